@@ -1,0 +1,83 @@
+//! Hosts run workers: each incarnation has its own thread, an apartment for a module or a monitor for a
+//! process. A host takes orders, never blocks who gives them, and tells every outcome as a report.
+
+mod process;
+pub(crate) mod sys;
+mod threads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::module::EndpointInfo;
+use crate::worker::{Exit, ModuleType, WorkerId};
+
+/// What a host is told to do with one incarnation. Plain data: the same over a channel and a socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Make an instance and initialize it. Modules only; a process is launched by its constructor.
+    Launch(Launch),
+    /// Start: call `start()`, or spawn the process.
+    Start,
+    /// Ask for health; answered by `Report::Probed` with the same number.
+    Probe { probe: u64 },
+    /// End in order, expected within `patience`.
+    Ask { patience: Duration },
+    /// End against its will, where that is possible.
+    Force,
+    /// No longer waited for: of this incarnation only `Gone` still matters.
+    Abandon,
+}
+
+/// What a module's instance is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    pub(crate) worker: String,
+    pub(crate) incarnation: u64,
+    pub(crate) native: bool,
+    pub(crate) module: String,
+    pub(crate) config: serde_json::Value,
+}
+
+/// What a host tells about one incarnation. Plain data: the same over a channel and a socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// Initialized, or checked and ready to be spawned.
+    Launched,
+    /// `start()` returned `Ok`, or the process was spawned with this pid.
+    Started { pid: Option<u32> },
+    /// The answer to a probe; the reason says what is wrong when it is not healthy.
+    Probed { probe: u64, healthy: bool, reason: String },
+    /// Something can be reached at this address.
+    Endpoint(EndpointInfo),
+    /// The module says that its work is done.
+    Completed,
+    /// It failed, and is still there to be ended.
+    Failed(Failure),
+    /// A job of the module's (`spawn_task`) failed; the worker lives on.
+    TaskFailed(Failure),
+    /// It is gone, and this is how: the last report of an incarnation.
+    Gone(Exit),
+}
+
+/// Where the reports of one incarnation go. Never blocks.
+pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
+
+/// Which of a process's outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Where the output of processes goes. Called by monitor threads: it must not block for long, since the
+/// process's own writes wait behind it.
+pub(crate) trait OutputSink: Send + Sync {
+    /// Bytes as they were read; lines may be cut anywhere.
+    fn output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, bytes: &[u8]);
+
+    /// No more of this stream will come from this incarnation.
+    fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream);
+}
