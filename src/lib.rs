@@ -1,5 +1,6 @@
 //! HSU Master: a unified worker runtime.
 
+mod core;
 mod error;
 mod module;
 mod units;
@@ -8,9 +9,9 @@ mod worker;
 pub use crossbeam_channel;
 pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use module::{
-    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext, ModuleError,
-    ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks, WorkerModule,
-    configured, from_config,
+    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
+    ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
+    WorkerModule, configured, from_config,
 };
 pub use worker::*;
 

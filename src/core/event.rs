@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::moment::Moment;
 use crate::error::{ErrorCategory, Failure};
-use crate::worker::{Exit, HealthStatus, OnUnhealthy, RestartConfig, SuccessCodes, WorkerId, WorkerState};
+use crate::worker::{
+    Exit, HealthStatus, OnUnhealthy, RestartConfig, SuccessCodes, WorkerId, WorkerState,
+};
 
 /// Names one command; it gets exactly one reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,417 @@
+//! A life, step by step: launch, start, up, and the one way to end.
+
+use std::time::Duration;
+
+use super::event::{Cause, Condition, Done, Effect, Refusal, Report};
+use super::health::{Due, Judgement, Probing};
+use super::moment::Moment;
+use super::restart::{self, Decision};
+use super::worker::{Ending, Goal, Next, Phase, Turn, Verdict, Worker};
+use crate::error::{ErrorCategory, Failure};
+use crate::worker::{Exit, OnUnhealthy, WorkerId};
+
+/// How long force may take to show before an incarnation counts as stuck.
+pub(crate) const FORCE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many incarnations of one worker forced commands may go past.
+pub(crate) const MAX_WRITTEN_OFF: usize = 8;
+
+/// Why an incarnation ends. The first reason stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Why {
+    /// A command ended it while it was up.
+    Command,
+    /// The master's shutdown ended it while it was up.
+    Shutdown,
+    /// A command or the shutdown ended it before it was up.
+    Cancelled,
+    /// Its work is done.
+    Completed,
+    /// It failed.
+    Crashed,
+    /// It was not up in time.
+    TimedOut,
+    /// Its health checks failed.
+    Unhealthy,
+}
+
+impl Why {
+    /// True for ends that are shown as `Stopping`.
+    pub(super) fn is_orderly(self) -> bool {
+        match self {
+            Self::Command | Self::Shutdown | Self::Completed => true,
+            Self::Cancelled | Self::Crashed | Self::TimedOut | Self::Unhealthy => false,
+        }
+    }
+}
+
+/// How far an end has come. Later steps are stronger; none is ever taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Step {
+    /// It was asked to end.
+    Ask,
+    /// It is being ended against its will.
+    Force,
+    /// It does not end: stuck.
+    Abandon,
+}
+
+impl Worker {
+    /// Begins a new incarnation.
+    pub(super) fn launch(&mut self, turn: &mut Turn<'_>) {
+        let cause = match self.next {
+            Next::Now(cause) | Next::At(_, cause) => cause,
+            Next::Rest => Cause::Command,
+        };
+        let by_itself = matches!(cause, Cause::Retry | Cause::Trial | Cause::Repeat);
+        self.restarts += u64::from(by_itself);
+        self.incarnation += 1;
+        self.phase =
+            Phase::Launching { deadline: turn.now + self.spec.start_timeout, finished: false };
+        self.next = Next::Rest;
+        self.gave_up = false;
+        self.forced_start = false;
+        self.past_stuck = false;
+        self.killed = false;
+        self.warning = None;
+        self.publish(turn, cause);
+        turn.effects
+            .push(Effect::Launch { worker: self.id.clone(), incarnation: self.incarnation });
+    }
+
+    /// Its launch is due and must wait for a dependency.
+    pub(super) fn wait(&mut self, turn: &mut Turn<'_>) {
+        if let Next::At(_, cause) = self.next {
+            // From here on it is the dependency that it waits for, not the pause.
+            self.gave_up = false;
+            self.next = Next::Now(cause);
+        }
+        // The clock of a start that had to let an older incarnation end begins with the wait.
+        for (_, deadline) in self.starts.iter_mut().filter(|(_, d)| *d == Moment::NEVER) {
+            *deadline = turn.now + self.spec.start_timeout;
+        }
+    }
+
+    /// Applies a report of the living incarnation. False: it changed nothing.
+    pub(super) fn hear(&mut self, turn: &mut Turn<'_>, report: Report) -> bool {
+        match report {
+            Report::Launched => self.launched(turn),
+            Report::Started => self.started(turn),
+            Report::Probed { probe, healthy, reason } => self.probed(turn, probe, healthy, reason),
+            Report::Completed => self.completed(turn),
+            Report::Failed(failure) => self.failed(turn, failure),
+            Report::Gone(exit) => {
+                self.gone(turn, exit);
+                true
+            }
+        }
+    }
+
+    fn launched(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Phase::Launching { deadline, finished } = self.phase else { return false };
+        self.phase = Phase::Launched { deadline, finished };
+        self.publish(turn, Cause::Launched);
+        self.phase = Phase::Starting { deadline, finished };
+        self.publish(turn, Cause::Launched);
+        turn.effects.push(Effect::Start { worker: self.id.clone(), incarnation: self.incarnation });
+        true
+    }
+
+    fn started(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Phase::Starting { finished, .. } = self.phase else { return false };
+        let probing = self.spec.health.as_ref().map(|policy| Probing::new(policy, turn.now));
+        self.phase = Phase::Up { since: turn.now, probing };
+        self.verdict = Verdict::Stopped { completed: false };
+        self.publish(turn, Cause::Started);
+        self.answer_starts(turn, &Ok(Done::Running { incarnation: self.incarnation }));
+        if finished {
+            self.end(turn, Why::Completed, Cause::Completed, Step::Ask);
+        }
+        true
+    }
+
+    fn completed(&mut self, turn: &mut Turn<'_>) -> bool {
+        match &mut self.phase {
+            // It counts once the start has succeeded.
+            Phase::Launching { finished, .. } | Phase::Starting { finished, .. } => {
+                !std::mem::replace(finished, true)
+            }
+            Phase::Up { .. } => {
+                self.end(turn, Why::Completed, Cause::Completed, Step::Ask);
+                true
+            }
+            Phase::None | Phase::Launched { .. } | Phase::Ending(_) => false,
+        }
+    }
+
+    fn failed(&mut self, turn: &mut Turn<'_>, failure: Failure) -> bool {
+        match &self.phase {
+            Phase::Launching { .. } | Phase::Starting { .. } | Phase::Up { .. } => {
+                self.fail(turn, Why::Crashed, failure);
+                true
+            }
+            // What breaks while it ends keeps nobody from ending it.
+            Phase::Ending(ending) if ending.why.is_orderly() => {
+                self.warning = Some(failure.to_string());
+                true
+            }
+            Phase::None | Phase::Launched { .. } | Phase::Ending(_) => false,
+        }
+    }
+
+    /// Gives the verdict "failed" and asks the incarnation to end.
+    fn fail(&mut self, turn: &mut Turn<'_>, why: Why, failure: Failure) {
+        self.condemn(turn, why, failure);
+        self.take_step(turn, Step::Ask);
+    }
+
+    /// Gives the verdict "failed".
+    fn condemn(&mut self, turn: &mut Turn<'_>, why: Why, failure: Failure) {
+        let category = failure.category;
+        self.answer_starts(turn, &Err(Refusal::Failed(failure.clone())));
+        self.enter_ending(turn, why, failure.permanent);
+        self.last_failure = Some((failure, turn.now));
+        self.publish(turn, Cause::Failed(category));
+    }
+
+    /// Ends an incarnation that did not fail.
+    pub(super) fn end(&mut self, turn: &mut Turn<'_>, why: Why, cause: Cause, step: Step) {
+        self.enter_ending(turn, why, false);
+        self.publish(turn, cause);
+        self.take_step(turn, step);
+    }
+
+    /// The one way to end.
+    fn enter_ending(&mut self, turn: &Turn<'_>, why: Why, permanent: bool) {
+        let stayed_up = match &self.phase {
+            Phase::Up { since, .. } => Some(turn.now.since(*since)),
+            Phase::None
+            | Phase::Launching { .. }
+            | Phase::Launched { .. }
+            | Phase::Starting { .. }
+            | Phase::Ending(_) => None,
+        };
+        let (step, deadline) = (Step::Ask, None);
+        self.phase = Phase::Ending(Ending { why, step, deadline, stayed_up, permanent });
+    }
+
+    /// Asks or forces the ending incarnation, and sets the deadline of that step.
+    pub(super) fn take_step(&mut self, turn: &mut Turn<'_>, step: Step) {
+        let Phase::Ending(ending) = &mut self.phase else { return };
+        assert!(step < Step::Abandon, "abandoning is no order");
+        ending.step = step;
+        let (worker, incarnation) = (self.id.clone(), self.incarnation);
+        let (patience, order) = if step == Step::Ask {
+            let patience = self.spec.stop_timeout;
+            (patience, Effect::Ask { worker, incarnation, patience })
+        } else {
+            (FORCE_PATIENCE, Effect::Force { worker, incarnation })
+        };
+        ending.deadline = Some(turn.now + patience);
+        turn.effects.push(order);
+    }
+
+    /// The deadline of the present phase has come. `unmet`: what its launch waits for, if it does.
+    pub(super) fn deadline_passed(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
+        match &self.phase {
+            Phase::None => self.waited_long_enough(turn, unmet),
+            Phase::Launching { .. } | Phase::Launched { .. } | Phase::Starting { .. } => {
+                let message = format!("not running after {:?}", self.spec.start_timeout);
+                let failure = Failure::new(ErrorCategory::Timeout, message);
+                self.fail(turn, Why::TimedOut, failure);
+            }
+            Phase::Up { .. } => self.probe_due(turn),
+            Phase::Ending(ending) => match ending.step {
+                Step::Ask if self.spec.killable => self.take_step(turn, Step::Force),
+                Step::Ask | Step::Force => self.abandon(turn),
+                Step::Abandon => {}
+            },
+        }
+    }
+
+    /// Starts that wait for a dependency are answered; the worker's goal stays. A retry that is due needs
+    /// nothing here: the end of the turn launches it.
+    fn waited_long_enough(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
+        let now = turn.now;
+        let late: Vec<_> = self.starts.extract_if(.., |(_, deadline)| *deadline <= now).collect();
+        for (ticket, _) in late {
+            turn.reply(ticket, Err(Refusal::StillWaiting(unmet.to_vec())));
+        }
+    }
+
+    /// The shutdown's time is up: what was only asked is now forced, or waited for no longer.
+    pub(super) fn out_of_patience(&mut self, turn: &mut Turn<'_>) {
+        if let Phase::Ending(ending) = &self.phase
+            && ending.step == Step::Ask
+        {
+            if self.spec.killable {
+                self.take_step(turn, Step::Force);
+            } else {
+                self.abandon(turn);
+            }
+        }
+    }
+
+    /// The incarnation does not end. Nobody waits for it any longer.
+    fn abandon(&mut self, turn: &mut Turn<'_>) {
+        let Phase::Ending(ending) = &mut self.phase else { return };
+        ending.step = Step::Abandon;
+        ending.deadline = None;
+        self.verdict = Verdict::Failed;
+        let message = "it did not end although everything was tried";
+        self.last_failure = Some((Failure::new(ErrorCategory::Stuck, message), turn.now));
+        self.publish(turn, Cause::Failed(ErrorCategory::Stuck));
+        let (worker, incarnation) = (self.id.clone(), self.incarnation);
+        turn.effects.push(Effect::Abandon { worker, incarnation });
+        self.answer_stuck(turn);
+        if self.past_stuck && self.written_off.len() < MAX_WRITTEN_OFF {
+            self.write_off();
+        } else {
+            self.past_stuck = false;
+            self.answer_starts(turn, &Err(Refusal::Stuck));
+        }
+    }
+
+    /// Goes past a stuck incarnation: it holds nothing back any more.
+    pub(super) fn write_off(&mut self) {
+        self.written_off.insert(self.incarnation);
+        self.phase = Phase::None;
+    }
+
+    /// The incarnation is gone: the verdict, and what follows.
+    fn gone(&mut self, turn: &mut Turn<'_>, exit: Exit) {
+        if !matches!(self.phase, Phase::Ending(_)) {
+            self.ended_by_itself(turn, &exit);
+        }
+        let Phase::Ending(ending) = std::mem::replace(&mut self.phase, Phase::None) else {
+            return;
+        };
+        if let (true, Exit::Failed(failure)) = (ending.why.is_orderly(), &exit) {
+            self.warning = Some(failure.to_string());
+        }
+        self.exit = Some(exit);
+        self.past_stuck = false;
+        self.killed = ending.step > Step::Ask;
+        let stopped = Done::Stopped { forced: self.killed };
+        for ticket in self.stops.drain(..) {
+            turn.reply(ticket, Ok(stopped.clone()));
+        }
+        if self.goal != Goal::Up {
+            self.verdict = Verdict::Stopped { completed: false };
+            self.publish(turn, Cause::Ended);
+        } else if let Next::Now(_) = self.next {
+            // Asked for meanwhile. An orderly end shows as such before the next start.
+            let orderly = ending.why.is_orderly() && ending.step < Step::Abandon;
+            self.verdict =
+                if orderly { Verdict::Stopped { completed: false } } else { Verdict::Failed };
+            self.publish(turn, Cause::Ended);
+        } else {
+            self.decide(turn, &ending);
+        }
+    }
+
+    /// An end that nobody asked for: completed work or a failure. There is no one left to give orders to.
+    fn ended_by_itself(&mut self, turn: &mut Turn<'_>, exit: &Exit) {
+        let success = match exit {
+            Exit::Code(code) => self.spec.success.codes.contains(code),
+            Exit::Signal { signal, .. } => self.spec.success.signals.contains(signal),
+            Exit::Returned | Exit::Failed(_) | Exit::Unknown => false,
+        };
+        if success && matches!(self.phase, Phase::Up { .. }) {
+            self.enter_ending(turn, Why::Completed, false);
+            self.publish(turn, Cause::Completed);
+            return;
+        }
+        let failure = match exit {
+            Exit::Failed(failure) => failure.clone(),
+            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown => {
+                let what = if success { "ended before it was ready" } else { &exit.to_string() };
+                Failure::new(ErrorCategory::Crash, what)
+            }
+        };
+        self.condemn(turn, Why::Crashed, failure);
+    }
+
+    /// What the restart policy makes of an end while the goal is up.
+    fn decide(&mut self, turn: &mut Turn<'_>, ending: &Ending) {
+        let (policy, failures, stayed_up) =
+            (&self.spec.restart, &mut self.failures, ending.stayed_up);
+        let completed = ending.why == Why::Completed;
+        let decision = if completed {
+            restart::after_completion(policy, failures, stayed_up, turn.rng)
+        } else {
+            restart::after_failure(policy, failures, stayed_up, ending.permanent, turn.rng)
+        };
+        let cause = if completed { Cause::Repeat } else { Cause::Retry };
+        self.next = match decision {
+            Decision::Again(pause) => Next::At(turn.now + pause, cause),
+            Decision::GiveUp(Some(pause)) => Next::At(turn.now + pause, Cause::Trial),
+            Decision::GiveUp(None) | Decision::Rest => Next::Rest,
+        };
+        self.gave_up = matches!(decision, Decision::GiveUp(_));
+        self.verdict = if completed || self.gave_up {
+            Verdict::Stopped { completed }
+        } else {
+            Verdict::Failed
+        };
+        self.publish(turn, if completed { Cause::Completed } else { Cause::GaveUp });
+    }
+
+    fn probe_due(&mut self, turn: &mut Turn<'_>) {
+        let (Phase::Up { probing: Some(probing), .. }, Some(policy)) =
+            (&mut self.phase, &self.spec.health)
+        else {
+            return;
+        };
+        match probing.due(policy, turn.now) {
+            Due::Nothing => {}
+            Due::Send(probe) => turn.effects.push(Effect::Probe {
+                worker: self.id.clone(),
+                incarnation: self.incarnation,
+                probe,
+            }),
+            Due::Silence => {
+                let reason = format!("no answer within {:?}", policy.timeout);
+                self.judge(turn, false, reason);
+            }
+        }
+    }
+
+    fn probed(&mut self, turn: &mut Turn<'_>, probe: u64, healthy: bool, reason: String) -> bool {
+        let Phase::Up { probing: Some(probing), .. } = &mut self.phase else { return false };
+        let judged = probing.answered(probe);
+        if judged {
+            self.judge(turn, healthy, reason);
+        }
+        judged
+    }
+
+    /// Counts a health result and acts when there were enough bad ones.
+    fn judge(&mut self, turn: &mut Turn<'_>, healthy: bool, reason: String) {
+        let (Phase::Up { since, probing: Some(probing) }, Some(policy)) =
+            (&mut self.phase, &self.spec.health)
+        else {
+            return;
+        };
+        let Judgement { changed, unhealthy } = probing.judge(policy, healthy);
+        if changed {
+            self.news = true;
+            turn.effects.push(Effect::Health {
+                worker: self.id.clone(),
+                incarnation: self.incarnation,
+                health: probing.status,
+                reason: reason.clone(),
+            });
+        }
+        let in_grace = turn.now.since(*since) < self.spec.restart.startup_grace_period;
+        if !unhealthy || in_grace {
+            return;
+        }
+        match policy.on_unhealthy {
+            OnUnhealthy::Log => return,
+            OnUnhealthy::Restart => {}
+            OnUnhealthy::Stop => self.goal = Goal::Down,
+        }
+        self.fail(turn, Why::Unhealthy, Failure::new(ErrorCategory::Health, reason));
+    }
+}
