@@ -2,12 +2,14 @@
 
 mod core;
 mod error;
+mod host;
 mod module;
 mod units;
 mod worker;
 
 pub use crossbeam_channel;
 pub use error::{Error, ErrorCategory, Failure, Problem, Result};
+pub use host::identity::current_worker;
 pub use module::{
     EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
