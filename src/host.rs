@@ -39,7 +39,6 @@ pub(crate) enum Order {
 pub(crate) struct Launch {
     pub(crate) worker: String,
     pub(crate) incarnation: u64,
-    pub(crate) native: bool,
     pub(crate) module: String,
     pub(crate) config: serde_json::Value,
 }

@@ -85,7 +85,6 @@ impl Linked {
         self.order(Order::Launch(Launch {
             worker: "w".into(),
             incarnation: 3,
-            native: true,
             module: "scripted".into(),
             config: serde_json::json!({}),
         }));
@@ -348,7 +347,6 @@ fn an_unknown_module_is_refused_with_the_known_ones() {
     link.order(Order::Launch(Launch {
         worker: "w".into(),
         incarnation: 1,
-        native: true,
         module: "scriptd".into(),
         config: serde_json::Value::Null,
     }));
