@@ -1,6 +1,9 @@
 //! Hosts run workers: each incarnation has its own thread, an apartment for a module or a monitor for a
 //! process. A host takes orders, never blocks who gives them, and tells every outcome as a report.
 
+#[cfg(test)]
+#[cfg(unix)]
+mod alone;
 mod process;
 pub(crate) mod sys;
 mod threads;
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::module::EndpointInfo;
-use crate::worker::{Exit, ModuleType, WorkerId};
+use crate::worker::{Exit, WorkerId};
 
 /// What a host is told to do with one incarnation. Plain data: the same over a channel and a socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use context::{ContextBackend, Work};
 pub use context::ModuleContext;
+pub(crate) use context::{ContextBackend, Work};
 pub use factory::{ModuleFactory, ModuleRegistry, configured, from_config};
 pub use listener::{Incoming, Listener};
 pub(crate) use token::StopAction;
@@ -321,7 +321,9 @@ mod tests {
         assert!(text.starts_with("worker api: config.ports[1]: invalid type"), "{text}");
         assert!(error.permanent());
         let config = ModuleConfig::new("api", serde_json::Value::Null);
-        assert!(config.parse::<Config>().unwrap_err().to_string().contains("missing field `ports`"));
+        assert!(
+            config.parse::<Config>().unwrap_err().to_string().contains("missing field `ports`")
+        );
     }
 
     #[test]

@@ -41,11 +41,7 @@ impl StopToken {
             actions: BTreeMap::new(),
             next_action: 0,
         };
-        Self(Arc::new(Shared {
-            fired: AtomicBool::new(false),
-            state: Mutex::new(state),
-            receiver,
-        }))
+        Self(Arc::new(Shared { fired: AtomicBool::new(false), state: Mutex::new(state), receiver }))
     }
 
     /// Fires the token, with the moment by which the end is expected. Returns the actions to run, in

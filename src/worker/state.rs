@@ -51,16 +51,8 @@ pub const TRANSITIONS: [(WorkerState, WorkerState); 13] = [
 
 impl WorkerState {
     /// All states, in the order of a life.
-    pub const ALL: [Self; 8] = [
-        Uninitialized,
-        Initializing,
-        Initialized,
-        Starting,
-        Running,
-        Stopping,
-        Stopped,
-        Failed,
-    ];
+    pub const ALL: [Self; 8] =
+        [Uninitialized, Initializing, Initialized, Starting, Running, Stopping, Stopped, Failed];
 
     /// The word used in output, in lower case.
     pub fn as_str(self) -> &'static str {
