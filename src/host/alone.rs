@@ -1,13 +1,15 @@
 //! For tests: runs one test again in a process of its own, where no other test's descriptors, signals
 //! or limits are in the way.
 
+use std::any::type_name;
 use std::process::{Command, Output, Stdio};
 
 /// Set in the process of its own; its value is the test's name.
 const MARK: &str = "HSU_TEST_ALONE";
 
-/// The outcome of the test `name`, run alone by the command `prefix`; `None` in that very process.
-pub(super) fn run(prefix: &[&str], name: &str) -> Option<Output> {
+/// The outcome of `test`, run alone by the command `prefix`; `None` in that very process.
+pub(super) fn run<F: Fn()>(prefix: &[&str], _test: F) -> Option<Output> {
+    let name = type_name::<F>().split_once("::").map(|(_crate, path)| path).unwrap();
     if std::env::var(MARK).as_deref() == Ok(name) {
         return None;
     }
@@ -26,11 +28,11 @@ pub(super) fn run(prefix: &[&str], name: &str) -> Option<Output> {
 
 /// True in the process of its own, where the test's body is to run. Elsewhere it has run there, and
 /// what failed there fails here.
-pub(super) fn here(prefix: &[&str], name: &str) -> bool {
-    let Some(ended) = run(prefix, name) else { return true };
-    let (out, err) =
-        (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    assert!(ended.status.success(), "{name}: {}\n{out}\n{err}", ended.status);
-    assert!(out.contains("1 passed"), "{name} did not run:\n{out}");
+pub(super) fn here<F: Fn()>(prefix: &[&str], test: F) -> bool {
+    let Some(ended) = run(prefix, test) else { return true };
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&ended.stdout), text(&ended.stderr));
+    assert!(ended.status.success(), "alone: {}\n{out}\n{err}", ended.status);
+    assert!(out.contains("1 passed"), "it did not run alone:\n{out}");
     false
 }

@@ -67,10 +67,10 @@ fn check_directory(directory: &Path) -> Result<(), Failure> {
         let message = format!("{what} is not a directory");
         return Err(Failure::new(ErrorCategory::Configuration, message));
     }
-    sys::may_execute(directory).map_err(|_| {
-        let uid = sys::effective_uid();
-        denied(format!("uid {uid} may not enter {what}"))
-    })
+    if sys::denies_execution(directory) {
+        return Err(denied(format!("uid {} may not enter {what}", sys::effective_uid())));
+    }
+    Ok(())
 }
 
 /// The program's absolute path, which need not exist if the plan names it with a slash.
@@ -88,7 +88,7 @@ fn find(plan: &ProcessPlan, directory: &Path) -> Result<PathBuf, Failure> {
         if !fs::metadata(&candidate).is_ok_and(|about| about.is_file()) {
             continue;
         }
-        if sys::may_execute(&candidate).is_ok() {
+        if !sys::denies_execution(&candidate) {
             return Ok(candidate);
         }
         refused.get_or_insert(candidate);
@@ -108,16 +108,15 @@ pub(super) fn check_file(what: &str, path: &Path) -> Result<(), Failure> {
     if !about.is_file() {
         return Err(denied(format!("{what} is not a regular file")));
     }
-    sys::may_execute(path).map_err(|error| {
+    if !sys::denies_execution(path) {
+        return Ok(());
+    }
+    Err(denied(if sys::mounted_noexec(path).unwrap_or(false) {
+        format!("{what} is on a file system mounted noexec")
+    } else {
         let (uid, mode, owner) = (sys::effective_uid(), about.mode() & 0o7777, about.uid());
-        denied(if error.kind() != io::ErrorKind::PermissionDenied {
-            format!("cannot execute {what}: {error}")
-        } else if sys::mounted_noexec(path).unwrap_or(false) {
-            format!("{what} is on a file system mounted noexec")
-        } else {
-            format!("uid {uid} may not execute {what} (mode {mode:04o}, owner {owner})")
-        })
-    })
+        format!("uid {uid} may not execute {what} (mode {mode:04o}, owner {owner})")
+    }))
 }
 
 /// What is known about the file at `path`, or why nothing is.
@@ -130,17 +129,13 @@ fn metadata(what: &str, path: &Path) -> Result<fs::Metadata, Failure> {
             let file = first(path, |place| fs::metadata(place).is_ok_and(|about| !about.is_dir()));
             missing(format!("{what} does not exist: {} is not a directory", file.display()))
         } else if is(io::ErrorKind::PermissionDenied) {
-            let (uid, place) = (sys::effective_uid(), first(path, refuses));
+            let (uid, place) = (sys::effective_uid(), first(path, sys::denies_execution));
             denied(format!("uid {uid} may not search {} for {what}", place.display()))
         } else {
             let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
             Failure::new(category, format!("cannot reach {what}: {error}"))
         }
     })
-}
-
-fn refuses(place: &Path) -> bool {
-    sys::may_execute(place).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Which part of a path is missing, if that is not just its last.

@@ -136,17 +136,14 @@ pub(crate) fn readable_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Whether we may execute this file, or search this directory: by the ids that count, and by how its
-/// file system is mounted.
-///
-/// # Errors
-/// The reason why not.
-pub(crate) fn may_execute(path: &Path) -> io::Result<()> {
-    let path = c_path(path)?;
+/// True when the system denies us to execute this file, or to search this directory. Any other answer
+/// is no reason to think so.
+pub(crate) fn denies_execution(path: &Path) -> bool {
+    let Ok(path) = c_path(path) else { return false };
     // SAFETY: `path` is a NUL-terminated string that outlives the call.
     let result =
         unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
-    checked(result).map(|_| ())
+    checked(result).is_err_and(|error| error.raw_os_error() == Some(libc::EACCES))
 }
 
 /// Whether nothing may be executed from the file system that `path` is on.

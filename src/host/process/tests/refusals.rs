@@ -209,8 +209,7 @@ fn arguments_that_the_system_cannot_take_are_refused() {
 
 #[test]
 fn descriptors_that_run_out_are_an_error_until_there_are_some_again() {
-    let name = "descriptors_that_run_out_are_an_error_until_there_are_some_again";
-    if !alone::here(&[], &format!("host::process::tests::refusals::{name}")) {
+    if !alone::here(&[], descriptors_that_run_out_are_an_error_until_there_are_some_again) {
         return;
     }
     let (tell, seen) = unbounded();

@@ -163,8 +163,6 @@ mod tests {
     use super::*;
     use crate::host::alone;
 
-    const OWN: &str = "host::sys::linux::own::tests::";
-
     #[test]
     fn sockets_handed_over_are_counted_only_if_they_are_ours() {
         let text = |text: &str| Some(text.to_owned());
@@ -178,7 +176,7 @@ mod tests {
     #[test]
     fn ignored_signals_are_found_and_reset() {
         let shell = ["sh", "-c", r#"trap "" HUP; exec "$@""#, "sh"];
-        if !alone::here(&shell, &format!("{OWN}ignored_signals_are_found_and_reset")) {
+        if !alone::here(&shell, ignored_signals_are_found_and_reset) {
             return;
         }
         assert!(!sigchld_is_ignored());
@@ -194,7 +192,7 @@ mod tests {
     #[test]
     fn the_descriptor_limit_is_raised_and_put_back() {
         let shell = ["sh", "-c", r#"ulimit -Sn 100; ulimit -Hn 200; exec "$@""#, "sh"];
-        if !alone::here(&shell, &format!("{OWN}the_descriptor_limit_is_raised_and_put_back")) {
+        if !alone::here(&shell, the_descriptor_limit_is_raised_and_put_back) {
             return;
         }
         let original = raise_nofile_limit().unwrap().unwrap();
@@ -208,7 +206,7 @@ mod tests {
     #[test]
     fn inherited_descriptors_are_closed_on_exec() {
         let shell = ["sh", "-c", r#"exec 5</dev/null; exec "$@""#, "sh"];
-        if !alone::here(&shell, &format!("{OWN}inherited_descriptors_are_closed_on_exec")) {
+        if !alone::here(&shell, inherited_descriptors_are_closed_on_exec) {
             return;
         }
         // SAFETY: only integers are passed.
@@ -227,7 +225,7 @@ mod tests {
 
     #[test]
     fn closed_standard_descriptors_are_opened() {
-        if !alone::here(&[], &format!("{OWN}closed_standard_descriptors_are_opened")) {
+        if !alone::here(&[], closed_standard_descriptors_are_opened) {
             return;
         }
         // SAFETY: nothing here reads standard input.
@@ -238,8 +236,7 @@ mod tests {
 
     #[test]
     fn exit_now_ends_with_the_code() {
-        let name = format!("{OWN}exit_now_ends_with_the_code");
-        match alone::run(&[], &name) {
+        match alone::run(&[], exit_now_ends_with_the_code) {
             None => exit_now(42),
             Some(ended) => assert_eq!(ended.status.code(), Some(42)),
         }
