@@ -1,9 +1,12 @@
 //! Hosts run workers: each incarnation has its own thread, an apartment for a module or a monitor for a
 //! process. A host takes orders, never blocks who gives them, and tells every outcome as a report.
 
+#[cfg(test)]
+#[cfg(unix)]
+mod alone;
 pub(crate) mod identity;
 pub(crate) mod panics;
-mod process;
+pub(crate) mod process;
 pub(crate) mod runner;
 pub(crate) mod sys;
 pub(crate) mod threads;

@@ -1,1 +1,3 @@
+//! The stock binary: the command line without any native module.
+
 fn main() {}

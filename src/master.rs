@@ -18,11 +18,13 @@ pub use handle::Worker;
 pub use output::OutputLine;
 
 use crate::core::event::{Command, Done};
-use crate::error::{Error, ErrorCategory, Result};
+use crate::error::{Error, ErrorCategory, Failure, Problem, Result};
+use crate::host::panics::CAN_CONTAIN;
+use crate::host::runner::{uncontained, unknown_module};
 use crate::module::ModuleRegistry;
 use crate::runtime::{Event, Handle, Input, Origin, ReplySender, Subscriber, Ticket};
 use crate::worker::{
-    WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, check_worker,
+    ModuleType, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerType,
 };
 
 /// What a shutdown could not do in order.
@@ -73,7 +75,7 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let worker = check_worker(&config, &self.registry)?;
+        let worker = self.check(&config)?;
         let (ticket, reply) =
             self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
         self.handle.send(Input::Add { worker, config: Box::new(config), reply });
@@ -291,6 +293,35 @@ impl Master {
         let (subscriber, receiver) = Subscriber::new(wake);
         self.handle.send(Input::Subscribe(subscriber));
         receiver
+    }
+
+    /// Everything that is wrong with a configuration, whether it came from a file or from a program.
+    fn check(&self, config: &WorkerConfig) -> Result<WorkerId> {
+        let mut problems: Vec<_> = config
+            .mistakes()
+            .into_iter()
+            .map(|(path, message)| Problem::unplaced(path, message))
+            .collect();
+        if let Some(failure) = self.unavailable(config) {
+            problems.push(Problem::unplaced("module_name", failure.message));
+        }
+        if problems.is_empty() {
+            return WorkerId::new(&config.id);
+        }
+        Err(Error::rejected(problems, 0).of_worker(&config.id))
+    }
+
+    /// Why a module worker cannot run in this program, if it cannot.
+    fn unavailable(&self, config: &WorkerConfig) -> Option<Failure> {
+        let module = config.module_name.as_deref()?;
+        let native = config.module_type != Some(ModuleType::Plugin);
+        if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
+            Some(uncontained())
+        } else if native && self.registry.get(module).is_none() {
+            Some(unknown_module(&self.registry, module))
+        } else {
+            None
+        }
     }
 
     /// A ticket for a request, and the end that answers it.
