@@ -7,7 +7,9 @@ fn smoke() {
     master.add_worker(WorkerConfig::native("a", "m")).unwrap();
     master.add_worker(WorkerConfig::executable("b", "/bin/sleep").args(["100"])).unwrap();
     master.start_all().unwrap();
-    for d in master.all_worker_diagnostics() { eprintln!("{d:#?}"); }
+    for d in master.all_worker_diagnostics() {
+        eprintln!("{d:#?}");
+    }
     println!("{:?}", master.restart_worker("a", false));
     println!("{:?}", master.restart_worker("b", false));
     let r = master.shutdown();
@@ -17,6 +19,10 @@ fn smoke() {
 }
 struct M;
 impl WorkerModule for M {
-    fn start(&mut self, _: &ModuleContext) -> ModuleResult { Ok(()) }
-    fn info(&self) -> ModuleInfo { ModuleInfo::new("m", "1") }
+    fn start(&mut self, _: &ModuleContext) -> ModuleResult {
+        Ok(())
+    }
+    fn info(&self) -> ModuleInfo {
+        ModuleInfo::new("m", "1")
+    }
 }
