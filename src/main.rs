@@ -1,3 +1,5 @@
-//! The stock binary: the command line without any native module.
+//! The stock binary: the complete command line, without native modules of its own.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    hsu_master::App::new().run()
+}

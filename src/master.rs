@@ -22,20 +22,12 @@ use crate::error::{Error, ErrorCategory, Failure, Problem, Result};
 use crate::host::panics::CAN_CONTAIN;
 use crate::host::runner::{uncontained, unknown_module};
 use crate::module::ModuleRegistry;
-use crate::runtime::{Event, Handle, Input, Origin, ReplySender, Subscriber, Ticket};
+use crate::runtime::{
+    Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
+};
 use crate::worker::{
     ModuleType, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerType,
 };
-
-/// What a shutdown could not do in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Workers that had to be killed.
-    pub killed: Vec<String>,
-    /// Workers that did not end at all.
-    pub stuck: Vec<String>,
-}
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
 ///
@@ -75,7 +67,11 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let worker = self.check(&config)?;
+        let problems = check_worker(&config, &self.registry);
+        if !problems.is_empty() {
+            return Err(Error::rejected(problems, 0).of_worker(&config.id));
+        }
+        let worker = WorkerId::new(&config.id)?;
         let (ticket, reply) =
             self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
         self.handle.send(Input::Add { worker, config: Box::new(config), reply });
@@ -186,20 +182,15 @@ impl Master {
     /// The loop died before.
     pub fn shutdown(&self) -> Result<ShutdownReport> {
         self.refuse_deadlock(None)?;
-        let report = self.shutdown_nowait(false).wait();
-        self.handle.board.wait_for_end(None);
-        report
+        let _begun = self.shutdown_nowait(false);
+        self.wait()
     }
 
     /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also what is
     /// being shut down already.
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
         let (ticket, reply) = self.ticket(None, |done| match done {
-            Done::ShutDown { killed, stuck } => {
-                let names =
-                    |ids: Vec<WorkerId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-                Some(ShutdownReport { killed: names(killed), stuck: names(stuck) })
-            }
+            Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
             Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
         });
         self.handle.send(Input::Command { command: Command::Shutdown { force }, reply });
@@ -210,8 +201,9 @@ impl Master {
     ///
     /// # Errors
     /// The event loop died, or this is a module's own thread (`would_deadlock`).
-    pub fn wait(&self) -> Result<()> {
-        self.wait_until(None).map(drop)
+    pub fn wait(&self) -> Result<ShutdownReport> {
+        self.wait_until(None)?;
+        Ok(self.handle.board.shutdown_report())
     }
 
     /// As [`wait`](Self::wait), at most `timeout`. False: it still runs.
@@ -295,35 +287,6 @@ impl Master {
         receiver
     }
 
-    /// Everything that is wrong with a configuration, whether it came from a file or from a program.
-    fn check(&self, config: &WorkerConfig) -> Result<WorkerId> {
-        let mut problems: Vec<_> = config
-            .mistakes()
-            .into_iter()
-            .map(|(path, message)| Problem::unplaced(path, message))
-            .collect();
-        if let Some(failure) = self.unavailable(config) {
-            problems.push(Problem::unplaced("module_name", failure.message));
-        }
-        if problems.is_empty() {
-            return WorkerId::new(&config.id);
-        }
-        Err(Error::rejected(problems, 0).of_worker(&config.id))
-    }
-
-    /// Why a module worker cannot run in this program, if it cannot.
-    fn unavailable(&self, config: &WorkerConfig) -> Option<Failure> {
-        let module = config.module_name.as_deref()?;
-        let native = config.module_type != Some(ModuleType::Plugin);
-        if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
-            Some(uncontained())
-        } else if native && self.registry.get(module).is_none() {
-            Some(unknown_module(&self.registry, module))
-        } else {
-            None
-        }
-    }
-
     /// A ticket for a request, and the end that answers it.
     fn ticket<T>(
         &self,
@@ -365,6 +328,30 @@ impl Master {
     fn settled(&self, worker: &str, request: impl FnOnce() -> Ticket<()>) -> Result<()> {
         self.refuse_deadlock(Some(worker))?;
         request().wait()
+    }
+}
+
+/// Everything that is wrong with a configuration, whether it came from a file or from a program.
+pub(crate) fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry) -> Vec<Problem> {
+    let mistakes = config.mistakes().into_iter();
+    let mut problems: Vec<_> =
+        mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect();
+    if let Some(failure) = unavailable(config, registry) {
+        problems.push(Problem::unplaced("module_name", failure.message));
+    }
+    problems
+}
+
+/// Why a module worker cannot run in this program, if it cannot.
+fn unavailable(config: &WorkerConfig, registry: &ModuleRegistry) -> Option<Failure> {
+    let module = config.module_name.as_deref()?;
+    let native = config.module_type != Some(ModuleType::Plugin);
+    if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
+        Some(uncontained())
+    } else if native && registry.get(module).is_none() {
+        Some(unknown_module(registry, module))
+    } else {
+        None
     }
 }
 

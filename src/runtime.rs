@@ -4,6 +4,7 @@
 mod board;
 mod clock;
 mod feed;
+mod narrate;
 mod plan;
 mod ticket;
 
@@ -28,6 +29,7 @@ use crate::worker::{Exit, WorkerConfig, WorkerId};
 
 pub(crate) use board::Board;
 use board::Facts;
+pub use board::ShutdownReport;
 use clock::Clock;
 use feed::Feed;
 pub(crate) use feed::Subscriber;
@@ -305,12 +307,23 @@ impl Loop {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
-            Effect::Transition(transition) => self.feed.transition(transition),
+            Effect::Transition(transition) => {
+                if log::log_enabled!(log::Level::Warn) {
+                    let worker = &transition.worker;
+                    let status = self.core.status(worker.as_str());
+                    let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
+                    narrate::transition(&transition, status.as_ref(), pid);
+                }
+                self.feed.transition(transition);
+            }
             Effect::Health { worker, incarnation, health, reason } => {
                 let kind = EventKind::Health { health, reason };
                 self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
             }
             Effect::Reply { ticket, reply } => {
+                if let Ok(core::Done::ShutDown { killed, stuck }) = &reply {
+                    self.board.note_shutdown(killed, stuck);
+                }
                 if let Some(sender) = self.replies.remove(&ticket.0) {
                     sender.answer(reply);
                 }

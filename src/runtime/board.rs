@@ -13,6 +13,23 @@ use crate::worker::{
     WorkerId, WorkerState, WorkerType,
 };
 
+/// What a shutdown could not do in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Workers that had to be killed.
+    pub killed: Vec<String>,
+    /// Workers that did not end at all.
+    pub stuck: Vec<String>,
+}
+
+impl ShutdownReport {
+    pub(crate) fn new(killed: &[WorkerId], stuck: &[WorkerId]) -> Self {
+        let names = |ids: &[WorkerId]| ids.iter().map(ToString::to_string).collect();
+        Self { killed: names(killed), stuck: names(stuck) }
+    }
+}
+
 /// What hosts tell beside the lifecycle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
@@ -58,6 +75,7 @@ struct State {
     workers: BTreeMap<WorkerId, Entry>,
     added: u64,
     end: Option<End>,
+    report: ShutdownReport,
     waiting: usize,
 }
 
@@ -106,6 +124,16 @@ impl Board {
         let mut state = self.state();
         state.workers.remove(worker);
         self.tell(&state);
+    }
+
+    /// What the shutdown came to, for whoever waits for the end.
+    pub(super) fn note_shutdown(&self, killed: &[WorkerId], stuck: &[WorkerId]) {
+        self.state().report = ShutdownReport::new(killed, stuck);
+    }
+
+    /// What the shutdown came to, once the loop has ended.
+    pub(crate) fn shutdown_report(&self) -> ShutdownReport {
+        self.state().report.clone()
     }
 
     /// The loop has ended, or died.

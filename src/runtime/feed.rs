@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::core::event::{Cause, Transition};
+use crate::core::event::Transition;
 use crate::error::Failure;
 use crate::host::panics::guarded;
 use crate::module::EndpointInfo;
@@ -133,13 +133,8 @@ impl Feed {
         self.subscribers.retain_mut(|subscriber| subscriber.tell(event));
     }
 
-    /// Tells an edge, and logs what an operator wants to find in the log.
     pub(super) fn transition(&mut self, transition: Transition) {
         let Transition { worker, incarnation, from, to, cause } = transition;
-        match cause {
-            Cause::Failed(_) => {}
-            _ => log::debug!("{worker}#{incarnation}: {from} -> {to} ({})", cause.as_str()),
-        }
         if !self.subscribers.is_empty() {
             let kind = EventKind::State { from, to, cause: cause.as_str() };
             self.tell(&Event::of_worker(&worker, incarnation, kind));
