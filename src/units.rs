@@ -8,7 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest duration a configuration may name: beyond it, it is a mistake.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Reads a duration such as `500ms`, `30s`, `5m` or `1h30m`.
 ///
@@ -51,7 +51,9 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         "gib" => 1 << 30,
         "tib" => 1 << 40,
         other => {
-            return Err(format!("has the unknown unit {other:?}; write KB, MB, GB, KiB, MiB or GiB"));
+            return Err(format!(
+                "has the unknown unit {other:?}; write KB, MB, GB, KiB, MiB or GiB"
+            ));
         }
     };
     number.checked_mul(factor).ok_or_else(|| "is larger than 16 EiB".to_owned())
@@ -218,7 +220,8 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert!(parse_duration("30").unwrap_err().contains("\"30s\""));
-        for bad in ["", "-1s", "NaN", "1e400s", "１０s", "10 s", "s", "1000000y", "99999999999999999999s"]
+        for bad in
+            ["", "-1s", "NaN", "1e400s", "１０s", "10 s", "s", "1000000y", "99999999999999999999s"]
         {
             assert!(parse_duration(bad).is_err(), "{bad:?}");
         }
@@ -226,7 +229,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [("256MB", 256_000_000), ("1GiB", 1 << 30), ("17", 17), ("2mib", 2 << 20)]
+        for (text, bytes) in
+            [("256MB", 256_000_000), ("1GiB", 1 << 30), ("17", 17), ("2mib", 2 << 20)]
         {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
