@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cli")]
 mod cli;
+pub mod config;
 mod core;
 mod error;
 mod host;
@@ -27,8 +28,3 @@ pub use module::{
 pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::*;
-
-/// Reading configuration files, and the types modules use in theirs.
-pub mod config {
-    pub use crate::units::{ListenAddr, duration, size};
-}

@@ -103,7 +103,8 @@ fn write_all(mut output: impl Write, receiver: &Receiver<Message>, shared: &Shar
         shared.blocked.store(false, Ordering::Relaxed);
         let dropped = shared.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let _ = writeln!(output, "({dropped} lines were not written in time and are left out)");
+            let note = format!("({dropped} lines were not written in time and are left out)\n");
+            let _ = output.write_all(note.as_bytes());
         }
     }
 }
