@@ -131,16 +131,6 @@ impl Core {
         Some(worker.status(self.unmet(worker)))
     }
 
-    /// All workers, in alphabetical order.
-    pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerId> {
-        self.workers.keys()
-    }
-
-    /// Reports that came too late to matter.
-    pub(crate) fn stale_reports(&self) -> u64 {
-        self.stale_reports
-    }
-
     /// Runs `act` on a worker with what it needs of the core.
     fn with_worker<T>(
         &mut self,
@@ -337,6 +327,16 @@ impl Core {
             let _ = write!(text, "shutdown {left} {open} {}", shutdown.result.is_some());
         }
         text
+    }
+
+    /// All workers, in alphabetical order.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerId> {
+        self.workers.keys()
+    }
+
+    /// Reports that came too late to matter.
+    pub(crate) fn stale_reports(&self) -> u64 {
+        self.stale_reports
     }
 
     /// Why and how far a worker is ending.

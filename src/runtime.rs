@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::core::Core;
 use crate::core::event as core;
@@ -166,7 +166,7 @@ impl Loop {
                 self.take(now, input);
                 left -= 1;
                 if left > 0 {
-                    next = self.inbox.try_recv().map_or_else(|_: TryRecvError| None, Some);
+                    next = self.inbox.try_recv().ok();
                 }
             }
             // Only now: what has been heard is applied before a timeout is judged.

@@ -87,9 +87,7 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn without_jitter() -> RestartConfig {
-        let mut policy = RestartConfig::default();
-        policy.jitter = Ratio::from_thousandths(0);
-        policy
+        RestartConfig { jitter: Ratio::from_thousandths(0), ..RestartConfig::default() }
     }
 
     #[test]

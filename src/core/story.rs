@@ -11,8 +11,7 @@ use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, OnUnhealthy, Ratio, RestartConfig, SuccessCodes, WorkerId};
 
 fn spec() -> WorkerSpec {
-    let mut restart = RestartConfig::default();
-    restart.jitter = Ratio::from_thousandths(0);
+    let restart = RestartConfig { jitter: Ratio::from_thousandths(0), ..RestartConfig::default() };
     WorkerSpec {
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),

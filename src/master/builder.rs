@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
 
-use super::output::{LineSink, OutputLine};
+use super::output::{LineSink, Output, OutputLine};
 use super::{Master, signals};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::process::ProcessShared;
@@ -17,7 +17,7 @@ use crate::settings::MasterConfig;
 pub struct MasterBuilder {
     registry: ModuleRegistry,
     config: MasterConfig,
-    output: Option<Box<dyn Fn(OutputLine<'_>) + Send + Sync>>,
+    output: Option<Output>,
     panic_hook: bool,
     own_process: bool,
     seed: Option<u64>,

@@ -153,10 +153,6 @@ impl Board {
         self.state().end == Some(End::Died)
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.state().end.is_some()
-    }
-
     /// Waits until `done` says so, the loop has ended, or the deadline has come. `None`: a deadline.
     fn wait<T>(
         &self,
