@@ -62,8 +62,8 @@ pub(crate) fn await_end(pid: u32) -> io::Result<()> {
     }
 }
 
-/// Sends a signal; false when there is nobody to receive it. The caller makes sure that the id still
-/// belongs to whom it means.
+/// Sends a signal; false when there is nobody to receive it. The caller makes sure that the id
+/// still belongs to whom it means.
 ///
 /// # Errors
 /// When it is not allowed, and for the ids 0 and 1, which mean others than a child of ours.
@@ -136,8 +136,8 @@ pub(crate) fn readable_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// True when the system denies us to execute this file, or to search this directory. Any other answer
-/// is no reason to think so.
+/// True when the system denies us to execute this file, or to search this directory. Any other
+/// answer is no reason to think so.
 pub(crate) fn denies_execution(path: &Path) -> bool {
     let Ok(path) = c_path(path) else { return false };
     // SAFETY: `path` is a NUL-terminated string that outlives the call.
@@ -166,8 +166,8 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// For tests: the calling thread's files are reached with this user's rights from now on, where we may
-/// choose.
+/// For tests: the calling thread's files are reached with this user's rights from now on, where we
+/// may choose.
 #[cfg(test)]
 pub(crate) fn reach_files_as(uid: u32) {
     // SAFETY: the call takes an integer and concerns this thread alone.
