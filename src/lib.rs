@@ -10,8 +10,8 @@ pub use config::MasterConfig;
 pub use crossbeam_channel;
 pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use module::{
-    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
-    ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
-    WorkerModule, configured, from_config,
+    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext, ModuleError,
+    ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks, WorkerModule,
+    configured, from_config,
 };
 pub use worker::*;
