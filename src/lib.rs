@@ -85,9 +85,9 @@ pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use host::identity::current_worker;
 pub use master::{Master, MasterBuilder, OutputLine, Worker};
 pub use module::{
-    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
-    ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
-    WorkerModule, configured, from_config,
+    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext, ModuleError,
+    ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks, WorkerModule,
+    configured, from_config,
 };
 pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
