@@ -260,7 +260,8 @@ impl Error {
         }))
     }
 
-    /// An error of category `configuration`: [`permanent`](Self::permanent), since no retry mends it.
+    /// An error of category `configuration`: [`permanent`](Self::permanent), since no retry mends
+    /// it.
     pub fn configuration(message: impl Into<String>) -> Self {
         Self::new(ErrorCategory::Configuration, message).with(|inner| inner.permanent = true)
     }

@@ -1,9 +1,9 @@
 //! HSU Master: a unified worker runtime for blocking programs.
 //!
-//! A service is written once against [`WorkerModule`]; one word of configuration decides whether it runs
-//! as a thread of the master or as a process of its own. Ordinary executables are workers too. Every
-//! worker, wherever it runs, has the same states, restarts, health checks, status and commands. There is
-//! no async runtime: threads, one event loop, and channels.
+//! A service is written once against [`WorkerModule`]; one word of configuration decides whether it
+//! runs as a thread of the master or as a process of its own. Ordinary executables are workers too.
+//! Every worker, wherever it runs, has the same states, restarts, health checks, status and
+//! commands. There is no async runtime: threads, one event loop, and channels.
 //!
 //! ```
 //! use hsu_master::{Master, ModuleContext, ModuleInfo, ModuleResult, WorkerConfig, WorkerModule};
@@ -50,19 +50,21 @@
 //! 0  words        module, worker, error, settings, units, suggest: the trait and plain data
 //! ```
 //!
-//! - `core` knows no thread, channel, file, process, clock or logger, and neither modules nor processes:
-//!   launch, start, probe, ask, force, abandon, and the reports that answer them. It and `host` do not
-//!   know each other; they meet in `runtime`, through effects and events.
-//! - Nothing below `config` knows YAML. Only `host/panics.rs` catches panics; only `host/sys` is unsafe.
-//! - The loop never waits for a worker: spawning, starting, probing and stopping happen on the worker's own
-//!   thread, and every outcome comes back as an event. Queries read the board and do not ask the loop.
-//! - A command has a ticket and gets exactly one reply. A report carries its incarnation; news of an old
-//!   one is dropped in one place.
+//! - `core` knows no thread, channel, file, process, clock or logger, and neither modules nor
+//!   processes: launch, start, probe, ask, force, abandon, and the reports that answer them. It and
+//!   `host` do not know each other; they meet in `runtime`, through effects and events.
+//! - Nothing below `config` knows YAML. Only `host/panics.rs` catches panics; only `host/sys` is
+//!   unsafe.
+//! - The loop never waits for a worker: spawning, starting, probing and stopping happen on the
+//!   worker's own thread, and every outcome comes back as an event. Queries read the board and do
+//!   not ask the loop.
+//! - A command has a ticket and gets exactly one reply. A report carries its incarnation; news of
+//!   an old one is dropped in one place.
 //!
 //! # Features
 //!
-//! - `cli` (default): [`App`] and the `hsu-master` binary. Without it the library has no command line, and
-//!   neither clap nor env_logger in its tree.
+//! - `cli` (default): [`App`] and the `hsu-master` binary. Without it the library has no command
+//!   line, and neither clap nor env_logger in its tree.
 
 #[cfg(feature = "cli")]
 mod cli;
@@ -85,9 +87,9 @@ pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use host::identity::current_worker;
 pub use master::{Master, MasterBuilder, OutputLine, Worker};
 pub use module::{
-    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext, ModuleError,
-    ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks, WorkerModule,
-    configured, from_config,
+    EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
+    ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
+    WorkerModule, configured, from_config,
 };
 pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;

@@ -1,5 +1,6 @@
-//! The runtime: one loop that waits on one inbox until the core's next deadline, reads the clock once,
-//! lets the core decide, and performs the effects. The core and the hosts meet here and nowhere else.
+//! The runtime: one loop that waits on one inbox until the core's next deadline, reads the clock
+//! once, lets the core decide, and performs the effects. The core and the hosts meet here and
+//! nowhere else.
 
 mod board;
 mod clock;
@@ -72,8 +73,8 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Puts an input into the loop's inbox. When the loop has ended the input is dropped, which answers
-    /// its command.
+    /// Puts an input into the loop's inbox. When the loop has ended the input is dropped, which
+    /// answers its command.
     pub(crate) fn send(&self, input: Input) {
         let _ = self.inbox.send(input);
     }
@@ -392,8 +393,9 @@ impl Loop {
 }
 
 impl Drop for Loop {
-    /// However the loop ends, nothing it runs outlives it unattended. After an orderly shutdown there is
-    /// nothing left but what is stuck; after a panic of ours this is the whole emergency plan.
+    /// However the loop ends, nothing it runs outlives it unattended. After an orderly shutdown
+    /// there is nothing left but what is stuck; after a panic of ours this is the whole emergency
+    /// plan.
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
             for host in slot.hosts.values_mut() {

@@ -133,8 +133,9 @@ impl<T> Visitor<'_> for Text<T> {
 
 /// An address to listen at: `":8080"`, `"host:0"`, or just `8080`.
 ///
-/// Without a host it is the loopback address `127.0.0.1`: a service is reachable from outside only when
-/// its configuration says so. The standard library cannot bind `":8080"`; this type can be bound.
+/// Without a host it is the loopback address `127.0.0.1`: a service is reachable from outside only
+/// when its configuration says so. The standard library cannot bind `":8080"`; this type can be
+/// bound.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddr {
     host: String,

@@ -1,4 +1,5 @@
-//! `run`: start the workers of a configuration, supervise them until told to end, and say how it ended.
+//! `run`: start the workers of a configuration, supervise them until told to end, and say how it
+//! ended.
 
 use super::args::Run;
 use super::echo::Echo;

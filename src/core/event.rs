@@ -1,5 +1,5 @@
-//! The core's closed vocabulary: what it hears (commands, reports, the passing of time) and what it wants
-//! done (effects). Who wants to know what this program can do reads this file.
+//! The core's closed vocabulary: what it hears (commands, reports, the passing of time) and what it
+//! wants done (effects). Who wants to know what this program can do reads this file.
 
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ pub(crate) enum Report {
     Gone(Exit),
 }
 
-/// What the core wants done. The order of effects is part of the contract: transitions are told in the
-/// order in which they happened, orders after the transition that led to them.
+/// What the core wants done. The order of effects is part of the contract: transitions are told in
+/// the order in which they happened, orders after the transition that led to them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Effect {
     /// Make and initialize this incarnation.

@@ -1,5 +1,6 @@
-//! The module runner: one incarnation of a module on its own thread (an apartment), behind plain-data
-//! orders and reports. The same runner serves a thread of the master and, over a codec, a child process.
+//! The module runner: one incarnation of a module on its own thread (an apartment), behind
+//! plain-data orders and reports. The same runner serves a thread of the master and, over a codec,
+//! a child process.
 
 mod backend;
 #[cfg(test)]
@@ -53,8 +54,8 @@ impl ModuleRunner {
         Self { setting, apartment: None }
     }
 
-    /// Carries out an order, or hands it to the apartment. `report` is where an incarnation launched by
-    /// this order reports.
+    /// Carries out an order, or hands it to the apartment. `report` is where an incarnation
+    /// launched by this order reports.
     pub(crate) fn order(&mut self, order: Order, report: &Reporter) {
         match (order, &self.apartment) {
             (Order::Launch(launch), None) => {

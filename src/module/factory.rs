@@ -139,7 +139,8 @@ where
     fn info(&self) -> ModuleInfo {
         match &self.built {
             Some(module) => module.info(),
-            // Without its configuration there is no instance to ask; the type's name is what is known.
+            // Without its configuration there is no instance to ask; the type's name is what is
+            // known.
             None => {
                 let name = std::any::type_name::<M>();
                 ModuleInfo::new(name.rsplit("::").next().unwrap_or(name), "")

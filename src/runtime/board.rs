@@ -153,7 +153,8 @@ impl Board {
         self.state().end == Some(End::Died)
     }
 
-    /// Waits until `done` says so, the loop has ended, or the deadline has come. `None`: a deadline.
+    /// Waits until `done` says so, the loop has ended, or the deadline has come. `None`: a
+    /// deadline.
     fn wait<T>(
         &self,
         deadline: Option<Instant>,

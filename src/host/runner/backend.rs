@@ -61,8 +61,8 @@ impl Backend {
         Identity { realm: self.realm, role: Role::Module { worker: Arc::clone(&self.worker) } }
     }
 
-    /// Fires the stop token, once. The module's actions run on a thread of their own, so that neither
-    /// who gives the order nor a blocked `start` stands in their way.
+    /// Fires the stop token, once. The module's actions run on a thread of their own, so that
+    /// neither who gives the order nor a blocked `start` stands in their way.
     pub(super) fn fire(&self, deadline: Option<Instant>) {
         let actions = self.token.fire(deadline);
         if actions.is_empty() {

@@ -1,4 +1,5 @@
-//! The runner driven over a link that encodes and decodes every order and report, as a child's does.
+//! The runner driven over a link that encodes and decodes every order and report, as a child's
+//! does.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -5,10 +5,12 @@
 mod own;
 
 use std::ffi::{CString, c_int};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -158,6 +160,14 @@ pub(crate) fn mounted_noexec(path: &Path) -> io::Result<bool> {
     // SAFETY: the call succeeded, so it has filled `about`.
     let about = unsafe { about.assume_init() };
     Ok(about.f_flag & libc::ST_NOEXEC != 0)
+}
+
+/// Opens a file for reading. A FIFO is opened at once instead of waiting for its writer.
+///
+/// # Errors
+/// As the call has them.
+pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// The user whose rights we act with.
