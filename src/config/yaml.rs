@@ -141,18 +141,31 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     }
 }
 
-/// Where more brackets are open than allowed. It does not know quotes and comments, so it may count
-/// too many; text with that many unmatched brackets is not expected in a configuration.
+/// Where more brackets are open than allowed. It knows quotes and comments only roughly, and rather
+/// counts too many; text with that many unmatched brackets is not expected in a configuration.
 fn too_many_brackets(text: &str) -> Option<Mark> {
-    let mut open = 0_usize;
+    let (mut open, mut last, mut last_visible) = (0_usize, b'\n', b'\n');
+    // Within quotes or a comment: what ends them, and how many brackets were open before. A closing
+    // bracket in there closes none of those.
+    let mut aside: Option<(u8, usize)> = None;
     for (index, byte) in text.bytes().enumerate() {
+        let floor = aside.map_or(0, |(_, floor)| floor);
         match byte {
             b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
+            b']' | b'}' => open = open.saturating_sub(1).max(floor),
+            _ if aside.is_some_and(|(end, _)| end == byte) => aside = None,
+            b'#' if aside.is_none() && last.is_ascii_whitespace() => aside = Some((b'\n', open)),
+            b'"' | b'\'' if aside.is_none() && b"[{,:-\n".contains(&last_visible) => {
+                aside = Some((byte, open));
+            }
             _ => {}
         }
         if open > MAX_BRACKETS {
             return Some(mark_of(text, index));
+        }
+        last = byte;
+        if byte == b'\n' || !byte.is_ascii_whitespace() {
+            last_visible = byte;
         }
     }
     None

@@ -142,6 +142,8 @@ fn bombs_are_refused_early() {
         ("a: &a [*a]".to_owned(), "nested more than 64 levels deep"),
         ("[".repeat(100_000), "more than 128 brackets are open here"),
         ("{a: ".repeat(100_000), "more than 128 brackets are open here"),
+        ("[ # ]\n".repeat(10_000), "more than 128 brackets are open here"),
+        ("[']',".repeat(10_000), "more than 128 brackets are open here"),
         ("- ".repeat(100_000), "nested more than 64 levels deep"),
         (format!("a: {}{}", "[".repeat(64), "]".repeat(64)), "nested more than 64 levels deep"),
         (format!("? {long}\n: b"), "a key is longer than 256 bytes"),

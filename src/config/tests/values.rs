@@ -175,3 +175,11 @@ workers:
     let text = "defaults: {stop: {timeout: 31s}}\nworkers: []\n";
     assert_eq!(read(text).unwrap().warnings[0].path, "defaults.stop.timeout");
 }
+
+#[test]
+fn brackets_in_text_and_comments_are_no_nesting() {
+    let line = "  - { id: w@, command: [/bin/sh, -c, \"[ -f x ] && echo ']' don't\"] } # see [1]\n";
+    let text: String = (0..200).map(|n| line.replace('@', &n.to_string())).collect();
+    let config = crate::MasterConfig::from_yaml(&format!("workers:\n{text}")).unwrap();
+    assert_eq!(config.workers.len(), 200);
+}
