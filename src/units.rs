@@ -162,6 +162,11 @@ impl ListenAddr {
         Ok(Self { host, port })
     }
 
+    /// This port of the loopback address.
+    pub fn local(port: u16) -> Self {
+        Self { host: "127.0.0.1".to_owned(), port }
+    }
+
     /// The port; 0 asks the system for a free one.
     pub fn port(&self) -> u16 {
         self.port
@@ -171,7 +176,7 @@ impl ListenAddr {
 impl Default for ListenAddr {
     /// A free port of the loopback address.
     fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 0 }
+        Self::local(0)
     }
 }
 
