@@ -1,10 +1,11 @@
 //! One service, run as a process and twice as a thread of this program, all three supervised alike.
 //!
-//! `cargo run --release --example quickstart` reads `examples/quickstart.yaml`, starts what it says,
-//! shows what to try and then tells what happens, until ctrl-c or for as long as `--run-duration` says.
+//! `cargo run --release --example quickstart` reads `examples/quickstart.yaml`, starts what it
+//! says, shows what to try and then tells what happens, until ctrl-c or for as long as
+//! `--run-duration` says.
 //!
-//! Cargo does not build the service's own program (`examples/data_processor`) along with this example.
-//! So this program is that one too, when its first argument is `data-processor`.
+//! Cargo does not build the service's own program (`examples/data_processor`) along with this
+//! example. So this program is that one too, when its first argument is `data-processor`.
 
 #[path = "data_processor/program.rs"]
 mod program;
@@ -281,7 +282,8 @@ fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// A module's log lines look as those of a process. The master's own are left to the story told here.
+/// A module's log lines look as those of a process. The master's own are left to the story told
+/// here.
 fn log_to_stderr() {
     let wanted = env_logger::Env::default().default_filter_or("info,hsu_master=off");
     let mut logger = env_logger::Builder::from_env(wanted);
