@@ -97,7 +97,8 @@ fn labelled(line: &OutputLine<'_>) -> Vec<u8> {
 /// Starts everything and waits for the end, whoever asks for it.
 fn supervise(master: &Master, arguments: &Run) -> Result<ShutdownReport> {
     let count = master.start_all_nowait().len();
-    log::info!("{count} workers of {} are being started", arguments.config.display());
+    let noun = if count == 1 { "worker" } else { "workers" };
+    log::info!("starting {count} {noun} of {}", arguments.config.display());
     if let Some(duration) = arguments.duration
         && !master.wait_timeout(duration)?
     {
