@@ -60,7 +60,7 @@ fn serve(config: Value) -> Result<ExitCode> {
     Ok(if crashed { ExitCode::from(101) } else { ExitCode::SUCCESS })
 }
 
-/// Log lines as plain text: who supervises this program adds name and time. `RUST_LOG` chooses others.
+/// Log lines as plain text: who supervises this program adds name and time.
 fn log_to_stderr() {
     let wanted = env_logger::Env::default().default_filter_or("info,hsu_master=error");
     let mut logger = env_logger::Builder::from_env(wanted);

@@ -1,5 +1,5 @@
-//! The data processor: a small HTTP service, written once. A master runs it as a thread of its own or
-//! as a process; nothing in here knows which.
+//! The data processor: a small HTTP service, written once. A master runs it as a thread of its own
+//! or as a process; nothing in here knows which.
 
 #[path = "http.rs"]
 mod http;
@@ -19,8 +19,8 @@ use serde::Deserialize;
 
 use http::{Broken, Request, Response};
 
-/// How long a client may take to accept an answer, at most: one that does not read must not hold up a
-/// stop, for which a worker has ten seconds by default.
+/// How long a client may take to accept an answer, at most: one that does not read must not hold up
+/// a stop, for which a worker has ten seconds by default.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// What a worker's `config:` may say.
@@ -91,7 +91,7 @@ struct Service {
     processed: AtomicU64,
 }
 
-/// Gives each connection a thread of its own. An error is the listener's end and so the worker's crash.
+/// Gives each connection a thread. An error is the listener's end and so the worker's crash.
 fn accept(ctx: &ModuleContext, listener: &TcpListener, service: &Arc<Service>) -> ModuleResult {
     for stream in ctx.stop_token().incoming(listener) {
         let (stream, service) = (Arc::new(stream?), Arc::clone(service));
@@ -104,7 +104,7 @@ fn accept(ctx: &ModuleContext, listener: &TcpListener, service: &Arc<Service>) -
 }
 
 impl Service {
-    /// Serves the one request of a connection. What goes wrong with the client is no failure of ours.
+    /// Serves the one request of a connection. What goes wrong with the client is not our failure.
     fn serve(&self, ctx: &ModuleContext, stream: &Arc<TcpStream>) -> ModuleResult {
         // A stop ends the wait for what has not arrived yet; what has arrived is still answered.
         let waiting = Arc::clone(stream);
