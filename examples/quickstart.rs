@@ -1,11 +1,10 @@
 //! One service, run as a process and twice as a thread of this program, all three supervised alike.
 //!
 //! `cargo run --release --example quickstart` reads `examples/quickstart.yaml`, starts what it
-//! says, shows what to try and then tells what happens, until ctrl-c or for as long as
-//! `--run-duration` says.
+//! says, shows what to try and then tells what happens, until ctrl-c or for `--run-duration 5s`.
 //!
-//! Cargo does not build the service's own program (`examples/data_processor`) along with this
-//! example. So this program is that one too, when its first argument is `data-processor`.
+//! Cargo does not build the service's own program (`examples/data_processor`) along with this one.
+//! So this program is that one too, when its first argument is `data-processor`.
 
 #[path = "data_processor/program.rs"]
 mod program;
@@ -34,11 +33,14 @@ fn main() -> ExitCode {
     if arguments.next_if_eq("data-processor").is_some() {
         return program::run(arguments);
     }
-    let outcome = run_duration(arguments).and_then(Quickstart::run);
-    outcome.unwrap_or_else(|error| {
+    let complain = |error: Box<dyn Error>, code| {
         let _ = writeln!(io::stderr(), "{error}");
-        ExitCode::FAILURE
-    })
+        ExitCode::from(code)
+    };
+    match run_duration(arguments) {
+        Ok(duration) => Quickstart::run(duration).unwrap_or_else(|error| complain(error, 1)),
+        Err(error) => complain(error, 2),
+    }
 }
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -282,8 +284,7 @@ fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// A module's log lines look as those of a process. The master's own are left to the story told
-/// here.
+/// A module's log lines look as those of a process. The master's own say what is told here anyway.
 fn log_to_stderr() {
     let wanted = env_logger::Env::default().default_filter_or("info,hsu_master=off");
     let mut logger = env_logger::Builder::from_env(wanted);

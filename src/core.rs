@@ -28,6 +28,7 @@ pub(crate) mod event;
 mod health;
 mod lifecycle;
 pub(crate) mod moment;
+pub(crate) mod planted;
 mod restart;
 mod rng;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use event::{Condition, Done, Effect, Event, Refusal, Report, Status, Ticket};
 use moment::Moment;
+use planted::{Bug, planted};
 use rng::Rng;
 use worker::{Turn, Worker};
 
@@ -155,6 +157,7 @@ impl Core {
     ) -> bool {
         let is_end = matches!(report, Report::Gone(_));
         let Some(worker) = self.workers.get_mut(id) else {
+            let is_end = is_end && !planted(Bug::WrittenOffKept);
             if let (true, Some(retired)) = (is_end, self.retired.get_mut(id)) {
                 retired.written_off.remove(&incarnation);
             }
@@ -303,7 +306,8 @@ impl Core {
             return Vec::new();
         }
         let unmet = worker.depends_on().iter().filter(|(id, condition)| {
-            !self.workers.get(id).is_some_and(|dependency| dependency.meets(*condition))
+            let missing = planted(Bug::MissingDependencyMet);
+            !self.workers.get(id).map_or(missing, |dependency| dependency.meets(*condition))
         });
         unmet.cloned().collect()
     }

@@ -216,7 +216,7 @@ fn every_problem_is_reported_with_its_place() {
     assert_eq!(output.status.code(), Some(2));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["ok"], false);
-    assert_eq!(json["problems"][0]["line"], 3, "{json:#}");
+    assert_eq!(json["problems"][1]["line"], 3, "{json:#}");
 }
 
 #[test]

@@ -1,17 +1,22 @@
 //! The data processor's own program: the service without anybody who would start it again. It ends
-//! with 0 when told to, with 101 when the service has panicked.
+//! with 0 when told to, with 101 when the service has crashed, with 1 when it did not come up.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hsu_master::{Master, RestartConfig, RestartPolicy, Result, WaitFor, WorkerConfig};
+use hsu_master::{
+    ErrorCategory, Master, RestartConfig, RestartPolicy, Result, WaitFor, WorkerConfig,
+};
 use serde_json::{Map, Value};
 
 use crate::service::DataProcessor;
 
 const USAGE: &str =
     "usage: data_processor [--port ADDR] [--batch-size N] [--timeout DURATION] [--mode MODE]";
+
+/// The exit code of a service that has crashed: that of any Rust program that panics.
+const CRASHED: u8 = 101;
 
 /// The program, without its name in the arguments.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -26,7 +31,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     log_to_stderr();
     serve(config).unwrap_or_else(|error| {
         log::error!("{error}");
-        ExitCode::FAILURE
+        // A request may come, and end it, before the start is done.
+        let panicked = error.category() == ErrorCategory::Panic;
+        if panicked { ExitCode::from(CRASHED) } else { ExitCode::FAILURE }
     })
 }
 
@@ -57,11 +64,10 @@ fn serve(config: Value) -> Result<ExitCode> {
     // An error says that the whole master has ended, as a signal asked it to.
     let crashed = master.wait_for(&id, WaitFor::Stopped, Duration::MAX).is_ok_and(|w| w.gave_up);
     master.shutdown()?;
-    Ok(if crashed { ExitCode::from(101) } else { ExitCode::SUCCESS })
+    Ok(if crashed { ExitCode::from(CRASHED) } else { ExitCode::SUCCESS })
 }
 
-/// Log lines as plain text: who supervises this program adds name and time. `RUST_LOG` chooses
-/// others.
+/// Log lines as plain text: who supervises this program adds name and time.
 fn log_to_stderr() {
     let wanted = env_logger::Env::default().default_filter_or("info,hsu_master=error");
     let mut logger = env_logger::Builder::from_env(wanted);

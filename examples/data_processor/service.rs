@@ -91,8 +91,7 @@ struct Service {
     processed: AtomicU64,
 }
 
-/// Gives each connection a thread of its own. An error is the listener's end and so the worker's
-/// crash.
+/// Gives each connection a thread. An error is the listener's end and so the worker's crash.
 fn accept(ctx: &ModuleContext, listener: &TcpListener, service: &Arc<Service>) -> ModuleResult {
     for stream in ctx.stop_token().incoming(listener) {
         let (stream, service) = (Arc::new(stream?), Arc::clone(service));
@@ -105,8 +104,7 @@ fn accept(ctx: &ModuleContext, listener: &TcpListener, service: &Arc<Service>) -
 }
 
 impl Service {
-    /// Serves the one request of a connection. What goes wrong with the client is no failure of
-    /// ours.
+    /// Serves the one request of a connection. What goes wrong with the client is not our failure.
     fn serve(&self, ctx: &ModuleContext, stream: &Arc<TcpStream>) -> ModuleResult {
         // A stop ends the wait for what has not arrived yet; what has arrived is still answered.
         let waiting = Arc::clone(stream);

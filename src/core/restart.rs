@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::planted::{Bug, planted};
 use super::rng::Rng;
 use crate::worker::{Ratio, RestartConfig, RestartPolicy};
 
@@ -35,7 +36,8 @@ pub(super) fn after_failure(
     } else if policy.max_retries > 0 && *failures > policy.max_retries {
         Decision::GiveUp(Some(policy.half_open_after).filter(|pause| !pause.is_zero()))
     } else {
-        Decision::Again(backoff(policy, *failures, rng))
+        let n = if planted(Bug::BackoffFlat) { 1 } else { *failures };
+        Decision::Again(backoff(policy, n, rng))
     }
 }
 
@@ -49,6 +51,8 @@ pub(super) fn after_completion(
     let healthy_run = stayed_up.is_some_and(|uptime| uptime >= policy.reset_after);
     if healthy_run {
         *failures = 0;
+    } else if planted(Bug::CompletionSpendsRetry) {
+        *failures += 1;
     }
     match policy.policy {
         RestartPolicy::Never | RestartPolicy::OnFailure => Decision::Rest,

@@ -11,6 +11,7 @@ use super::event::{
 use super::health::Probing;
 use super::lifecycle::{Step, Why};
 use super::moment::Moment;
+use super::planted::{Bug, planted};
 use super::rng::Rng;
 use crate::error::Failure;
 use crate::worker::{Exit, HealthStatus, WorkerId, WorkerState};
@@ -223,7 +224,8 @@ impl Worker {
 
     /// True when `incarnation` is the one that lives now.
     pub(super) fn lives_as(&self, incarnation: u64) -> bool {
-        self.incarnation == incarnation && self.phase != Phase::None
+        let current = self.incarnation == incarnation || planted(Bug::StaleReport);
+        current && self.phase != Phase::None
     }
 
     /// The end of an incarnation that was written off. False if it was not.
@@ -279,7 +281,8 @@ impl Worker {
     }
 
     pub(super) fn is_removed(&self) -> bool {
-        self.goal == Goal::Gone && self.phase == Phase::None
+        let ended = self.phase == Phase::None || planted(Bug::StuckForgotten) && self.is_stuck();
+        self.goal == Goal::Gone && ended
     }
 
     pub(super) fn is_stuck(&self) -> bool {
