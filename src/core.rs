@@ -29,6 +29,8 @@ pub(crate) mod moment;
 mod restart;
 mod rng;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod story;
 mod worker;
 
