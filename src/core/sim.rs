@@ -65,6 +65,24 @@ mod tests {
     }
 
     #[test]
+    fn survey() {
+        let mut found: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
+        let mut turns = 0;
+        for seed in 0..number("HSU_SIM_SEEDS").unwrap_or(SEEDS) {
+            let (story, verdict) = world::run(seed, false);
+            turns += story.turns;
+            if let Err(rule) = verdict {
+                let rule: String = rule.split('\n').next().unwrap().chars().map(|c| if c.is_ascii_digit() {'0'} else {c}).collect();
+                let mut rule: Vec<char> = rule.chars().collect(); rule.dedup_by(|a,b| *a=='0' && *b=='0'); let rule = rule.into_iter().take(90).collect();
+                let e = found.entry(rule).or_insert((seed, 0));
+                e.1 += 1;
+            }
+        }
+        for (r, (s, n)) in found { println!("{n:5} seed {s:5} {r}"); }
+        println!("{turns} turns");
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_trace() {
         for seed in 0..50 {
             assert_eq!(world::run(seed, true).0.lines, world::run(seed, true).0.lines, "{seed}");

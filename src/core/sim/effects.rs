@@ -78,6 +78,10 @@ impl Judge {
         worker.life = Some(Life::new(number, now));
         (worker.rest, worker.asked, worker.gave_up) = (Rest::Idle, false, false);
         self.numbers.insert(id.clone(), number);
+        // Without time to start, the very tick that launches it also ends it.
+        if self.tick && worker.spec.start_timeout.is_zero() {
+            worker.failed(now, Why::Timeout, false);
+        }
         self.own_tickets(id, number);
         Ok(())
     }
@@ -91,23 +95,15 @@ impl Judge {
         self.expect_told(id, &[WorkerState::Starting])
     }
 
-    /// I27: in a shutdown a worker is told to end only after those that depend on it. Elsewhere its
-    /// end has begun already when an order tells it so.
-    fn begin_end(&mut self, now: Moment, id: &WorkerId, number: u64) -> Verdict {
-        let over = self.shutdown.as_ref().is_some_and(|shutdown| shutdown.over);
-        let held = !over && self.has_live_dependants(id);
-        let shutting_down = self.shutdown.is_some();
-        let life = self.life(id, number)?;
-        if life.ending.is_none() {
-            demand!(shutting_down, "I10: {id}#{number} is told to end without a reason");
-            demand!(!held, "I27: {id}#{number} is told to end before its dependants are down");
-            life.end_by_command(now);
-        }
+    /// An order to end needs a reason, and the transition that it led to.
+    fn must_end(&mut self, id: &WorkerId, number: u64) -> Verdict {
+        let ending = self.life(id, number)?.ending;
+        demand!(ending.is_some(), "I10: {id}#{number} is told to end without a reason");
         self.expect_told(id, &[WorkerState::Stopping, WorkerState::Failed])
     }
 
     fn ask(&mut self, now: Moment, id: &WorkerId, number: u64, patience: Duration) -> Verdict {
-        self.begin_end(now, id, number)?;
+        self.must_end(id, number)?;
         let worker = self.workers.get(id).ok_or("unknown")?;
         let stop_timeout = worker.spec.stop_timeout;
         let life = self.life(id, number)?;
@@ -119,7 +115,7 @@ impl Judge {
     }
 
     fn force(&mut self, now: Moment, id: &WorkerId, number: u64) -> Verdict {
-        self.begin_end(now, id, number)?;
+        self.must_end(id, number)?;
         let over = self.tick && self.shutdown.as_ref().is_some_and(|shutdown| shutdown.over);
         let worker = self.workers.get(id).ok_or("unknown")?;
         let (commanded, killable) = (worker.turn.force, worker.spec.killable);
@@ -138,10 +134,7 @@ impl Judge {
     fn abandon(&mut self, now: Moment, id: &WorkerId, number: u64) -> Verdict {
         demand!(self.tick, "I24: {id}#{number} abandoned without a tick");
         let over = self.shutdown.as_ref().is_some_and(|shutdown| shutdown.over);
-        let life = self.life(id, number)?;
-        if life.ending.is_none() && over {
-            life.end_by_command(now);
-        }
+        self.must_end(id, number)?;
         let worker = self.workers.get_mut(id).ok_or("unknown")?;
         let killable = worker.spec.killable;
         let patience = worker.spec.stop_timeout;
@@ -219,6 +212,7 @@ impl Judge {
 
     fn forget(&mut self, id: &WorkerId) -> Verdict {
         let worker = self.workers.remove(id).ok_or("an unknown worker is forgotten")?;
+        self.retired.insert(id.clone(), worker.written_off);
         demand!(worker.goal == Goal::Gone, "{id} is forgotten with goal {:?}", worker.goal);
         demand!(worker.life.is_none(), "rule 18: {id} is forgotten while it lives");
         self.forgotten.insert(id.clone());

@@ -20,6 +20,8 @@ pub(super) struct Probes {
     newest: Option<(u64, Moment)>,
     in_flight: bool,
     timed_out: bool,
+    /// When it was last found unanswered.
+    missed_at: Moment,
     /// Failures that the unanswered probe has counted for: at least, at most.
     counted: (u128, u128),
     /// Failures in a row: at least, at most.
@@ -38,6 +40,7 @@ impl Probes {
             newest: None,
             in_flight: false,
             timed_out: false,
+            missed_at: up,
             counted: (0, 0),
             failures: (0, 0),
             after_grace: 0,
@@ -97,6 +100,7 @@ impl Probes {
         let surely = u128::from(least > self.counted.0);
         let possibly = most.saturating_sub(self.counted.1);
         self.counted = (least, most);
+        self.missed_at = now;
         if possibly > 0 {
             self.failed(now, surely, possibly);
         }
@@ -146,18 +150,18 @@ impl Probes {
     }
 
     /// The earliest and the latest moment at which the next probe or verdict can be due.
-    pub(super) fn due(&self, now: Moment) -> (Moment, Moment) {
+    pub(super) fn due(&self) -> (Moment, Moment) {
         let Some((_, begin)) = self.newest else {
             let first = self.up + self.policy.initial_delay;
             return (first, first);
         };
         let (timeout, interval) = (begin + self.policy.timeout, begin + self.policy.interval);
         if !self.in_flight {
-            (interval, interval)
+            (interval, interval.max(self.missed_at + self.policy.interval))
         } else if !self.timed_out {
             (timeout.min(interval), timeout)
         } else {
-            (now, now + self.policy.interval)
+            (begin, self.missed_at + self.policy.interval)
         }
     }
 }

@@ -9,7 +9,7 @@ use super::tickets::{Open, Wants};
 use super::{Verdict, demand};
 use crate::core::Core;
 use crate::core::event::{
-    Command, Condition, Done, Effect, Event, Goal, Refusal, Status, Ticket, WorkerSpec,
+    Command, Condition, Done, Effect, Event, Goal, Refusal, Reply, Report, Status, Ticket, WorkerSpec,
 };
 use crate::core::moment::Moment;
 use crate::worker::{HealthStatus, WorkerId, WorkerState};
@@ -18,7 +18,7 @@ use crate::worker::{HealthStatus, WorkerId, WorkerState};
 #[derive(Clone, Debug)]
 pub(super) struct Shutdown {
     pub(super) end: Moment,
-    /// Its time is over, or it was forced.
+    /// Its time is over.
     pub(super) over: bool,
 }
 
@@ -29,15 +29,20 @@ pub(super) struct Judge {
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     /// The newest incarnation of every id, also of removed ones.
     pub(super) numbers: BTreeMap<WorkerId, u64>,
+    /// Written off incarnations of forgotten workers.
+    pub(super) retired: BTreeMap<WorkerId, BTreeMap<u64, Life>>,
     pub(super) tickets: BTreeMap<Ticket, Open>,
     pub(super) shutdown: Option<Shutdown>,
     pub(super) all_down: bool,
+    /// How the first shutdown was answered.
+    pub(super) ended: Option<Reply>,
     pub(super) statuses: BTreeMap<WorkerId, Status>,
     shutdown_timeout: Duration,
     /// The current turn: is it a tick, and which workers were published or forgotten in it?
     pub(super) tick: bool,
     pub(super) changed: BTreeSet<WorkerId>,
     pub(super) forgotten: BTreeSet<WorkerId>,
+    pub(super) effects: Vec<Effect>,
 }
 
 impl Judge {
@@ -46,19 +51,22 @@ impl Judge {
             core: Core::new(seed, shutdown_timeout),
             workers: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            retired: BTreeMap::new(),
             tickets: BTreeMap::new(),
             shutdown: None,
             all_down: false,
+            ended: None,
             statuses: BTreeMap::new(),
             shutdown_timeout,
             tick: false,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            effects: Vec::new(),
         }
     }
 
     /// One turn of the core, held to the contract.
-    pub(super) fn turn(&mut self, now: Moment, event: Event) -> Verdict<Vec<Effect>> {
+    pub(super) fn turn(&mut self, now: Moment, event: Event) -> Verdict {
         self.changed.clear();
         self.forgotten.clear();
         self.tick = matches!(event, Event::Tick);
@@ -68,20 +76,25 @@ impl Judge {
         for open in self.tickets.values_mut() {
             open.fresh = false;
         }
+        let command = matches!(event, Event::Command { .. });
         let nothing_may_change = self.hear(now, &event)?;
-        let effects = self.core.handle(now, event);
+        self.effects = self.core.handle(now, event);
+        let effects = self.effects.clone();
         for effect in &effects {
             self.effect(now, effect)?;
         }
         let statuses = self.all_statuses()?;
         let before = std::mem::replace(&mut self.statuses, statuses);
         if nothing_may_change {
-            let only_reply = effects.iter().all(|effect| matches!(effect, Effect::Reply { .. }));
-            demand!(only_reply, "I4: news that must be ignored had effects");
-            demand!(before == self.statuses, "I4: news that must be ignored changed a status");
+            let harmless = |effect: &Effect| match effect {
+                Effect::Reply { .. } => true,
+                Effect::Changed { .. } => command,
+                _ => false,
+            };
+            demand!(effects.iter().all(harmless), "I4: what must be ignored had effects");
+            demand!(before == self.statuses, "I4: what must be ignored changed a status");
         }
-        self.compare(now, &before)?;
-        Ok(effects)
+        self.compare(now, &before)
     }
 
     fn all_statuses(&self) -> Verdict<BTreeMap<WorkerId, Status>> {
@@ -108,7 +121,12 @@ impl Judge {
                     known.heard(now, *incarnation, report)?;
                     Ok(known.turn.ignored)
                 }
-                None => Ok(true),
+                None => {
+                    if let (Some(lives), Report::Gone(_)) = (self.retired.get_mut(worker), report) {
+                        lives.remove(incarnation);
+                    }
+                    Ok(true)
+                }
             },
             Event::Tick => {
                 for worker in self.workers.values_mut() {
@@ -154,7 +172,9 @@ impl Judge {
             }
             None if self.shutdown.is_some() => (Wants::Now(vec![Err(Refusal::ShuttingDown)]), true),
             None => {
-                self.workers.insert(id.clone(), Worker::new(spec.clone()));
+                let mut worker = Worker::new(spec.clone());
+                worker.written_off = self.retired.remove(id).unwrap_or_default();
+                self.workers.insert(id.clone(), worker);
                 (Wants::Now(vec![Ok(Done::Added)]), false)
             }
         }
@@ -180,7 +200,7 @@ impl Judge {
             refusals.extend((worker.goal == Goal::Gone).then_some(Refusal::BeingRemoved));
             return Err(refusals);
         }
-        let past = restart && force && worker.written_off.len() < MAX_WRITTEN_OFF;
+        let past = force && worker.written_off.len() < MAX_WRITTEN_OFF;
         if worker.is_stuck() && !past {
             return Err(vec![Refusal::Stuck]);
         }
@@ -216,15 +236,14 @@ impl Judge {
     fn shut_down(&mut self, now: Moment, force: bool) -> Wants {
         let end = now + self.shutdown_timeout;
         let first = self.shutdown.is_none();
-        let shutdown = self.shutdown.get_or_insert(Shutdown { end, over: false });
-        shutdown.over |= force;
+        self.shutdown.get_or_insert(Shutdown { end, over: false });
         for worker in self.workers.values_mut() {
             if first {
                 worker.wanted_down(Goal::Down);
             }
-            if let Some(life) = worker.life.as_mut().filter(|_| force) {
+            if let Some(life) = &mut worker.life {
                 life.end_by_command(now);
-                worker.turn.force = true;
+                worker.turn.force |= force;
             }
         }
         Wants::AllDown
@@ -245,12 +264,6 @@ impl Judge {
             }
         };
         worker.spec.depends_on.iter().filter(|condition| !holds(condition)).cloned().collect()
-    }
-
-    /// True when another worker that depends on `id` still has an incarnation to wait for.
-    pub(super) fn has_live_dependants(&self, id: &WorkerId) -> bool {
-        let depends = |worker: &Worker| worker.spec.depends_on.iter().any(|(other, _)| other == id);
-        self.workers.values().any(|worker| worker.has_life() && depends(worker))
     }
 
     pub(super) fn life(&mut self, id: &WorkerId, number: u64) -> Verdict<&mut Life> {

@@ -222,19 +222,20 @@ impl Worker {
     pub(super) fn wanted_up(&mut self, now: Moment, restart: bool, force: bool) {
         self.goal = Goal::Up;
         self.failures = 0;
-        self.past_unmet |= force && !restart;
+        let on_its_way = self.life.as_ref().is_some_and(|life| life.ending.is_none());
+        self.past_unmet |= force && !restart && !on_its_way;
         let Some(life) = &mut self.life else {
             self.clear_rest();
             self.rest = Rest::Due { automatic: false };
             return;
         };
+        if force && life.abandoned {
+            self.write_off();
+            self.rest = Rest::Due { automatic: false };
+            return;
+        }
         if restart {
             self.turn.cancels = true;
-            if force && life.abandoned {
-                self.write_off();
-                self.rest = Rest::Due { automatic: false };
-                return;
-            }
             self.turn.force = force;
             self.past_stuck |= force;
             life.end_by_command(now);
@@ -278,7 +279,6 @@ impl Worker {
             return Ok(());
         };
         if life.abandoned && !gone {
-            self.turn.ignored = true;
             return Ok(());
         }
         match report {

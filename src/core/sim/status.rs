@@ -15,10 +15,8 @@ type Conditions = Vec<(WorkerId, Condition)>;
 impl Judge {
     pub(super) fn compare(&mut self, now: Moment, before: &BTreeMap<WorkerId, Status>) -> Verdict {
         let unmet: Vec<Conditions> = self.workers.keys().map(|id| self.unmet(id)).collect();
-        let held: Vec<bool> =
-            self.workers.keys().map(|id| self.has_live_dependants(id)).collect();
-        let over = self.shutdown.as_ref().map(|shutdown| shutdown.over);
-        for (((id, worker), unmet), held) in self.workers.iter_mut().zip(&unmet).zip(&held) {
+        let over = self.shutdown.as_ref().is_some_and(|shutdown| shutdown.over);
+        for ((id, worker), unmet) in self.workers.iter_mut().zip(&unmet) {
             let status = self.statuses.get(id).ok_or("no status")?;
             let place = |error: String| format!("{id}: {error}\n    {status:?}");
             always(status).map_err(place)?;
@@ -27,10 +25,9 @@ impl Judge {
             let newest = self.numbers.get(id).copied().unwrap_or(0);
             agree(worker, status, newest).map_err(place)?;
             worker.told_health = status.health;
-            let held = over == Some(false) && *held;
-            bounds(now, self.tick, worker, held, over == Some(true)).map_err(place)?;
+            bounds(now, self.tick, worker, over).map_err(place)?;
             let published = before.get(id) == Some(status) || self.changed.contains(id);
-            demand!(published, "I16: {id} changed unpublished\n    {before:?}\n    {status:?}");
+            demand!(published, "I16: {id} changed unpublished\n    {:?}\n    {status:?}", before.get(id));
         }
         let alive = self.workers.values().any(Worker::has_life);
         demand!(self.shutdown.is_none() || alive || self.all_down, "I19: all down is not told");
@@ -71,12 +68,12 @@ impl Judge {
             };
             may_be(deadline, deadline);
             if let Some(probes) = life.probes.as_ref().filter(|_| life.is_up()) {
-                let (first, last) = probes.due(now);
+                let (first, last) = probes.due();
                 may_be(first, last);
             }
         }
-        let fits = next >= earliest.min(now.max(earliest)) && next <= latest;
-        demand!(fits, "I30: the next deadline is {next:?}, not from {earliest:?} to {latest:?}");
+        let fits = next >= earliest && next <= latest;
+        demand!(fits, "I30: the next deadline is {next:?}, not from {earliest:?} to {latest:?}: {:?}", self.statuses);
         Ok(())
     }
 }
@@ -198,17 +195,16 @@ fn agree(worker: &Worker, status: &Status, newest: u64) -> Verdict {
 }
 
 /// I17 to I19: ends are begun, pressed and given up on time.
-fn bounds(now: Moment, tick: bool, worker: &Worker, held: bool, over: bool) -> Verdict {
+fn bounds(now: Moment, tick: bool, worker: &Worker, over: bool) -> Verdict {
     let Some(life) = worker.life.as_ref().filter(|life| !life.abandoned) else { return Ok(()) };
     let Some(ending) = life.ending else {
         let must_end = life.probes.as_ref().is_some_and(super::health::Probes::must_end);
         demand!(!must_end, "I39: too many failures, and it goes on");
-        let up = worker.goal == Goal::Up || held;
-        demand!(up, "rule 13: the goal is down, and it goes on");
+        demand!(worker.goal == Goal::Up, "rule 13: the goal is down, and it goes on");
         let expired = tick && now >= life.ordered_at + worker.spec.start_timeout;
         let patient = life.up_at.is_some() || !expired || life.ordered_at == now;
         demand!(patient, "I18: its time to start is over");
-        let ordered = life.start_ordered || !life.launched || held;
+        let ordered = life.start_ordered || !life.launched;
         demand!(ordered, "I20: launched, but not started");
         return Ok(());
     };

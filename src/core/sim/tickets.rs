@@ -3,7 +3,7 @@
 use super::judge::Judge;
 use super::model::{Rest, Worker};
 use super::{Verdict, demand};
-use crate::core::event::{Done, Refusal, Reply, Ticket};
+use crate::core::event::{Done, Goal, Refusal, Reply, Ticket};
 use crate::core::moment::Moment;
 use crate::worker::WorkerId;
 
@@ -52,9 +52,10 @@ impl Judge {
             (Wants::Now(replies), _) => replies.contains(reply),
             (Wants::AllDown, _) => return self.shut_down_reply(reply),
             (Wants::Removed, None) => *reply == Ok(Done::Removed) && self.is_forgotten(&open),
-            (Wants::Removed, Some(worker)) => {
-                *reply == Err(Refusal::Stuck) && worker.turn.stuck
-            }
+            (Wants::Removed, Some(worker)) => match reply {
+                Ok(Done::Removed) => worker.goal == Goal::Gone && worker.life.is_none(),
+                reply => *reply == Err(Refusal::Stuck) && worker.turn.stuck,
+            },
             // A stop and a remove may wait for the same end.
             (Wants::Down, None) => {
                 matches!(reply, Ok(Done::Stopped { .. })) && self.is_forgotten(&open)
@@ -109,7 +110,14 @@ impl Judge {
         }
     }
 
-    fn shut_down_reply(&self, reply: &Reply) -> Verdict {
+    fn shut_down_reply(&mut self, reply: &Reply) -> Verdict {
+        if let Some(first) = &self.ended {
+            demand!(first == reply, "I12: the shutdown ended with {first:?}, now {reply:?}");
+            return Ok(());
+        }
+        let alive = self.workers.values().any(Worker::has_life);
+        demand!(!alive, "I12: a shutdown is answered while somebody lives");
+        self.ended = Some(reply.clone());
         let Ok(Done::ShutDown { killed, stuck }) = reply else {
             return Err(format!("I12: a shutdown got {reply:?}"));
         };
@@ -142,7 +150,7 @@ impl Judge {
     }
 
     fn may_wait_up(&self, now: Moment, open: &Open, own: Option<u64>, worker: &Worker) -> bool {
-        if worker.goal != crate::core::event::Goal::Up {
+        if worker.goal != Goal::Up {
             return false;
         }
         if own.is_some() {
