@@ -22,8 +22,10 @@ pub(super) struct Probes {
     timed_out: bool,
     /// When it was last found unanswered.
     missed_at: Moment,
-    /// Failures that the unanswered probe has counted for: at least, at most.
-    counted: (u128, u128),
+    /// When the unanswered probe last surely counted as a failure.
+    surely_at: Moment,
+    /// The failures that the unanswered probe may have counted for.
+    counted: u128,
     /// Failures in a row: at least, at most.
     failures: (u128, u128),
     /// Failures in a row that surely came after the grace period.
@@ -41,7 +43,8 @@ impl Probes {
             in_flight: false,
             timed_out: false,
             missed_at: up,
-            counted: (0, 0),
+            surely_at: up,
+            counted: 0,
             failures: (0, 0),
             after_grace: 0,
             successes: 0,
@@ -64,7 +67,7 @@ impl Probes {
         let fresh = self.newest.is_none_or(|(newest, _)| probe > newest);
         demand!(fresh, "I39: the probe number {probe} is not new");
         self.newest = Some((probe, now));
-        (self.in_flight, self.timed_out, self.counted) = (true, false, (0, 0));
+        (self.in_flight, self.timed_out, self.counted) = (true, false, 0);
         Ok(())
     }
 
@@ -92,17 +95,16 @@ impl Probes {
         if !self.in_flight || waited < self.policy.timeout {
             return;
         }
-        self.timed_out = true;
-        let intervals = |time: Duration| time.as_nanos() / self.policy.interval.as_nanos().max(1);
-        let least = 1 + intervals(waited - self.policy.timeout);
-        let most = 1 + intervals(waited);
-        // A tick that comes late may count all that it missed, or count once.
-        let surely = u128::from(least > self.counted.0);
-        let possibly = most.saturating_sub(self.counted.1);
-        self.counted = (least, most);
-        self.missed_at = now;
+        // A tick that comes late may count all that it missed, or count once and go on from there.
+        let surely = !self.timed_out || now >= self.surely_at + self.policy.interval;
+        if surely {
+            self.surely_at = now;
+        }
+        let most = 1 + waited.as_nanos() / self.policy.interval.as_nanos().max(1);
+        let possibly = most.saturating_sub(self.counted);
+        (self.timed_out, self.missed_at, self.counted) = (true, now, most);
         if possibly > 0 {
-            self.failed(now, surely, possibly);
+            self.failed(now, u128::from(surely), possibly);
         }
     }
 

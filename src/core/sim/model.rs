@@ -370,8 +370,9 @@ impl Worker {
         let restart = &self.spec.restart;
         let steady = life.up_at.is_some_and(|up| ending.at.since(up) >= restart.reset_after);
         self.shows = match ending.why {
+            // What was stuck and is wanted again has no verdict of its own.
+            _ if life.abandoned && self.asked => Shows::StoppedOrFailed,
             Why::Completed => Shows::Stopped,
-            Why::Command if life.abandoned => Shows::StoppedOrFailed,
             Why::Command => Shows::Stopped,
             Why::Cancelled | Why::Failed | Why::Timeout | Why::Health => Shows::Failed,
         };

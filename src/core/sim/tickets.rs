@@ -95,7 +95,9 @@ impl Judge {
             Err(Refusal::Cancelled) => worker.turn.cancels && !open.fresh,
             Err(Refusal::Stuck) => worker.turn.stuck,
             Err(Refusal::StillWaiting(conditions)) => {
-                let waits = matches!(worker.rest, Rest::Waiting { .. } | Rest::Due { .. });
+                let past_stuck = worker.is_stuck() && worker.past_stuck;
+                let waits = past_stuck
+                    || matches!(worker.rest, Rest::Waiting { .. } | Rest::Due { .. });
                 let id = open.worker.as_ref();
                 let in_time = now >= open.at + worker.spec.start_timeout;
                 waits && in_time && id.is_some_and(|id| self.unmet(id) == *conditions)
