@@ -221,7 +221,7 @@ impl Core {
         let mut changed = BTreeSet::new();
         while let Some(id) = touched.pop_front() {
             let Some(worker) = self.workers.get(&id) else { continue };
-            if self.shutdown.is_none() && worker.wants_launch(self.now) {
+            if self.shutdown.is_none() && worker.wants_launch() {
                 let waits = !worker.is_forced_start() && !self.unmet(worker).is_empty();
                 self.with_worker(&id, effects, |worker, turn| {
                     if waits { worker.wait(turn) } else { worker.launch(turn) }
@@ -232,6 +232,7 @@ impl Core {
             }
             if self.retire(&id, effects) {
                 changed.remove(&id);
+                touched.extend(self.waiting_for(&id));
             } else {
                 self.keep_timer(&id);
                 changed.insert(id);
@@ -244,7 +245,7 @@ impl Core {
     /// The workers whose launch may wait for this one, and is due.
     fn waiting_for(&self, id: &WorkerId) -> Vec<WorkerId> {
         let due = |dependant: &&WorkerId| {
-            self.workers.get(*dependant).is_some_and(|worker| worker.wants_launch(self.now))
+            self.workers.get(*dependant).is_some_and(|worker| worker.wants_launch())
         };
         let dependants = self.dependants.get(id).into_iter().flatten();
         dependants.filter(due).cloned().collect()
@@ -308,7 +309,7 @@ impl Core {
 
     /// The dependencies of a worker that are not met now; empty unless it wants to be launched.
     fn unmet(&self, worker: &Worker) -> Vec<(WorkerId, Condition)> {
-        if !worker.wants_launch(self.now) {
+        if !worker.wants_launch() {
             return Vec::new();
         }
         let unmet = worker.depends_on().iter().filter(|(id, condition)| {

@@ -207,6 +207,14 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// A mistake in a configuration that did not come from a file.
+    pub(crate) fn unplaced(path: impl Into<String>, message: impl Into<String>) -> Self {
+        let (path, message) = (path.into(), message.into());
+        Self { file: String::new(), line: 0, column: 0, path, message }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.is_empty() {

@@ -1,9 +1,15 @@
 //! Hosts run workers: each incarnation has its own thread, an apartment for a module or a monitor for a
 //! process. A host takes orders, never blocks who gives them, and tells every outcome as a report.
 
-mod process;
+#[cfg(test)]
+#[cfg(unix)]
+mod alone;
+pub(crate) mod identity;
+pub(crate) mod panics;
+pub(crate) mod process;
+pub(crate) mod runner;
 pub(crate) mod sys;
-mod threads;
+pub(crate) mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::module::EndpointInfo;
-use crate::worker::{Exit, ModuleType, WorkerId};
+use crate::worker::{Exit, WorkerId};
 
 /// What a host is told to do with one incarnation. Plain data: the same over a channel and a socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +42,6 @@ pub(crate) enum Order {
 pub(crate) struct Launch {
     pub(crate) worker: String,
     pub(crate) incarnation: u64,
-    pub(crate) native: bool,
     pub(crate) module: String,
     pub(crate) config: serde_json::Value,
 }

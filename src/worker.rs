@@ -4,6 +4,7 @@
 mod config;
 mod diagnostics;
 mod state;
+mod validate;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,11 +14,13 @@ pub use config::{
     ExecutionConfig, HealthCheckConfig, ModuleType, OnUnhealthy, Ratio, RestartConfig,
     RestartPolicy, StartConfig, StopConfig, SuccessCodes, WorkerConfig,
 };
+pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,
     WorkerEndpoint,
 };
 pub use state::{TRANSITIONS, WaitFor, WorkerState};
+pub(crate) use validate::Mistake;
 
 use crate::error::Error;
 

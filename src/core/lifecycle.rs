@@ -81,11 +81,6 @@ impl Worker {
 
     /// Its launch is due and must wait for a dependency.
     pub(super) fn wait(&mut self, turn: &mut Turn<'_>) {
-        if let Next::At(_, cause) = self.next {
-            // From here on it is the dependency that it waits for, not the pause.
-            self.gave_up = false;
-            self.next = Next::Now(cause);
-        }
         // The clock of a start that had to let an older incarnation end begins with the wait.
         for (_, deadline) in self.starts.iter_mut().filter(|(_, d)| *d == Moment::NEVER) {
             *deadline = turn.now + self.spec.start_timeout;
@@ -214,7 +209,7 @@ impl Worker {
     /// The deadline of the present phase has come. `unmet`: what its launch waits for, if it does.
     pub(super) fn deadline_passed(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
         match &self.phase {
-            Phase::None => self.waited_long_enough(turn, unmet),
+            Phase::None => self.pause_is_over(turn, unmet),
             Phase::Launching { .. } | Phase::Launched { .. } | Phase::Starting { .. } => {
                 let message = format!("not running after {:?}", self.spec.start_timeout);
                 let failure = Failure::new(ErrorCategory::Timeout, message);
@@ -229,9 +224,14 @@ impl Worker {
         }
     }
 
-    /// Starts that wait for a dependency are answered; the worker's goal stays. A retry that is due needs
-    /// nothing here: the end of the turn launches it.
-    fn waited_long_enough(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
+    /// The pause before a retry is over, or starts have waited long enough for a dependency: those are
+    /// answered, and the worker's goal stays.
+    fn pause_is_over(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
+        if let Next::At(_, cause) = self.next {
+            self.next = Next::Now(cause);
+            self.gave_up = false;
+            return;
+        }
         let now = turn.now;
         let late: Vec<_> = self.starts.extract_if(.., |(_, deadline)| *deadline <= now).collect();
         for (ticket, _) in late {

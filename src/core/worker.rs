@@ -217,13 +217,8 @@ impl Worker {
     }
 
     /// True when it is to be launched as soon as its dependencies are met.
-    pub(super) fn wants_launch(&self, now: Moment) -> bool {
-        let due = match self.next {
-            Next::Rest => false,
-            Next::Now(_) => true,
-            Next::At(moment, _) => moment <= now,
-        };
-        due && self.goal == Goal::Up && self.phase == Phase::None
+    pub(super) fn wants_launch(&self) -> bool {
+        matches!(self.next, Next::Now(_)) && self.goal == Goal::Up && self.phase == Phase::None
     }
 
     /// True when `incarnation` is the one that lives now.

@@ -1,0 +1,170 @@
+//! Process workers: each incarnation is a child process with a monitor thread of its own, which checks,
+//! spawns, reads its output and reports its end. Orders go past the monitor, through the gate.
+
+mod gate;
+#[cfg(target_os = "linux")]
+mod interpreter;
+#[cfg(target_os = "linux")]
+mod monitor;
+#[cfg(not(target_os = "linux"))]
+#[path = "process/unsupported.rs"]
+mod monitor;
+#[cfg(target_os = "linux")]
+mod output;
+#[cfg(target_os = "linux")]
+mod preflight;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, PipeReader, PipeWriter};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Order, OutputSink, Report, Reporter, sys, threads};
+use crate::error::{ErrorCategory, Failure};
+use crate::worker::{Exit, WorkerId};
+use gate::Gate;
+
+/// A monitor calls into the output sink and the logger, but keeps no buffer on its stack.
+const MONITOR_STACK: usize = 128 << 10;
+/// As much as a pipe holds.
+const BUFFER: usize = 64 << 10;
+/// As many idle buffers are kept; there may be more in use.
+const SPARE_BUFFERS: usize = 4;
+
+/// What to run, and how to end it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessPlan {
+    /// Without a slash it is looked up in the worker's `PATH`; a relative path with one starts at the
+    /// working directory.
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    /// Added to the master's environment.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// `None`: the master's own.
+    pub(crate) working_directory: Option<PathBuf>,
+    /// The signal that asks it to end.
+    pub(crate) signal: i32,
+    /// True: signals go to its whole group, and nothing of that outlives it.
+    pub(crate) kill_group: bool,
+}
+
+/// What all process workers of a master share. Dropping it tells monitors that only wait for the
+/// output of stragglers to end.
+pub(crate) struct ProcessShared {
+    means: Arc<Means>,
+    /// Closed by the drop, which `Means::master_ended` shows to all at once.
+    _master_lives: PipeWriter,
+}
+
+impl ProcessShared {
+    /// `nofile`: the descriptor limit that children get, if ours was raised.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(crate) fn new(
+        output: Arc<dyn OutputSink>,
+        nofile: Option<sys::Limit>,
+    ) -> io::Result<Arc<Self>> {
+        let (master_ended, master_lives) = io::pipe()?;
+        let buffers = Buffers::default();
+        let means = Arc::new(Means { output, nofile, buffers, master_ended });
+        Ok(Arc::new(Self { means, _master_lives: master_lives }))
+    }
+}
+
+/// The part of `ProcessShared` that monitors hold on to.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is run there"))]
+struct Means {
+    output: Arc<dyn OutputSink>,
+    nofile: Option<sys::Limit>,
+    buffers: Buffers,
+    master_ended: PipeReader,
+}
+
+/// Buffers lent for one read each, so that a thousand silent processes need none.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Box<[u8]>>>);
+
+impl Buffers {
+    /// Lends a buffer to `work`.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is read there"))]
+    fn lend<R>(&self, work: impl FnOnce(&mut [u8]) -> R) -> R {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = spare.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice());
+        let result = work(&mut buffer);
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < SPARE_BUFFERS {
+            spares.push(buffer);
+        }
+        result
+    }
+}
+
+/// One life of a process worker, as its monitor knows it. Displayed as `api#3`.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is run there"))]
+struct Life {
+    worker: WorkerId,
+    incarnation: u64,
+    plan: Arc<ProcessPlan>,
+    means: Arc<Means>,
+    gate: Arc<Gate>,
+    report: Reporter,
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.worker, self.incarnation)
+    }
+}
+
+/// The handle on one incarnation of a process worker. Dropped before `Order::Start`, it calls the start
+/// off; later its drop changes nothing. Nobody joins the monitor: `Report::Gone` says that the process
+/// is no more, and what the thread may still do is read what stragglers write.
+pub(crate) struct ProcessHost {
+    gate: Arc<Gate>,
+}
+
+impl ProcessHost {
+    /// Begins an incarnation. Reports `Launched` once it is known that the program can be spawned, or
+    /// `Gone` with the reason why not.
+    pub(crate) fn launch(
+        worker: WorkerId,
+        incarnation: u64,
+        plan: Arc<ProcessPlan>,
+        shared: &ProcessShared,
+        report: Reporter,
+    ) -> Self {
+        let gate = Arc::new(Gate::new(plan.signal, plan.kill_group));
+        let (means, told) = (Arc::clone(&shared.means), Arc::clone(&report));
+        let life = Life { worker, incarnation, plan, means, gate: Arc::clone(&gate), report };
+        let name = life.to_string();
+        if let Err(error) = threads::spawn(&name, MONITOR_STACK, move || monitor::run(&life)) {
+            let message = format!("cannot start a thread to watch the process: {error}");
+            let failure = Failure::new(ErrorCategory::ResourceLimit, message);
+            told(Report::Gone(Exit::Failed(failure)));
+        }
+        Self { gate }
+    }
+
+    /// Carries out an order. Never blocks.
+    pub(crate) fn order(&self, order: &Order) {
+        match order {
+            Order::Start => self.gate.start(),
+            Order::Ask { patience: _ } => self.gate.ask(),
+            Order::Force => self.gate.force(),
+            // It was launched by its constructor, is not asked for its health this way, and its end
+            // is reported however late it comes.
+            Order::Launch(_) | Order::Probe { probe: _ } | Order::Abandon => {}
+        }
+    }
+}
+
+impl Drop for ProcessHost {
+    fn drop(&mut self) {
+        self.gate.call_off();
+    }
+}

@@ -60,6 +60,11 @@ impl ModuleRegistry {
         self.factories.keys().map(String::as_str)
     }
 
+    /// Adds all modules of another registry.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.factories.extend(other.factories.iter().map(|(k, v)| (k.clone(), Arc::clone(v))));
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn ModuleFactory>> {
         self.factories.get(name).cloned()
     }

@@ -67,7 +67,7 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    fn new(id: impl Into<String>, worker_type: WorkerType) -> Self {
+    pub(crate) fn new(id: impl Into<String>, worker_type: WorkerType) -> Self {
         Self {
             id: id.into(),
             worker_type,

@@ -200,6 +200,8 @@ pub struct WorkerDiagnostics {
     pub warning: Option<String>,
     /// Incarnations that never ended and were written off or are stuck.
     pub abandoned_threads: usize,
+    /// Tasks of its module that failed without ending it.
+    pub task_failures: u64,
     /// Addresses it can be reached at.
     pub endpoints: Vec<EndpointInfo>,
     /// What its deployment allows.

@@ -1,0 +1,136 @@
+//! The command line: a program's whole main in three lines, and what the stock binary is made of.
+
+mod args;
+mod check;
+mod echo;
+mod logger;
+mod run;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::error::Error;
+use crate::host::sys;
+use crate::module::{ModuleFactory, ModuleRegistry};
+
+/// What a command ends with, as scripts see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Done.
+    Done,
+    /// The operation failed.
+    Failed,
+    /// The usage or the configuration is wrong.
+    Usage,
+    /// The master's own fault.
+    Internal,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Failed => 1,
+            Outcome::Usage => 2,
+            Outcome::Internal => 70,
+        })
+    }
+}
+
+/// A program with its own modules and the complete command line.
+///
+/// ```no_run
+/// use hsu_master::{App, ModuleContext, ModuleInfo, ModuleResult, WorkerModule, module_info};
+///
+/// #[derive(Default)]
+/// struct Greeter;
+///
+/// impl WorkerModule for Greeter {
+///     fn start(&mut self, ctx: &ModuleContext) -> ModuleResult {
+///         ctx.spawn("greet", |ctx| {
+///             for _ in ctx.stop_token().every(std::time::Duration::from_secs(1)) {
+///                 log::info!("hello");
+///             }
+///             Ok(())
+///         })?;
+///         Ok(())
+///     }
+///     fn info(&self) -> ModuleInfo {
+///         module_info!()
+///     }
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     App::new().module("greeter", Greeter::default).run()
+/// }
+/// ```
+#[derive(Default)]
+pub struct App {
+    registry: ModuleRegistry,
+}
+
+impl App {
+    /// A program without modules.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers a native module under a name.
+    #[must_use]
+    pub fn module(mut self, name: impl Into<String>, factory: impl ModuleFactory) -> Self {
+        self.registry.register_native_module_factory(name, factory);
+        self
+    }
+
+    /// Runs the command that the program's arguments ask for, and returns its exit code: 0 done, 1 the
+    /// operation failed, 2 usage or configuration, 70 the master's own fault.
+    ///
+    /// To be called in `main`, before anything else: it takes the process over (see
+    /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.
+    pub fn run(self) -> ExitCode {
+        self.run_with(std::env::args_os())
+    }
+
+    /// As [`run`](Self::run), with these arguments; the first is the program's name.
+    pub fn run_with<A: Into<OsString> + Clone>(
+        self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> ExitCode {
+        // Before anything is opened that could take the place of standard error.
+        if let Err(error) = sys::open_std_fds() {
+            complain(&Error::io("cannot open the standard descriptors", error));
+            return Outcome::Failed.into();
+        }
+        let outcome = match args::parse(arguments) {
+            Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
+            Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
+            Err(error) => {
+                // Help and the version are no errors, and go to standard output.
+                let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };
+                let _ = error.print();
+                outcome
+            }
+        };
+        outcome.into()
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("modules", &self.registry).finish()
+    }
+}
+
+/// Says what went wrong, on standard error. Nobody reading it is no reason to fail.
+fn complain(error: &Error) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+}
+
+/// Prints to standard output. A reader that went away is no reason to fail.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,155 @@
+//! What can be typed: arguments into plain data, help and suggestions by clap.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::units::parse_duration;
+
+/// A command with its arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Run(Run),
+    Check(Check),
+}
+
+/// `run`
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) config: PathBuf,
+    pub(super) only: Vec<String>,
+    pub(super) duration: Option<Duration>,
+    pub(super) quiet: bool,
+}
+
+/// `check`
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Check {
+    pub(super) config: PathBuf,
+    pub(super) json: bool,
+}
+
+/// Reads the arguments; the first is the program's name.
+pub(super) fn parse<A: Into<OsString> + Clone>(
+    arguments: impl IntoIterator<Item = A>,
+) -> Result<Verb, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let verb = match matches.subcommand() {
+        Some(("run", run)) => Verb::Run(Run {
+            config: config(run),
+            only: run.get_many("only").into_iter().flatten().cloned().collect(),
+            duration: run.get_one("run-duration").copied(),
+            quiet: run.get_flag("quiet"),
+        }),
+        Some(("check", check)) => {
+            Verb::Check(Check { config: config(check), json: check.get_flag("json") })
+        }
+        Some(_) | None => {
+            let kind = clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            return Err(command().error(kind, "a command is needed"));
+        }
+    };
+    Ok(verb)
+}
+
+fn command() -> Command {
+    Command::new("hsu-master")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Runs workers, as threads or as processes, and keeps them running")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(
+            Command::new("run")
+                .about("Start the workers of a configuration and supervise them until SIGTERM")
+                .arg(config_argument())
+                .arg(
+                    Arg::new("only")
+                        .long("only")
+                        .value_name("ID")
+                        .action(ArgAction::Append)
+                        .help("Start this worker only; may be repeated"),
+                )
+                .arg(
+                    Arg::new("run-duration")
+                        .long("run-duration")
+                        .value_name("TIME")
+                        .value_parser(ValueParser::new(duration))
+                        .help("Shut down by itself after this time, such as 10s"),
+                )
+                .arg(
+                    Arg::new("quiet")
+                        .long("quiet")
+                        .short('q')
+                        .action(ArgAction::SetTrue)
+                        .help("Do not echo the workers' lines"),
+                ),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Read a configuration and report every problem in it")
+                .arg(config_argument())
+                .arg(
+                    Arg::new("json")
+                        .long("json")
+                        .action(ArgAction::SetTrue)
+                        .help("Print JSON for programs"),
+                ),
+        )
+}
+
+fn config_argument() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .short('c')
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("The configuration file [default: $HSU_CONFIG, then workers.yaml]")
+}
+
+fn config(matches: &ArgMatches) -> PathBuf {
+    matches
+        .get_one("config")
+        .cloned()
+        .or_else(|| std::env::var_os("HSU_CONFIG").filter(|path| !path.is_empty()).map(Into::into))
+        .unwrap_or_else(|| "workers.yaml".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_become_plain_data() {
+        let run = parse(["x", "run", "-c", "a.yaml", "--only", "a", "--only", "b", "-q"]).unwrap();
+        let Verb::Run(run) = run else { panic!("{run:?}") };
+        assert_eq!((run.config, run.only), ("a.yaml".into(), vec!["a".into(), "b".into()]));
+        assert!(run.quiet && run.duration.is_none());
+        let run = parse(["x", "run", "--run-duration", "1m30s"]).unwrap();
+        assert!(matches!(run, Verb::Run(Run { duration: Some(d), .. }) if d.as_secs() == 90));
+        let check = parse(["x", "check", "--json", "--config=b.yaml"]).unwrap();
+        assert_eq!(check, Verb::Check(Check { config: "b.yaml".into(), json: true }));
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors_that_suggest() {
+        let error = parse(["x", "chekc"]).unwrap_err();
+        assert!(error.use_stderr() && error.to_string().contains("check"), "{error}");
+        let error = parse(["x", "run", "--run-duration", "10"]).unwrap_err();
+        assert!(error.to_string().contains("10s"), "{error}");
+        assert!(!parse(["x", "--help"]).unwrap_err().use_stderr());
+        assert!(!parse(["x", "--version"]).unwrap_err().use_stderr());
+    }
+}

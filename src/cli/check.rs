@@ -1,0 +1,104 @@
+//! `check`: read a configuration as `run` would, and report every problem.
+
+use serde_json::{Value, json};
+
+use super::args::Check;
+use super::{Outcome, complain, print};
+use crate::error::{Error, Problem, Result};
+use crate::master::check_worker;
+use crate::module::ModuleRegistry;
+use crate::settings::MasterConfig;
+use crate::worker::WorkerConfig;
+
+pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
+    let file = arguments.config.display().to_string();
+    let checked = MasterConfig::load(&arguments.config)
+        .and_then(|config| with_registry(config, registry, &file));
+    if arguments.json {
+        print(&format!("{:#}\n", as_json(&file, &checked)));
+    }
+    match checked {
+        Ok(config) => {
+            if !arguments.json {
+                print(&summary(&file, &config));
+            }
+            Outcome::Done
+        }
+        Err(error) => {
+            if !arguments.json {
+                complain(&error);
+            }
+            Outcome::Usage
+        }
+    }
+}
+
+/// What the file alone cannot know: the modules of this program.
+fn with_registry(
+    config: MasterConfig,
+    registry: &ModuleRegistry,
+    file: &str,
+) -> Result<MasterConfig> {
+    let mut problems = Vec::new();
+    for (index, worker) in config.workers.iter().enumerate() {
+        for mut problem in check_worker(worker, registry) {
+            problem.file = file.to_owned();
+            problem.path = format!("workers[{index}].{}", problem.path);
+            problems.push(problem);
+        }
+    }
+    if problems.is_empty() { Ok(config) } else { Err(Error::rejected(problems, 0)) }
+}
+
+fn summary(file: &str, config: &MasterConfig) -> String {
+    let mut text: String = config.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    let count = config.workers.len();
+    let noun = if count == 1 { "worker" } else { "workers" };
+    text.push_str(&format!("{file}: {count} {noun}, no problems\n"));
+    for worker in &config.workers {
+        let state = if worker.enabled { "" } else { " (disabled)" };
+        text.push_str(&format!(
+            "  {}  {}  {}{state}\n",
+            worker.id,
+            worker.worker_type,
+            what_runs(worker)
+        ));
+    }
+    text
+}
+
+fn what_runs(worker: &WorkerConfig) -> String {
+    match (&worker.package, &worker.module_name, &worker.execution) {
+        (Some(package), ..) => format!("package {package}"),
+        (None, Some(module), _) => format!("module {module}"),
+        (None, None, Some(execution)) => execution.executable_path.display().to_string(),
+        (None, None, None) => "nothing".to_owned(),
+    }
+}
+
+fn as_json(file: &str, checked: &Result<MasterConfig>) -> Value {
+    let of_problem = |problem: &Problem| {
+        json!({
+            "file": problem.file,
+            "line": (problem.line > 0).then_some(problem.line),
+            "column": (problem.column > 0).then_some(problem.column),
+            "path": problem.path,
+            "message": problem.message,
+        })
+    };
+    match checked {
+        Ok(config) => json!({
+            "file": file,
+            "ok": true,
+            "workers": config.workers.iter().map(|worker| &worker.id).collect::<Vec<_>>(),
+            "warnings": config.warnings.iter().map(of_problem).collect::<Vec<_>>(),
+            "problems": [],
+        }),
+        Err(error) => json!({
+            "file": file,
+            "ok": false,
+            "message": error.to_string(),
+            "problems": error.problems().iter().map(of_problem).collect::<Vec<_>>(),
+        }),
+    }
+}

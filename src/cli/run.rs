@@ -1,0 +1,116 @@
+//! `run`: start the workers of a configuration, supervise them until told to end, and say how it ended.
+
+use super::args::Run;
+use super::echo::Echo;
+use super::{Outcome, complain, logger};
+use crate::error::{Error, ErrorCategory, Result};
+use crate::master::{Master, OutputLine};
+use crate::module::ModuleRegistry;
+use crate::runtime::ShutdownReport;
+use crate::settings::MasterConfig;
+use crate::suggest;
+
+pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
+    let started = MasterConfig::load(&arguments.config)
+        .and_then(|config| only(config, &arguments.only))
+        .and_then(|config| start(registry, config, arguments.quiet));
+    let (master, echo) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            complain(&error);
+            let wrong = error.category() == ErrorCategory::Configuration;
+            return if wrong { Outcome::Usage } else { Outcome::Failed };
+        }
+    };
+    let outcome = match supervise(&master, arguments) {
+        Ok(report) => conclude(&report),
+        Err(error) => {
+            log::error!("{error}");
+            Outcome::Internal
+        }
+    };
+    drop(master);
+    echo.flush();
+    outcome
+}
+
+/// Leaves only the workers that were named.
+fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
+    if wanted.is_empty() {
+        return Ok(config);
+    }
+    let ids = || config.workers.iter().map(|worker| worker.id.as_str());
+    for id in wanted {
+        if !ids().any(|known| known == id) {
+            let hint = match suggest::nearest(id, ids()) {
+                Some(near) => format!("; did you mean {near:?}?"),
+                None => String::new(),
+            };
+            let message = format!("--only {id}: there is no such worker{hint}");
+            return Err(Error::configuration(message));
+        }
+    }
+    config.workers.retain(|worker| wanted.contains(&worker.id));
+    for worker in &mut config.workers {
+        worker.enabled = true;
+    }
+    Ok(config)
+}
+
+fn start(registry: &ModuleRegistry, config: MasterConfig, quiet: bool) -> Result<(Master, Echo)> {
+    let echo = Echo::start(std::io::stderr())?;
+    logger::install(config.log_level, &echo);
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    let mut builder = Master::builder().registry(registry).config(config).own_process();
+    if !quiet {
+        let echo = echo.clone();
+        builder = builder.output(move |line| echo.line(labelled(&line)));
+    }
+    match builder.build() {
+        Ok(master) => Ok((master, echo)),
+        Err(error) => {
+            echo.flush();
+            Err(error)
+        }
+    }
+}
+
+/// A worker's line behind the worker's id.
+fn labelled(line: &OutputLine<'_>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(line.worker.len() + line.line.len() + 4);
+    text.extend_from_slice(line.worker.as_bytes());
+    text.extend_from_slice(b" | ");
+    text.extend_from_slice(line.line);
+    text.push(b'\n');
+    text
+}
+
+/// Starts everything and waits for the end, whoever asks for it.
+fn supervise(master: &Master, arguments: &Run) -> Result<ShutdownReport> {
+    let count = master.start_all_nowait().len();
+    log::info!("{count} workers of {} are being started", arguments.config.display());
+    if let Some(duration) = arguments.duration
+        && !master.wait_timeout(duration)?
+    {
+        log::info!("the run duration is over: stopping all workers");
+        return master.shutdown();
+    }
+    master.wait()
+}
+
+fn conclude(report: &ShutdownReport) -> Outcome {
+    if !report.killed.is_empty() {
+        log::warn!("had to be killed: {}", report.killed.join(", "));
+    }
+    if !report.stuck.is_empty() {
+        log::error!("did not end: {}", report.stuck.join(", "));
+    }
+    if report.killed.is_empty() && report.stuck.is_empty() {
+        log::info!("all workers are stopped");
+        Outcome::Done
+    } else {
+        Outcome::Failed
+    }
+}

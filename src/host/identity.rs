@@ -1,0 +1,51 @@
+//! Which worker the current thread belongs to: for log lines, for the panic hook, and to refuse a thread
+//! that would wait for itself.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::Reporter;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Identity>> = const { RefCell::new(None) };
+}
+
+/// Whom a thread works for.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    /// Which master of this process: there may be several.
+    pub(crate) realm: u64,
+    pub(crate) role: Role,
+}
+
+#[derive(Clone)]
+pub(crate) enum Role {
+    /// A master's event loop.
+    Loop,
+    /// A module's thread that we started: panics on it are caught by us.
+    Module { worker: Arc<str> },
+    /// A thread of others that a module adopted: a panic on it is told to `report` by the hook.
+    Adopted { worker: Arc<str>, report: Reporter },
+}
+
+/// Makes the current thread one of `identity`'s, until it ends or is given another identity.
+pub(crate) fn assume(identity: Identity) {
+    // A thread that is being torn down has no identity to give.
+    let _ = CURRENT.try_with(|current| current.replace(Some(identity)));
+}
+
+/// The current thread's identity, if it has one.
+pub(crate) fn current() -> Option<Identity> {
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// The id of the worker whose thread this is: for loggers that want to name it.
+///
+/// Threads a module starts by itself, beside [`ModuleContext::spawn`](crate::ModuleContext::spawn),
+/// belong to nobody until they are adopted.
+pub fn current_worker() -> Option<String> {
+    match current()?.role {
+        Role::Loop => None,
+        Role::Module { worker } | Role::Adopted { worker, .. } => Some(worker.to_string()),
+    }
+}

@@ -1,0 +1,133 @@
+//! Panics of modules become plain data: caught where they happen, with message and place, and never
+//! passed on. The only home of `catch_unwind`.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
+
+use super::Report;
+use super::identity::{self, Role};
+use crate::error::{ErrorCategory, Failure};
+
+/// False in programs built with `panic = "abort"`: a panic there ends the process, whoever would catch it.
+pub(crate) const CAN_CONTAIN: bool = cfg!(panic = "unwind");
+
+thread_local! {
+    /// Where the last panic of this thread came from, as the hook saw it.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Calls into a module. A panic becomes a failure that names the callback, the message and the place.
+///
+/// After a failure the caller must not use what `call` borrowed, except to drop it in another `guarded`.
+pub(crate) fn guarded<T>(callback: &str, call: impl FnOnce() -> T) -> Result<T, Failure> {
+    let _ = PLACE.try_with(|place| place.take());
+    panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let text = message(&*payload);
+        let mut failure =
+            Failure::new(ErrorCategory::Panic, format!("panicked in {callback}: {text}"));
+        failure.place = PLACE.try_with(|place| place.take()).ok().flatten();
+        discard(payload);
+        failure
+    })
+}
+
+/// What the panic said.
+fn message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic with a payload that is no text".to_owned()
+    }
+}
+
+/// Drops a payload, whose own drop may panic again; what cannot be dropped is leaked.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(next) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // One more try would be one more trap; a payload is small.
+        std::mem::forget(next);
+    }
+}
+
+/// Installs the process's panic hook, once: threads of modules get one line in the log and their place
+/// noted; all others go to the hook that was there before.
+pub(crate) fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| match identity::current() {
+            Some(identity) if CAN_CONTAIN => of_module(&identity.role, info, &previous),
+            Some(_) | None => previous(info),
+        }));
+    });
+}
+
+fn of_module(role: &Role, info: &PanicHookInfo<'_>, previous: &dyn Fn(&PanicHookInfo<'_>)) {
+    let worker = match role {
+        Role::Loop => return previous(info),
+        Role::Module { worker } | Role::Adopted { worker, .. } => worker,
+    };
+    let place = info.location().map(ToString::to_string);
+    let text = message(info.payload());
+    // Said here and now: a panic that aborts (in a drop while unwinding, say) gets no other chance.
+    let trace = Backtrace::capture();
+    let shown = place.as_deref().unwrap_or("an unknown place");
+    if trace.status() == BacktraceStatus::Captured {
+        log::error!("{worker}: panicked at {shown}: {text}\n{trace}");
+    } else {
+        log::error!("{worker}: panicked at {shown}: {text}");
+    }
+    if let Role::Adopted { report, .. } = role {
+        let mut failure =
+            Failure::new(ErrorCategory::Panic, format!("panicked on an adopted thread: {text}"));
+        failure.place = place;
+        report(Report::Failed(failure));
+    } else {
+        let _ = PLACE.try_with(|noted| noted.replace(place));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::identity::Identity;
+
+    fn as_module() {
+        install_hook();
+        let role = Role::Module { worker: "m".into() };
+        identity::assume(Identity { realm: 0, role });
+    }
+
+    #[test]
+    fn a_panic_becomes_text_with_its_place() {
+        as_module();
+        let failure = guarded("start", || panic!("no {}", "port")).unwrap_err();
+        assert_eq!(failure.category, ErrorCategory::Panic);
+        assert_eq!(failure.message, "panicked in start: no port");
+        assert!(failure.place.unwrap().starts_with("src/host/panics.rs:"));
+        assert_eq!(guarded("start", || 7), Ok(7));
+    }
+
+    #[test]
+    fn a_payload_that_is_no_text_is_said_to_be_none() {
+        as_module();
+        let failure = guarded("stop", || panic::panic_any(42)).unwrap_err();
+        assert_eq!(failure.message, "panicked in stop: a panic with a payload that is no text");
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_is_contained() {
+        struct Trap;
+        impl Drop for Trap {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        as_module();
+        assert!(guarded("drop", || panic::panic_any(Trap)).is_err());
+    }
+}

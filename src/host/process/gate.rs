@@ -1,0 +1,153 @@
+//! The gate between those who signal a process and the monitor that reaps it: a signal is only ever
+//! sent while the process is unreaped, so its id and its group's cannot mean a stranger.
+
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::host::sys::{self, Target};
+
+pub(super) struct Gate {
+    state: Mutex<State>,
+    /// Told when `Idle` is left.
+    decided: Condvar,
+    stop_signal: i32,
+    group: bool,
+}
+
+enum State {
+    /// Not ordered to start.
+    Idle,
+    /// To be spawned, or being spawned; what was ordered meanwhile is done once it is there.
+    Spawning { asked: bool, forced: bool },
+    /// Spawned and not reaped.
+    Live { pid: u32 },
+    /// There is nothing to signal, and never will be.
+    Closed,
+}
+
+impl Gate {
+    pub(super) fn new(stop_signal: i32, group: bool) -> Self {
+        let (state, decided) = (Mutex::new(State::Idle), Condvar::new());
+        Self { state, decided, stop_signal, group }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is a single assignment: a panic leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the monitor spawn.
+    pub(super) fn start(&self) {
+        let mut state = self.lock();
+        if matches!(*state, State::Idle) {
+            *state = State::Spawning { asked: false, forced: false };
+            self.decided.notify_all();
+        }
+    }
+
+    /// Takes back a start that was not ordered yet.
+    pub(super) fn call_off(&self) {
+        let mut state = self.lock();
+        if matches!(*state, State::Idle) {
+            *state = State::Closed;
+            self.decided.notify_all();
+        }
+    }
+
+    /// Asks the process to end: the stop signal, then SIGCONT, without which a stopped process would
+    /// not hear it.
+    pub(super) fn ask(&self) {
+        let mut state = self.lock();
+        match &mut *state {
+            State::Idle => {
+                *state = State::Closed;
+                self.decided.notify_all();
+            }
+            State::Spawning { asked, .. } => *asked = true,
+            State::Live { pid } => self.send_stop(*pid),
+            State::Closed => {}
+        }
+    }
+
+    /// Kills the process.
+    pub(super) fn force(&self) {
+        let mut state = self.lock();
+        match &mut *state {
+            State::Idle => {
+                *state = State::Closed;
+                self.decided.notify_all();
+            }
+            State::Spawning { forced, .. } => *forced = true,
+            State::Live { pid } => self.send_kill(*pid),
+            State::Closed => {}
+        }
+    }
+
+    /// Waits for the order to start; false when it is not to be spawned any more.
+    pub(super) fn wait_for_start(&self) -> bool {
+        let mut state = self.lock();
+        while matches!(*state, State::Idle) {
+            state = self.decided.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if matches!(*state, State::Spawning { asked: false, forced: false }) {
+            return true;
+        }
+        *state = State::Closed;
+        false
+    }
+
+    /// The process is there: from now on it can be signalled, and gets what was ordered meanwhile.
+    pub(super) fn spawned(&self, pid: u32) {
+        let mut state = self.lock();
+        let State::Spawning { asked, forced } = *state else { return };
+        *state = State::Live { pid };
+        if asked {
+            self.send_stop(pid);
+        }
+        if forced {
+            self.send_kill(pid);
+        }
+    }
+
+    /// Reaps the process, which has ended, after what is left of its group was killed: as long as it is
+    /// unreaped its id stays taken, and so does the group's. Nothing is signalled afterwards.
+    pub(super) fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        let mut state = self.lock();
+        if self.group {
+            send(Target::Group(child.id()), sys::SIGKILL);
+        }
+        let status = child.wait();
+        *state = State::Closed;
+        status
+    }
+
+    /// Nothing is signalled any more.
+    pub(super) fn close(&self) {
+        *self.lock() = State::Closed;
+    }
+
+    fn send_stop(&self, pid: u32) {
+        for signal in [self.stop_signal, sys::SIGCONT] {
+            // A leader that has joined another group leaves none behind.
+            if !(self.group && send(Target::Group(pid), signal)) {
+                send(Target::Process(pid), signal);
+            }
+        }
+    }
+
+    fn send_kill(&self, pid: u32) {
+        if self.group {
+            send(Target::Group(pid), sys::SIGKILL);
+        }
+        send(Target::Process(pid), sys::SIGKILL);
+    }
+}
+
+/// Sends a signal; false when there was nobody to receive it, which is no error: it may just have ended.
+fn send(target: Target, signal: i32) -> bool {
+    sys::signal(target, signal).unwrap_or_else(|error| {
+        log::warn!("cannot send signal {signal} to {target:?}: {error}");
+        true
+    })
+}

@@ -1,0 +1,137 @@
+//! The output of one process: reads its two pipes and hands the bytes on. That a pipe ends is not the
+//! end of the process, and the end of the process is not the end of its pipes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Life;
+use crate::host::{Stream, sys};
+
+/// The open ends of what a process writes.
+pub(super) struct Output<'a> {
+    life: &'a Life,
+    pipes: [Option<File>; 2],
+}
+
+/// The order of the pipes.
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+
+impl<'a> Output<'a> {
+    /// Takes the pipes of a child over.
+    pub(super) fn of(life: &'a Life, child: &mut Child) -> io::Result<Self> {
+        let out = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        let err = child.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        let output = Self { life, pipes: [out, err] };
+        for pipe in output.pipes.iter().flatten() {
+            sys::set_nonblocking(pipe.as_fd())?;
+        }
+        Ok(output)
+    }
+
+    /// What to wait on: the pipes that are still open.
+    pub(super) fn open(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.pipes.each_ref().map(|pipe| pipe.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Reads once from each pipe that has something.
+    pub(super) fn read_ready(&mut self, ready: [bool; 2]) {
+        for (which, ready) in ready.into_iter().enumerate() {
+            if ready {
+                self.read(which);
+            }
+        }
+    }
+
+    /// Reads what is in the pipes now and no more: others may write without end.
+    pub(super) fn drain(&mut self) {
+        for which in 0..self.pipes.len() {
+            let in_it = self.pipes[which].as_ref().map(|pipe| sys::readable_bytes(pipe.as_fd()));
+            let mut left = in_it.and_then(Result::ok).unwrap_or(0);
+            while left > 0 {
+                match self.read(which) {
+                    0 => break,
+                    read => left = left.saturating_sub(read),
+                }
+            }
+        }
+    }
+
+    /// Reads until the pipes end, `patience` is over or the master ends.
+    pub(super) fn linger(mut self, patience: Option<Duration>) {
+        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+        loop {
+            let [out, err] = self.open();
+            if out.is_none() && err.is_none() {
+                return;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                let life = self.life;
+                log::warn!(
+                    "{life}: its output is still held open by a process outside its group, and is \
+                     read no longer"
+                );
+                return;
+            }
+            let master_ended = self.life.means.master_ended.as_fd();
+            match sys::wait_readable([out, err, Some(master_ended)], left) {
+                Ok([out, err, false]) => self.read_ready([out, err]),
+                Ok([_, _, true]) => return,
+                Err(error) => {
+                    log::error!("{}: cannot wait for its output: {error}", self.life);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads once and hands on what came; how much that was.
+    fn read(&mut self, which: usize) -> usize {
+        let Some(pipe) = &mut self.pipes[which] else { return 0 };
+        let Life { worker, incarnation, means, .. } = self.life;
+        let result = means.buffers.lend(|buffer| {
+            let read = pipe.read(buffer)?;
+            if read > 0 {
+                means.output.output(worker, *incarnation, STREAMS[which], &buffer[..read]);
+            }
+            Ok(read)
+        });
+        match result {
+            Ok(0) => self.end(which),
+            Ok(read) => return read,
+            Err(error) if is_transient(&error) => {}
+            Err(error) => {
+                log::error!("{}: cannot read its output: {error}", self.life);
+                self.end(which);
+            }
+        }
+        0
+    }
+
+    /// Closes a pipe and says that no more will come of it.
+    fn end(&mut self, which: usize) {
+        if self.pipes[which].take().is_some() {
+            let Life { worker, incarnation, means, .. } = self.life;
+            means.output.end_of_output(worker, *incarnation, STREAMS[which]);
+        }
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        // After a panic the sink may be what is broken, and a second panic would end the master.
+        if !thread::panicking() {
+            self.end(0);
+            self.end(1);
+        }
+    }
+}
+
+/// Nothing there yet, or a signal came: what is there stays for the next turn.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,271 @@
+//! The module runner: one incarnation of a module on its own thread (an apartment), behind plain-data
+//! orders and reports. The same runner serves a thread of the master and, over a codec, a child process.
+
+mod backend;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::identity;
+use super::panics::{self, guarded};
+use super::threads;
+use super::{Launch, Order, Report, Reporter};
+use crate::error::{ErrorCategory, Failure};
+use crate::module::{
+    ModuleConfig, ModuleContext, ModuleFactory, ModuleRegistry, ModuleResult, WorkerModule,
+};
+use crate::worker::Exit;
+use backend::Backend;
+
+/// Takes the orders for one incarnation of a module.
+///
+/// No order blocks who gives it. Dropping the runner asks the module to end.
+pub(crate) struct ModuleRunner {
+    setting: Setting,
+    apartment: Option<Apartment>,
+}
+
+/// Where modules live: the same for all runners of a master.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    /// Where instances come from.
+    pub(crate) registry: ModuleRegistry,
+    /// Which master this is: see `identity`.
+    pub(crate) realm: u64,
+    /// The stack of each of the module's threads, in bytes.
+    pub(crate) stack_size: usize,
+    /// Install the process's panic hook, so that failures know their place.
+    pub(crate) panic_hook: bool,
+}
+
+struct Apartment {
+    backend: Arc<Backend>,
+    orders: Sender<Order>,
+}
+
+impl ModuleRunner {
+    /// A runner without an apartment: `Order::Launch` opens it.
+    pub(crate) fn new(setting: Setting) -> Self {
+        Self { setting, apartment: None }
+    }
+
+    /// Carries out an order, or hands it to the apartment. `report` is where an incarnation launched by
+    /// this order reports.
+    pub(crate) fn order(&mut self, order: Order, report: &Reporter) {
+        match (order, &self.apartment) {
+            (Order::Launch(launch), None) => {
+                self.apartment = self.open(launch, report);
+            }
+            (Order::Ask { patience }, Some(apartment)) => {
+                apartment.backend.fire(Instant::now().checked_add(patience));
+                apartment.send(Order::Ask { patience });
+            }
+            (Order::Force, Some(apartment)) => {
+                apartment.backend.fire(Some(Instant::now()));
+                apartment.send(Order::Force);
+            }
+            (order @ (Order::Start | Order::Probe { .. }), Some(apartment)) => {
+                apartment.send(order);
+            }
+            // A thread cannot be ended against its will; being forgotten is nothing it could hear.
+            (Order::Abandon | Order::Launch(_), Some(_)) => {}
+            (_, None) => {}
+        }
+    }
+
+    fn open(&self, launch: Launch, report: &Reporter) -> Option<Apartment> {
+        let refuse = |failure: Failure| {
+            report(Report::Gone(Exit::Failed(failure)));
+            None
+        };
+        if !panics::CAN_CONTAIN {
+            return refuse(uncontained());
+        }
+        let Some(factory) = self.setting.registry.get(&launch.module) else {
+            return refuse(unknown_module(&self.setting.registry, &launch.module));
+        };
+        if self.setting.panic_hook {
+            panics::install_hook();
+        }
+        let backend = Arc::new(Backend::new(&launch, &self.setting, Arc::clone(report)));
+        let (sender, orders) = unbounded();
+        let name = format!("{}#{}", launch.worker, launch.incarnation);
+        let life = Life { backend: Arc::clone(&backend), launch, factory };
+        match threads::spawn(&name, self.setting.stack_size, move || life.run(&orders)) {
+            Ok(_) => Some(Apartment { backend, orders: sender }),
+            Err(error) => refuse(Failure::new(
+                ErrorCategory::ResourceLimit,
+                format!("cannot start a thread for the module: {error}"),
+            )),
+        }
+    }
+}
+
+impl Drop for ModuleRunner {
+    fn drop(&mut self) {
+        if let Some(apartment) = &self.apartment {
+            apartment.backend.fire(None);
+        }
+    }
+}
+
+impl Apartment {
+    fn send(&self, order: Order) {
+        // An apartment that has ended needs no orders.
+        let _ = self.orders.send(order);
+    }
+}
+
+/// Why modules cannot run in a program whose panics abort.
+pub(crate) fn uncontained() -> Failure {
+    let message = "this program is built with panic = \"abort\", so a module's panic would end the \
+                   master: build it with panic = \"unwind\"";
+    Failure::new(ErrorCategory::Configuration, message).permanent()
+}
+
+/// A module that nobody registered.
+pub(crate) fn unknown_module(registry: &ModuleRegistry, name: &str) -> Failure {
+    let known: Vec<_> = registry.names().collect();
+    let known = match known.as_slice() {
+        [] => "none is registered".to_owned(),
+        names => format!("registered are {}", names.join(", ")),
+    };
+    let message = format!("no native module is called {name:?}; {known}");
+    Failure::new(ErrorCategory::Configuration, message).permanent()
+}
+
+/// One incarnation, as its own thread sees it.
+struct Life {
+    backend: Arc<Backend>,
+    launch: Launch,
+    factory: Arc<dyn ModuleFactory>,
+}
+
+/// The instance and how far it came.
+#[derive(Default)]
+struct Instance {
+    module: Option<Box<dyn WorkerModule>>,
+    started: bool,
+    panicked: bool,
+}
+
+impl Life {
+    fn run(self, orders: &Receiver<Order>) {
+        identity::assume(self.backend.identity());
+        let ctx = ModuleContext::new(self.backend.clone());
+        let mut instance = Instance::default();
+        match self.launch(&mut instance, &ctx) {
+            Ok(()) => self.backend.report(Report::Launched),
+            Err(failure) => self.backend.report(Report::Failed(failure)),
+        }
+        loop {
+            match orders.recv() {
+                Ok(Order::Start) => self.start(&mut instance, &ctx),
+                Ok(Order::Probe { probe }) => self.probe(&mut instance, probe),
+                // Without a master there is nobody to live for.
+                Ok(Order::Ask { .. } | Order::Force) | Err(_) => break,
+                Ok(Order::Launch(_) | Order::Abandon) => {}
+            }
+        }
+        let exit = self.wind_down(instance, &ctx).map_or_else(Exit::Failed, |()| Exit::Returned);
+        self.backend.report(Report::Gone(exit));
+    }
+
+    fn launch(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
+        let config = ModuleConfig::new(&self.launch.worker, self.launch.config.clone());
+        let made = guarded("the factory", || self.factory.create()).map_err(Broken::Panicked);
+        let made = instance.note(made)?;
+        let module = instance.module.insert(made);
+        let initialized = call("initialize", || module.initialize(ctx, &config));
+        instance.note(initialized)
+    }
+
+    fn start(&self, instance: &mut Instance, ctx: &ModuleContext) {
+        match self.try_start(instance, ctx) {
+            Ok(()) => self.backend.report(Report::Started { pid: None }),
+            Err(failure) => self.backend.report(Report::Failed(failure)),
+        }
+    }
+
+    fn try_start(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
+        let Some(module) = instance.usable() else { return Ok(()) };
+        let started = call("start", || module.start(ctx));
+        instance.note(started)?;
+        instance.started = true;
+        let Some(module) = instance.usable() else { return Ok(()) };
+        let info = guarded("info", || module.info()).map_err(Broken::Panicked);
+        let info = instance.note(info)?;
+        self.backend.declare(info.endpoints);
+        Ok(())
+    }
+
+    fn probe(&self, instance: &mut Instance, probe: u64) {
+        // A module that failed is about to be ended; its health is no news.
+        let Some(module) = instance.usable() else { return };
+        let health = guarded("health", || module.health()).map_err(Broken::Panicked);
+        match instance.note(health) {
+            Ok(health) => {
+                let reason = health.reason().unwrap_or_default().to_owned();
+                let healthy = health.is_healthy();
+                self.backend.report(Report::Probed { probe, healthy, reason });
+            }
+            Err(failure) => self.backend.report(Report::Failed(failure)),
+        }
+    }
+
+    /// Stop, join, drop: whatever breaks on the way is remembered, and the way goes on.
+    fn wind_down(&self, mut instance: Instance, ctx: &ModuleContext) -> Result<(), Failure> {
+        self.backend.fire(None);
+        let mut result = Ok(());
+        if instance.started
+            && let Some(module) = instance.usable()
+        {
+            let stopped = call("stop", || module.stop(ctx));
+            result = instance.note(stopped);
+        }
+        self.backend.join_threads();
+        let dropped = guarded("drop", move || drop(instance.module));
+        result.and(dropped)
+    }
+}
+
+/// How a callback broke.
+enum Broken {
+    Returned(Failure),
+    Panicked(Failure),
+}
+
+/// Calls a callback that may fail in two ways.
+fn call<T>(name: &str, callback: impl FnOnce() -> ModuleResult<T>) -> Result<T, Broken> {
+    match guarded(name, callback) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            // Reading an error runs the module's code too, and so does dropping it.
+            let read = guarded(name, move || Failure::from_module_error(error.as_ref()));
+            Err(read.map_or_else(Broken::Panicked, Broken::Returned))
+        }
+        Err(failure) => Err(Broken::Panicked(failure)),
+    }
+}
+
+impl Instance {
+    /// Remembers a panic: the instance must then not be used again, except to drop it.
+    fn note<T>(&mut self, result: Result<T, Broken>) -> Result<T, Failure> {
+        result.map_err(|broken| match broken {
+            Broken::Returned(failure) => failure,
+            Broken::Panicked(failure) => {
+                self.panicked = true;
+                failure
+            }
+        })
+    }
+
+    /// The module, unless it is missing or has panicked.
+    fn usable(&mut self) -> Option<&mut Box<dyn WorkerModule>> {
+        self.module.as_mut().filter(|_| !self.panicked)
+    }
+}

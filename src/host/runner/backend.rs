@@ -1,0 +1,220 @@
+//! What stands behind a module's context: its threads, its stop token and the way of its reports.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::Setting;
+use crate::error::{Error, ErrorCategory, Failure, Result};
+use crate::host::identity::{self, Identity, Role};
+use crate::host::panics::guarded;
+use crate::host::{Launch, Report, Reporter, threads};
+use crate::module::{ContextBackend, EndpointInfo, ModuleContext, StopToken, Work};
+
+/// How many `spawn_task` threads one incarnation may have at a time.
+const MAX_TASKS: usize = 1024;
+
+/// The backend of one incarnation's context.
+pub(super) struct Backend {
+    worker: Arc<str>,
+    incarnation: u64,
+    realm: u64,
+    stack_size: usize,
+    token: StopToken,
+    report: Reporter,
+    threads: Mutex<Threads>,
+    tasks: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// Beyond this many, ended threads are taken out before another is added.
+    prune_at: usize,
+    /// All were joined: no more may start.
+    closed: bool,
+    /// Names of endpoints published so far; `info()` does not override those.
+    published: BTreeSet<String>,
+}
+
+impl Backend {
+    pub(super) fn new(launch: &Launch, setting: &Setting, report: Reporter) -> Self {
+        Self {
+            worker: launch.worker.as_str().into(),
+            incarnation: launch.incarnation,
+            realm: setting.realm,
+            stack_size: setting.stack_size,
+            token: StopToken::new(),
+            report,
+            threads: Mutex::default(),
+            tasks: Arc::default(),
+        }
+    }
+
+    pub(super) fn report(&self, report: Report) {
+        (self.report)(report);
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity { realm: self.realm, role: Role::Module { worker: Arc::clone(&self.worker) } }
+    }
+
+    /// Fires the stop token, once. The module's actions run on a thread of their own, so that neither
+    /// who gives the order nor a blocked `start` stands in their way.
+    pub(super) fn fire(&self, deadline: Option<Instant>) {
+        let actions = self.token.fire(deadline);
+        if actions.is_empty() {
+            return;
+        }
+        let identity = self.identity();
+        let spawned = self.start_thread("on_stop", move || {
+            identity::assume(identity);
+            for action in actions {
+                // The hook has logged it; the end goes on.
+                let _ = guarded("on_stop", action);
+            }
+        });
+        if let Err(error) = spawned {
+            log::error!("{}: its on_stop actions cannot run: {error}", self.worker);
+        }
+    }
+
+    /// Waits for all threads of the module, those included that they start meanwhile.
+    pub(super) fn join_threads(&self) {
+        loop {
+            let handle = {
+                let mut threads = self.threads();
+                let handle = threads.handles.pop();
+                threads.closed = handle.is_none();
+                handle
+            };
+            match handle {
+                // What the thread ran is guarded, so there is no payload to look at.
+                Some(handle) => drop(handle.join()),
+                None => return,
+            }
+        }
+    }
+
+    /// Tells the endpoints that `info()` names and nobody has published.
+    pub(super) fn declare(&self, endpoints: Vec<EndpointInfo>) {
+        let published = self.threads().published.clone();
+        for endpoint in endpoints.into_iter().filter(|e| !published.contains(&e.name)) {
+            self.report(Report::Endpoint(endpoint));
+        }
+    }
+
+    fn start_thread(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let fail = |error: Error| Err(error.of_worker(&self.worker));
+        let mut threads = self.threads();
+        if threads.closed {
+            return fail(Error::new(ErrorCategory::Refused, "the incarnation has ended"));
+        }
+        if threads.handles.len() >= threads.prune_at {
+            threads.handles.retain(|handle| !handle.is_finished());
+            threads.prune_at = 2 * threads.handles.len() + 8;
+        }
+        let name = format!("{}#{}-{name}", self.worker, self.incarnation);
+        match threads::spawn(&name, self.stack_size, work) {
+            Ok(handle) => {
+                threads.handles.push(handle);
+                Ok(())
+            }
+            Err(error) => fail(Error::io(format!("cannot start the thread {name:?}"), error)),
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread that runs `work` and hands a panic or an error to `failed`.
+    fn start_work(
+        &self,
+        ctx: ModuleContext,
+        name: &str,
+        work: Work,
+        ended: impl FnOnce(Option<Failure>) + Send + 'static,
+    ) -> Result<()> {
+        let identity = self.identity();
+        let callback = format!("thread {name:?}");
+        self.start_thread(name, move || {
+            identity::assume(identity);
+            let outcome = guarded(&callback, move || {
+                work(ctx).map_err(|error| Failure::from_module_error(error.as_ref()))
+            });
+            ended(match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) | Err(failure) => Some(failure),
+            });
+        })
+    }
+}
+
+/// One running task; counted until it is dropped, also when its thread never started.
+struct TaskCount(Arc<AtomicUsize>);
+
+impl Drop for TaskCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ContextBackend for Backend {
+    fn worker_id(&self) -> &str {
+        &self.worker
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    fn stop_token(&self) -> &StopToken {
+        &self.token
+    }
+
+    fn spawn(&self, ctx: ModuleContext, name: &str, work: Work) -> Result<()> {
+        let report = Arc::clone(&self.report);
+        self.start_work(ctx, name, work, move |failure| {
+            if let Some(failure) = failure {
+                report(Report::Failed(failure));
+            }
+        })
+    }
+
+    fn spawn_task(&self, ctx: ModuleContext, name: &str, work: Work) -> Result<()> {
+        let count = TaskCount(Arc::clone(&self.tasks));
+        if self.tasks.fetch_add(1, Ordering::Relaxed) >= MAX_TASKS {
+            let message = format!("{MAX_TASKS} tasks run already");
+            return Err(Error::new(ErrorCategory::ResourceLimit, message).of_worker(&self.worker));
+        }
+        let (report, name_of_task) = (Arc::clone(&self.report), name.to_owned());
+        self.start_work(ctx, name, work, move |failure| {
+            drop(count);
+            if let Some(failure) = failure {
+                log::warn!("task {name_of_task:?} failed: {failure}");
+                report(Report::TaskFailed(failure));
+            }
+        })
+    }
+
+    fn publish(&self, endpoint: EndpointInfo) {
+        self.threads().published.insert(endpoint.name.clone());
+        self.report(Report::Endpoint(endpoint));
+    }
+
+    fn fail(&self, failure: Failure) {
+        self.report(Report::Failed(failure));
+    }
+
+    fn complete(&self) {
+        self.report(Report::Completed);
+    }
+
+    fn adopt_thread(&self) {
+        let (worker, report) = (Arc::clone(&self.worker), Arc::clone(&self.report));
+        identity::assume(Identity { realm: self.realm, role: Role::Adopted { worker, report } });
+    }
+}

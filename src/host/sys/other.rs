@@ -1,0 +1,56 @@
+//! Systems that are not supported yet: everything that matters says so, nothing pretends.
+
+use std::io;
+
+use super::Target;
+
+/// How many descriptors a process may have open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+fn unsupported() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "not supported on this system")
+}
+
+/// The numbers are never used: no signal is ever sent.
+pub(crate) const SIGKILL: i32 = 9;
+pub(crate) const SIGCONT: i32 = 18;
+
+pub(crate) fn signal(_target: Target, _signal: i32) -> io::Result<bool> {
+    Err(unsupported())
+}
+
+pub(crate) fn raise_nofile_limit() -> io::Result<Option<Limit>> {
+    Ok(None)
+}
+
+pub(crate) fn set_nofile(_pid: u32, _limit: Limit) -> io::Result<()> {
+    Err(unsupported())
+}
+
+pub(crate) fn ignored_signals() -> Vec<i32> {
+    Vec::new()
+}
+
+pub(crate) fn reset_ignored_signals() -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn sigchld_is_ignored() -> bool {
+    false
+}
+
+pub(crate) fn cloexec_inherited() -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn open_std_fds() -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn exit_now(code: i32) -> ! {
+    std::process::exit(code)
+}

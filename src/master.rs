@@ -1,0 +1,384 @@
+//! The facade: what programs call. Every operation is a request to the event loop; queries read what the
+//! loop last published.
+
+mod builder;
+mod handle;
+mod output;
+mod signals;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+pub use builder::MasterBuilder;
+pub use handle::Worker;
+pub use output::OutputLine;
+
+use crate::core::event::{Command, Done};
+use crate::error::{Error, ErrorCategory, Failure, Problem, Result};
+use crate::host::panics::CAN_CONTAIN;
+use crate::host::runner::{uncontained, unknown_module};
+use crate::module::ModuleRegistry;
+use crate::runtime::{
+    Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
+};
+use crate::worker::{
+    ModuleType, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerType,
+};
+
+/// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
+///
+/// Usable from any thread. Operations come in pairs: a blocking form, bounded by the operation's own
+/// deadlines, and a `..._nowait` form that returns a [`Ticket`]. A blocking form called on a thread that
+/// the operation itself waits for (a module's own) fails with `would_deadlock` and does nothing.
+///
+/// What it does to the process it lives in: nothing process-wide but, at the first module start, a chained
+/// panic hook (see [`MasterBuilder::panic_hook`]). No signal handler, no logger, no file.
+///
+/// Dropping it is [`shutdown`](Self::shutdown): it blocks until every worker is down. Asynchronous
+/// programs await [`shutdown_nowait`](Self::shutdown_nowait) first. On a module's own thread the drop only
+/// begins the shutdown.
+pub struct Master {
+    handle: Handle,
+    registry: ModuleRegistry,
+    configured: Vec<WorkerConfig>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Master {
+    /// What a master is made from.
+    pub fn builder() -> MasterBuilder {
+        MasterBuilder::default()
+    }
+
+    /// Makes a worker known. Starts nothing.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once; a worker of this id exists or is being removed.
+    pub fn add_worker(&self, config: WorkerConfig) -> Result<()> {
+        self.add_worker_nowait(config)?.wait()
+    }
+
+    /// As [`add_worker`](Self::add_worker), without waiting for the loop.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once.
+    pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
+        let problems = check_worker(&config, &self.registry);
+        if !problems.is_empty() {
+            return Err(Error::rejected(problems, 0).of_worker(&config.id));
+        }
+        let worker = WorkerId::new(&config.id)?;
+        let (ticket, reply) =
+            self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
+        self.handle.send(Input::Add { worker, config: Box::new(config), reply });
+        Ok(ticket)
+    }
+
+    /// Stops a worker and forgets it.
+    ///
+    /// # Errors
+    /// There is no such worker, or it is stuck; it is then forgotten once it ends.
+    pub fn remove_worker(&self, worker: &str) -> Result<()> {
+        self.settled(worker, || self.remove_worker_nowait(worker))
+    }
+
+    /// As [`remove_worker`](Self::remove_worker), without waiting.
+    pub fn remove_worker_nowait(&self, worker: &str) -> Ticket<()> {
+        self.about(
+            worker,
+            |worker| Command::Remove { worker },
+            |done| matches!(done, Done::Removed).then_some(()),
+        )
+    }
+
+    /// Starts a worker and waits until it runs. Starting a running worker is fine. Returns the number of
+    /// the incarnation that runs.
+    ///
+    /// # Errors
+    /// The incarnation failed (the restart policy then decides what follows), it did not come up in time,
+    /// another command took the start's place, or there is no such worker.
+    pub fn start_worker(&self, worker: &str) -> Result<u64> {
+        self.refuse_deadlock(Some(worker))?;
+        self.start_worker_nowait(worker).wait()
+    }
+
+    /// As [`start_worker`](Self::start_worker), without waiting.
+    pub fn start_worker_nowait(&self, worker: &str) -> Ticket<u64> {
+        self.about(worker, |worker| Command::Start { worker, force: false }, running)
+    }
+
+    /// Stops a worker and waits until it is gone, which its stop timeout bounds. Stopping a stopped worker
+    /// is fine.
+    ///
+    /// # Errors
+    /// It is stuck, or there is no such worker.
+    pub fn stop_worker(&self, worker: &str) -> Result<()> {
+        self.settled(worker, || self.stop_worker_nowait(worker, false))
+    }
+
+    /// As [`stop_worker`](Self::stop_worker), without waiting. `force`: kill now instead of asking.
+    pub fn stop_worker_nowait(&self, worker: &str, force: bool) -> Ticket<()> {
+        self.about(
+            worker,
+            move |worker| Command::Stop { worker, force },
+            |done| matches!(done, Done::Stopped { .. }).then_some(()),
+        )
+    }
+
+    /// Gives a worker a new incarnation, and waits until it runs. `force`: kill the old one now instead of
+    /// asking, and go past it should it be stuck.
+    ///
+    /// # Errors
+    /// As [`start_worker`](Self::start_worker), and when the old incarnation is stuck.
+    pub fn restart_worker(&self, worker: &str, force: bool) -> Result<u64> {
+        self.refuse_deadlock(Some(worker))?;
+        self.restart_worker_nowait(worker, force).wait()
+    }
+
+    /// As [`restart_worker`](Self::restart_worker), without waiting.
+    pub fn restart_worker_nowait(&self, worker: &str, force: bool) -> Ticket<u64> {
+        self.about(worker, move |worker| Command::Restart { worker, force }, running)
+    }
+
+    /// Starts every enabled worker, in the order of the configuration, and waits for all of them.
+    ///
+    /// # Errors
+    /// How many did not come up, and why; all were tried, and their restart policies go on.
+    pub fn start_all(&self) -> Result<()> {
+        self.refuse_deadlock(None)?;
+        let tickets = self.start_all_nowait();
+        let count = tickets.len();
+        let failed: Vec<Error> =
+            tickets.into_iter().filter_map(|ticket| ticket.wait().err()).collect();
+        match failed.as_slice() {
+            [] => Ok(()),
+            [only] => Err(only.clone()),
+            [first, ..] => {
+                let all: Vec<_> = failed.iter().map(ToString::to_string).collect();
+                let message = format!(
+                    "{} of {count} workers did not start: {}",
+                    failed.len(),
+                    all.join("; ")
+                );
+                Err(Error::new(first.category(), message))
+            }
+        }
+    }
+
+    /// As [`start_all`](Self::start_all), without waiting: one ticket for each worker.
+    pub fn start_all_nowait(&self) -> Vec<Ticket<u64>> {
+        let enabled = self.handle.board.enabled();
+        enabled.iter().map(|worker| self.start_worker_nowait(worker)).collect()
+    }
+
+    /// Stops every worker, in reverse order of their addition and side by side, launches nothing any more,
+    /// and ends the loop. Bounded by the shutdown timeout and a little more for what must be killed.
+    ///
+    /// # Errors
+    /// The loop died before.
+    pub fn shutdown(&self) -> Result<ShutdownReport> {
+        self.refuse_deadlock(None)?;
+        let _begun = self.shutdown_nowait(false);
+        self.wait()
+    }
+
+    /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also what is
+    /// being shut down already.
+    pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
+        let (ticket, reply) = self.ticket(None, |done| match done {
+            Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
+            Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
+        });
+        self.handle.send(Input::Command { command: Command::Shutdown { force }, reply });
+        ticket
+    }
+
+    /// Waits until the master is shut down, by whomever.
+    ///
+    /// # Errors
+    /// The event loop died, or this is a module's own thread (`would_deadlock`).
+    pub fn wait(&self) -> Result<ShutdownReport> {
+        self.wait_until(None)?;
+        Ok(self.handle.board.shutdown_report())
+    }
+
+    /// As [`wait`](Self::wait), at most `timeout`. False: it still runs.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.refuse_deadlock(None)?;
+        let ended = self.handle.board.wait_for_end(deadline);
+        if self.handle.board.has_died() {
+            return Err(Error::new(ErrorCategory::Internal, "the master's event loop died"));
+        }
+        Ok(ended)
+    }
+
+    /// Waits until a worker is in a condition, at most `timeout`, and returns what is then known of it.
+    ///
+    /// # Errors
+    /// The time is over, there is no such worker, or the master ended.
+    pub fn wait_for(
+        &self,
+        worker: &str,
+        condition: WaitFor,
+        timeout: Duration,
+    ) -> Result<WorkerDiagnostics> {
+        self.refuse_deadlock(Some(worker))?;
+        self.handle.board.wait_for(worker, condition, timeout)
+    }
+
+    /// Everything known about a worker. Never waits for it.
+    ///
+    /// # Errors
+    /// There is no such worker.
+    pub fn worker_diagnostics(&self, worker: &str) -> Result<WorkerDiagnostics> {
+        self.handle.board.diagnostics(worker)
+    }
+
+    /// Everything known about all workers, in alphabetical order. Never waits for any.
+    pub fn all_worker_diagnostics(&self) -> Vec<WorkerDiagnostics> {
+        self.handle.board.all_diagnostics()
+    }
+
+    /// Where one of a worker's endpoints is now. It moves with every incarnation.
+    ///
+    /// # Errors
+    /// There is no such worker or endpoint, or the worker does not run.
+    pub fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {
+        self.handle.board.endpoint(worker, name)
+    }
+
+    /// A handle with the operations on one worker. It is stateless: the worker need not exist yet.
+    pub fn worker(&self, worker: &str) -> Worker<'_> {
+        Worker::new(self, worker)
+    }
+
+    /// The workers of the configuration this master was built with, in its order.
+    pub fn configured_workers(&self) -> impl Iterator<Item = &WorkerConfig> {
+        self.configured.iter()
+    }
+
+    /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how many it
+    /// missed; it never holds up the loop. The channel disconnects after the master's end.
+    pub fn subscribe(&self) -> Receiver<Event> {
+        self.subscribe_to(None)
+    }
+
+    /// As [`subscribe`](Self::subscribe), for programs that cannot wait on a channel: `wake` is called on
+    /// the loop's thread after each event. It must be short and must not wait for the master; should it
+    /// panic, the subscription ends.
+    pub fn subscribe_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
+        self.subscribe_to(Some(Arc::new(wake)))
+    }
+
+    fn subscribe_to(&self, wake: Option<Arc<dyn Fn() + Send + Sync>>) -> Receiver<Event> {
+        let (subscriber, receiver) = Subscriber::new(wake);
+        self.handle.send(Input::Subscribe(subscriber));
+        receiver
+    }
+
+    /// A ticket for a request, and the end that answers it.
+    fn ticket<T>(
+        &self,
+        worker: Option<&str>,
+        read: fn(Done) -> Option<T>,
+    ) -> (Ticket<T>, ReplySender) {
+        Ticket::new(self.origin(worker), read)
+    }
+
+    fn origin(&self, worker: Option<&str>) -> Origin {
+        Origin {
+            board: Arc::clone(&self.handle.board),
+            realm: self.handle.realm,
+            worker: worker.map(str::to_owned),
+        }
+    }
+
+    fn refuse_deadlock(&self, worker: Option<&str>) -> Result<()> {
+        self.origin(worker).refuse_deadlock()
+    }
+
+    /// Sends a command about one worker. A name that cannot be one is that of no worker.
+    fn about<T>(
+        &self,
+        worker: &str,
+        command: impl FnOnce(WorkerId) -> Command,
+        read: fn(Done) -> Option<T>,
+    ) -> Ticket<T> {
+        let (ticket, reply) = self.ticket(Some(worker), read);
+        match WorkerId::new(worker) {
+            Ok(id) => self.handle.send(Input::Command { command: command(id), reply }),
+            Err(_) => reply.unknown_worker(),
+        }
+        ticket
+    }
+
+    /// Waits for a request unless that would wait for the very thread that asks; the request is then not
+    /// even made.
+    fn settled(&self, worker: &str, request: impl FnOnce() -> Ticket<()>) -> Result<()> {
+        self.refuse_deadlock(Some(worker))?;
+        request().wait()
+    }
+}
+
+/// Everything that is wrong with a configuration, whether it came from a file or from a program.
+pub(crate) fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry) -> Vec<Problem> {
+    let mistakes = config.mistakes().into_iter();
+    let mut problems: Vec<_> =
+        mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect();
+    if let Some(failure) = unavailable(config, registry) {
+        problems.push(Problem::unplaced("module_name", failure.message));
+    }
+    problems
+}
+
+/// Why a module worker cannot run in this program, if it cannot.
+fn unavailable(config: &WorkerConfig, registry: &ModuleRegistry) -> Option<Failure> {
+    let module = config.module_name.as_deref()?;
+    let native = config.module_type != Some(ModuleType::Plugin);
+    if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
+        Some(uncontained())
+    } else if native && registry.get(module).is_none() {
+        Some(unknown_module(registry, module))
+    } else {
+        None
+    }
+}
+
+fn running(done: Done) -> Option<u64> {
+    match done {
+        Done::Running { incarnation } => Some(incarnation),
+        Done::Added | Done::Stopped { .. } | Done::Removed | Done::ShutDown { .. } => None,
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        let begun = self.shutdown_nowait(false);
+        if self.refuse_deadlock(None).is_err() {
+            return;
+        }
+        let _ = begun.wait();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A loop that died has said so in the log.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Master").field("modules", &self.registry).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,160 @@
+//! What a master is made from.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex};
+
+use super::output::{LineSink, OutputLine};
+use super::{Master, signals};
+use crate::error::{Error, ErrorCategory, Result};
+use crate::host::process::ProcessShared;
+use crate::host::runner::Setting;
+use crate::host::sys;
+use crate::module::{ModuleFactory, ModuleRegistry};
+use crate::runtime::{self, Parts};
+use crate::settings::MasterConfig;
+
+/// Collects what a [`Master`] is made from.
+pub struct MasterBuilder {
+    registry: ModuleRegistry,
+    config: MasterConfig,
+    output: Option<Box<dyn Fn(OutputLine<'_>) + Send + Sync>>,
+    panic_hook: bool,
+    own_process: bool,
+    seed: Option<u64>,
+}
+
+impl Default for MasterBuilder {
+    fn default() -> Self {
+        Self {
+            registry: ModuleRegistry::new(),
+            config: MasterConfig::default(),
+            output: None,
+            panic_hook: true,
+            own_process: false,
+            seed: None,
+        }
+    }
+}
+
+impl MasterBuilder {
+    /// The native modules, beside those registered by [`module`](Self::module).
+    #[must_use]
+    pub fn registry(mut self, registry: &ModuleRegistry) -> Self {
+        self.registry.extend(registry);
+        self
+    }
+
+    /// Registers a native module.
+    #[must_use]
+    pub fn module(mut self, name: impl Into<String>, factory: impl ModuleFactory) -> Self {
+        self.registry.register_native_module_factory(name, factory);
+        self
+    }
+
+    /// The configuration: its workers are added when the master is built.
+    #[must_use]
+    pub fn config(mut self, config: MasterConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where the lines go that process workers write. Without it they are read and dropped, so that no
+    /// worker ever waits for a reader.
+    ///
+    /// It is called on the workers' monitor threads and must not block: the worker's own writes would
+    /// wait behind it.
+    #[must_use]
+    pub fn output(mut self, output: impl Fn(OutputLine<'_>) + Send + Sync + 'static) -> Self {
+        self.output = Some(Box::new(output));
+        self
+    }
+
+    /// False: no panic hook is installed. A module's panic is then caught all the same, but its place is
+    /// not known, and the hook that is there prints it.
+    #[must_use]
+    pub fn panic_hook(mut self, install: bool) -> Self {
+        self.panic_hook = install;
+        self
+    }
+
+    /// The process belongs to this master, as a supervisor's own program does. When it is built:
+    ///
+    /// - descriptors 0 to 2 are opened on `/dev/null` where they are closed, and inherited ones from 3 up
+    ///   are marked to be closed in children (those of `LISTEN_FDS` are spared);
+    /// - signals that were ignored are set to their defaults;
+    /// - the soft descriptor limit is raised to the hard one, and put back in each child;
+    /// - SIGTERM and SIGINT shut down, a second one kills at once, a third one exits; SIGHUP is logged.
+    #[must_use]
+    pub fn own_process(mut self) -> Self {
+        self.own_process = true;
+        self
+    }
+
+    /// The seed of all jitter; by default it is drawn at random.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the event loop and adds the configured workers. Starts no worker.
+    ///
+    /// # Errors
+    /// SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is wrong; the system
+    /// has no thread or descriptor left.
+    pub fn build(self) -> Result<Master> {
+        let nofile = if self.own_process { own_process()? } else { None };
+        if sys::sigchld_is_ignored() {
+            let message = "SIGCHLD is ignored in this process, so exit codes would be lost: set it \
+                           to its default before building a master";
+            return Err(Error::new(ErrorCategory::Refused, message));
+        }
+        let sink = Arc::new(LineSink::new(self.output));
+        let processes = ProcessShared::new(sink, nofile)
+            .map_err(|error| Error::io("cannot open a pipe", error))?;
+        let setting = Setting {
+            registry: self.registry.clone(),
+            realm: runtime::next_realm(),
+            stack_size: 0,
+            panic_hook: self.panic_hook,
+        };
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let shutdown_timeout = self.config.shutdown_timeout;
+        let (handle, thread) = runtime::start(Parts { seed, shutdown_timeout, setting, processes })
+            .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
+        let master = Master {
+            handle,
+            registry: self.registry,
+            configured: self.config.workers,
+            thread: Mutex::new(Some(thread)),
+        };
+        for worker in &master.configured {
+            master.add_worker(worker.clone())?;
+        }
+        if self.own_process {
+            signals::install(&master.handle)?;
+        }
+        Ok(master)
+    }
+}
+
+/// Makes the process a supervisor's own. Returns the descriptor limit that children get back.
+fn own_process() -> Result<Option<sys::Limit>> {
+    let cannot = |what: &str| {
+        let what = format!("cannot {what}");
+        move |error| Error::io(what, error)
+    };
+    sys::open_std_fds().map_err(cannot("open the standard descriptors"))?;
+    sys::cloexec_inherited().map_err(cannot("mark inherited descriptors"))?;
+    sys::reset_ignored_signals().map_err(cannot("reset ignored signals"))?;
+    sys::raise_nofile_limit().map_err(cannot("raise the descriptor limit"))
+}
+
+impl std::fmt::Debug for MasterBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MasterBuilder")
+            .field("modules", &self.registry)
+            .field("own_process", &self.own_process)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,409 @@
+//! The runtime: one loop that waits on one inbox until the core's next deadline, reads the clock once,
+//! lets the core decide, and performs the effects. The core and the hosts meet here and nowhere else.
+
+mod board;
+mod clock;
+mod feed;
+mod narrate;
+mod plan;
+mod ticket;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+
+use crate::core::Core;
+use crate::core::event as core;
+use crate::core::event::{Command, Effect, Event as CoreEvent, Ticket as TicketNumber};
+use crate::core::moment::Moment;
+use crate::host::identity::{self, Identity, Role};
+use crate::host::process::{ProcessHost, ProcessShared};
+use crate::host::runner::{ModuleRunner, Setting};
+use crate::host::{Launch, Order, Report, Reporter, threads};
+use crate::worker::{Exit, WorkerConfig, WorkerId};
+
+pub(crate) use board::Board;
+use board::Facts;
+pub use board::ShutdownReport;
+use clock::Clock;
+use feed::Feed;
+pub(crate) use feed::Subscriber;
+pub use feed::{Event, EventKind};
+use plan::{Plan, worker_spec};
+pub use ticket::Ticket;
+pub(crate) use ticket::{Origin, ReplySender};
+
+/// The loop's own stack.
+const STACK: usize = 512 << 10;
+/// So many inputs are applied before timers are looked at again.
+const BATCH: usize = 256;
+
+/// Everything that can wake the loop.
+pub(crate) enum Input {
+    /// A command, and where its reply goes.
+    Command { command: Command, reply: ReplySender },
+    /// Make a worker known.
+    Add { worker: WorkerId, config: Box<WorkerConfig>, reply: ReplySender },
+    /// A host tells something.
+    Report { worker: WorkerId, incarnation: u64, report: Report },
+    /// Somebody wants to hear of events.
+    Subscribe(Subscriber),
+}
+
+/// What a loop is made of.
+pub(crate) struct Parts {
+    pub(crate) seed: u64,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) setting: Setting,
+    pub(crate) processes: Arc<ProcessShared>,
+}
+
+/// The way to a running loop. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    inbox: Sender<Input>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) realm: u64,
+}
+
+impl Handle {
+    /// Puts an input into the loop's inbox. When the loop has ended the input is dropped, which answers
+    /// its command.
+    pub(crate) fn send(&self, input: Input) {
+        let _ = self.inbox.send(input);
+    }
+}
+
+/// Numbers the masters of this process, so that threads know whose they are.
+pub(crate) fn next_realm() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Starts a loop on a thread of its own.
+///
+/// # Errors
+/// When the system refuses the thread.
+pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (sender, inbox) = unbounded();
+    let clock = Clock::new();
+    let board = Arc::new(Board::new(clock.clone()));
+    let realm = parts.setting.realm;
+    let handle = Handle { inbox: sender.clone(), board: Arc::clone(&board), realm };
+    let core = Core::new(parts.seed, parts.shutdown_timeout);
+    let state = Loop {
+        core,
+        clock,
+        inbox,
+        sender,
+        parts,
+        workers: BTreeMap::new(),
+        replies: BTreeMap::new(),
+        tickets: 0,
+        feed: Feed::default(),
+        board,
+        all_down: false,
+    };
+    let thread = threads::spawn("hsu-master", STACK, move || {
+        identity::assume(Identity { realm, role: Role::Loop });
+        state.run();
+    })?;
+    Ok((handle, thread))
+}
+
+struct Loop {
+    core: Core,
+    clock: Clock,
+    inbox: Receiver<Input>,
+    sender: Sender<Input>,
+    parts: Parts,
+    workers: BTreeMap<WorkerId, Slot>,
+    replies: BTreeMap<u64, ReplySender>,
+    tickets: u64,
+    feed: Feed,
+    board: Arc<Board>,
+    all_down: bool,
+}
+
+/// One worker's hosts, and what they told beside the lifecycle.
+struct Slot {
+    config: Arc<WorkerConfig>,
+    plan: Plan,
+    /// The incarnation launched last.
+    current: u64,
+    /// By incarnation; older ones are on their way out or written off.
+    hosts: BTreeMap<u64, Host>,
+    facts: Facts,
+}
+
+enum Host {
+    Module(ModuleRunner, Reporter),
+    Process(ProcessHost),
+}
+
+impl Host {
+    fn order(&mut self, order: Order) {
+        match self {
+            Self::Module(runner, report) => runner.order(order, report),
+            Self::Process(process) => process.order(&order),
+        }
+    }
+}
+
+impl Loop {
+    fn run(mut self) {
+        while !self.all_down {
+            let first = self.wait();
+            let now = self.clock.now();
+            let mut next = first;
+            let mut left = BATCH;
+            while let Some(input) = next.take() {
+                self.take(now, input);
+                left -= 1;
+                if left > 0 {
+                    next = self.inbox.try_recv().map_or_else(|_: TryRecvError| None, Some);
+                }
+            }
+            // Only now: what has been heard is applied before a timeout is judged.
+            if self.core.next_deadline().is_some_and(|due| due <= now) {
+                self.decide(now, CoreEvent::Tick);
+            }
+        }
+        // Whoever asked meanwhile gets the core's answer: the master launches nothing any more.
+        while let Ok(input) = self.inbox.try_recv() {
+            self.take(self.clock.now(), input);
+        }
+        self.board.close(false);
+        self.feed.tell(&Event::of_master(EventKind::ShutDown));
+    }
+
+    /// The next input; `None` when a deadline came first.
+    fn wait(&self) -> Option<Input> {
+        let deadline = self.core.next_deadline().and_then(|due| self.clock.instant(due));
+        let received = match deadline {
+            Some(deadline) => self.inbox.recv_deadline(deadline),
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        // The loop holds a sender of its own, so the inbox cannot be disconnected.
+        received.ok()
+    }
+
+    fn take(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Command { command, reply } => self.command(now, command, reply),
+            Input::Add { worker, config, reply } => self.add(now, worker, *config, reply),
+            Input::Report { worker, incarnation, report } => {
+                self.hear(now, worker, incarnation, report);
+            }
+            Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
+        }
+    }
+
+    fn command(&mut self, now: Moment, command: Command, reply: ReplySender) {
+        let ticket = TicketNumber(self.tickets);
+        self.tickets += 1;
+        self.replies.insert(ticket.0, reply);
+        self.decide(now, CoreEvent::Command { ticket, command });
+    }
+
+    fn add(&mut self, now: Moment, worker: WorkerId, config: WorkerConfig, reply: ReplySender) {
+        if !self.workers.contains_key(&worker) {
+            let slot = Slot {
+                plan: Plan::new(&config),
+                config: Arc::new(config),
+                current: 0,
+                hosts: BTreeMap::new(),
+                facts: Facts::default(),
+            };
+            self.workers.insert(worker.clone(), slot);
+        }
+        let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
+        let Some(spec) = spec else { return };
+        self.command(now, Command::Add { worker, spec: Box::new(spec) }, reply);
+    }
+
+    /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
+    fn hear(&mut self, now: Moment, worker: WorkerId, incarnation: u64, report: Report) {
+        let Some(slot) = self.workers.get_mut(&worker) else { return };
+        let current = slot.current == incarnation;
+        let report = match report {
+            Report::Launched => core::Report::Launched,
+            Report::Started { pid } => {
+                if current {
+                    slot.facts.pid = pid;
+                }
+                core::Report::Started
+            }
+            Report::Probed { probe, healthy, reason } => {
+                core::Report::Probed { probe, healthy, reason }
+            }
+            Report::Completed => core::Report::Completed,
+            Report::Failed(failure) => core::Report::Failed(failure),
+            Report::Gone(exit) => {
+                slot.hosts.remove(&incarnation);
+                if current {
+                    slot.facts.pid = None;
+                    slot.facts.endpoints = Arc::default();
+                }
+                core::Report::Gone(exit)
+            }
+            Report::Endpoint(endpoint) => {
+                if current {
+                    slot.facts.publish(endpoint.clone());
+                    self.board.update_facts(&worker, &slot.facts);
+                    let kind = EventKind::Endpoint { endpoint };
+                    self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
+                }
+                return;
+            }
+            Report::TaskFailed(failure) => {
+                slot.facts.task_failures += 1;
+                self.board.update_facts(&worker, &slot.facts);
+                let kind = EventKind::TaskFailed { failure };
+                self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
+                return;
+            }
+        };
+        self.decide(now, CoreEvent::Report { worker, incarnation, report });
+    }
+
+    fn decide(&mut self, now: Moment, event: CoreEvent) {
+        let effects = self.core.handle(now, event);
+        // The board first: who gets a reply must find what it says.
+        for effect in &effects {
+            if let Effect::Changed { worker } = effect
+                && let (Some(status), Some(slot)) =
+                    (self.core.status(worker.as_str()), self.workers.get(worker))
+            {
+                self.board.update(worker, &slot.config, status, &slot.facts);
+            }
+        }
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Launch { worker, incarnation } => self.launch(&worker, incarnation),
+            Effect::Start { worker, incarnation } => {
+                self.order(&worker, incarnation, Order::Start);
+            }
+            Effect::Probe { worker, incarnation, probe } => {
+                self.order(&worker, incarnation, Order::Probe { probe });
+            }
+            Effect::Ask { worker, incarnation, patience } => {
+                self.order(&worker, incarnation, Order::Ask { patience });
+            }
+            Effect::Force { worker, incarnation } => {
+                self.order(&worker, incarnation, Order::Force);
+            }
+            Effect::Abandon { worker, incarnation } => {
+                log::error!("{worker}#{incarnation} does not end and is waited for no longer");
+                self.order(&worker, incarnation, Order::Abandon);
+            }
+            Effect::Transition(transition) => {
+                if log::log_enabled!(log::Level::Warn) {
+                    let worker = &transition.worker;
+                    let status = self.core.status(worker.as_str());
+                    let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
+                    narrate::transition(&transition, status.as_ref(), pid);
+                }
+                self.feed.transition(transition);
+            }
+            Effect::Health { worker, incarnation, health, reason } => {
+                let kind = EventKind::Health { health, reason };
+                self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
+            }
+            Effect::Reply { ticket, reply } => {
+                if let Ok(core::Done::ShutDown { killed, stuck }) = &reply {
+                    self.board.note_shutdown(killed, stuck);
+                }
+                if let Some(sender) = self.replies.remove(&ticket.0) {
+                    sender.answer(reply);
+                }
+            }
+            Effect::Changed { worker: _ } => {}
+            Effect::Forgotten { worker } => {
+                self.workers.remove(&worker);
+                self.board.forget(&worker);
+                self.feed.tell(&Event::of_worker(&worker, 0, EventKind::Removed));
+            }
+            Effect::AllDown => self.all_down = true,
+        }
+    }
+
+    fn order(&mut self, worker: &WorkerId, incarnation: u64, order: Order) {
+        if let Some(slot) = self.workers.get_mut(worker)
+            && let Some(host) = slot.hosts.get_mut(&incarnation)
+        {
+            host.order(order);
+        }
+    }
+
+    fn launch(&mut self, worker: &WorkerId, incarnation: u64) {
+        let Some(slot) = self.workers.get_mut(worker) else { return };
+        slot.current = incarnation;
+        slot.facts.renew();
+        let reporter: Reporter = {
+            let (worker, inbox) = (worker.clone(), self.sender.clone());
+            Arc::new(move |report| {
+                // After the master's end nobody wants to know.
+                let _ = inbox.send(Input::Report { worker: worker.clone(), incarnation, report });
+            })
+        };
+        let host = match &slot.plan {
+            Plan::Module { module } => {
+                let setting =
+                    Setting { stack_size: slot.config.stack_size, ..self.parts.setting.clone() };
+                let launch = Launch {
+                    worker: worker.to_string(),
+                    incarnation,
+                    module: module.clone(),
+                    config: slot.config.config.clone(),
+                };
+                let mut host = Host::Module(ModuleRunner::new(setting), reporter);
+                host.order(Order::Launch(launch));
+                host
+            }
+            Plan::Process(plan) => {
+                let plan = Arc::clone(plan);
+                let shared = &self.parts.processes;
+                Host::Process(ProcessHost::launch(
+                    worker.clone(),
+                    incarnation,
+                    plan,
+                    shared,
+                    reporter,
+                ))
+            }
+            Plan::NotYet(failure) => {
+                reporter(Report::Gone(Exit::Failed(failure.clone())));
+                return;
+            }
+        };
+        slot.hosts.insert(incarnation, host);
+    }
+}
+
+impl Drop for Loop {
+    /// However the loop ends, nothing it runs outlives it unattended. After an orderly shutdown there is
+    /// nothing left but what is stuck; after a panic of ours this is the whole emergency plan.
+    fn drop(&mut self) {
+        for slot in self.workers.values_mut() {
+            for host in slot.hosts.values_mut() {
+                host.order(Order::Force);
+            }
+        }
+        if std::thread::panicking() {
+            log::error!("the event loop died; every process it ran is killed");
+            self.board.close(true);
+            self.feed.tell(&Event::of_master(EventKind::Died));
+        }
+    }
+}

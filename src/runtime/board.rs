@@ -1,0 +1,343 @@
+//! What the loop last published about every worker: queries read here and never ask the loop.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use crate::core::event::{Goal, Status};
+use crate::error::{Error, ErrorCategory, Result};
+use crate::module::EndpointInfo;
+use crate::worker::{
+    LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
+    WorkerId, WorkerState, WorkerType,
+};
+
+/// What a shutdown could not do in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Workers that had to be killed.
+    pub killed: Vec<String>,
+    /// Workers that did not end at all.
+    pub stuck: Vec<String>,
+}
+
+impl ShutdownReport {
+    pub(crate) fn new(killed: &[WorkerId], stuck: &[WorkerId]) -> Self {
+        let names = |ids: &[WorkerId]| ids.iter().map(ToString::to_string).collect();
+        Self { killed: names(killed), stuck: names(stuck) }
+    }
+}
+
+/// What hosts tell beside the lifecycle.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) pid: Option<u32>,
+    pub(super) endpoints: Arc<Vec<EndpointInfo>>,
+    pub(super) task_failures: u64,
+}
+
+impl Facts {
+    /// A later endpoint of the same name replaces the earlier one.
+    pub(super) fn publish(&mut self, endpoint: EndpointInfo) {
+        let endpoints = Arc::make_mut(&mut self.endpoints);
+        match endpoints.iter_mut().find(|known| known.name == endpoint.name) {
+            Some(known) => *known = endpoint,
+            None => endpoints.push(endpoint),
+        }
+    }
+
+    /// A new incarnation has nothing of the old one's.
+    pub(super) fn renew(&mut self) {
+        self.pid = None;
+        self.endpoints = Arc::default();
+    }
+}
+
+struct Entry {
+    /// Counts workers in the order they were added.
+    order: u64,
+    config: Arc<WorkerConfig>,
+    status: Status,
+    facts: Facts,
+}
+
+/// The published state of a master.
+pub(crate) struct Board {
+    clock: Clock,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    workers: BTreeMap<WorkerId, Entry>,
+    added: u64,
+    end: Option<End>,
+    report: ShutdownReport,
+    waiting: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Orderly,
+    Died,
+}
+
+impl Board {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn update(
+        &self,
+        worker: &WorkerId,
+        config: &Arc<WorkerConfig>,
+        status: Status,
+        facts: &Facts,
+    ) {
+        let mut state = self.state();
+        let known = state.workers.get(worker).map(|entry| entry.order);
+        let order = known.unwrap_or_else(|| {
+            state.added += 1;
+            state.added
+        });
+        let entry = Entry { order, config: Arc::clone(config), status, facts: facts.clone() };
+        state.workers.insert(worker.clone(), entry);
+        self.tell(&state);
+    }
+
+    pub(super) fn update_facts(&self, worker: &WorkerId, facts: &Facts) {
+        let mut state = self.state();
+        if let Some(entry) = state.workers.get_mut(worker) {
+            entry.facts = facts.clone();
+        }
+        self.tell(&state);
+    }
+
+    pub(super) fn forget(&self, worker: &WorkerId) {
+        let mut state = self.state();
+        state.workers.remove(worker);
+        self.tell(&state);
+    }
+
+    /// What the shutdown came to, for whoever waits for the end.
+    pub(super) fn note_shutdown(&self, killed: &[WorkerId], stuck: &[WorkerId]) {
+        self.state().report = ShutdownReport::new(killed, stuck);
+    }
+
+    /// What the shutdown came to, once the loop has ended.
+    pub(crate) fn shutdown_report(&self) -> ShutdownReport {
+        self.state().report.clone()
+    }
+
+    /// The loop has ended, or died.
+    pub(super) fn close(&self, died: bool) {
+        let mut state = self.state();
+        state.end = Some(if died { End::Died } else { End::Orderly });
+        self.tell(&state);
+    }
+
+    fn tell(&self, state: &State) {
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn has_died(&self) -> bool {
+        self.state().end == Some(End::Died)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().end.is_some()
+    }
+
+    /// Waits until `done` says so, the loop has ended, or the deadline has come. `None`: a deadline.
+    fn wait<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut done: impl FnMut(&State) -> Option<T>,
+    ) -> Option<T> {
+        let mut state = self.state();
+        state.waiting += 1;
+        let result = loop {
+            if let Some(result) = done(&state) {
+                break Some(result);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(left) if left.is_zero() => break None,
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        };
+        state.waiting -= 1;
+        result
+    }
+
+    /// Waits until the loop has ended.
+    pub(crate) fn wait_for_end(&self, deadline: Option<Instant>) -> bool {
+        self.wait(deadline, |state| state.end).is_some()
+    }
+
+    /// Waits until a worker satisfies `condition`.
+    pub(crate) fn wait_for(
+        &self,
+        worker: &str,
+        condition: WaitFor,
+        timeout: Duration,
+    ) -> Result<WorkerDiagnostics> {
+        let mut last = None;
+        let found = self.wait(Instant::now().checked_add(timeout), |state| {
+            let Some((id, entry)) = state.workers.get_key_value(worker) else {
+                return Some(Err(self.unknown(worker, state)));
+            };
+            let diagnostics = self.diagnose(id, entry);
+            if diagnostics.satisfies(condition) {
+                return Some(Ok(diagnostics));
+            }
+            last = Some(diagnostics);
+            state.end.map(|_| {
+                let message = "the master has ended";
+                Err(Error::new(ErrorCategory::Cancelled, message).of_worker(worker))
+            })
+        });
+        found.unwrap_or_else(|| {
+            let state = last.map_or("unknown", |diagnostics| diagnostics.state.as_str());
+            let message = format!("not {} within {timeout:?}: it is {state}", condition.as_str());
+            Err(Error::new(ErrorCategory::Timeout, message).of_worker(worker))
+        })
+    }
+
+    pub(crate) fn diagnostics(&self, worker: &str) -> Result<WorkerDiagnostics> {
+        let state = self.state();
+        match state.workers.get_key_value(worker) {
+            Some((id, entry)) => Ok(self.diagnose(id, entry)),
+            None => Err(self.unknown(worker, &state)),
+        }
+    }
+
+    pub(crate) fn all_diagnostics(&self) -> Vec<WorkerDiagnostics> {
+        let state = self.state();
+        state.workers.iter().map(|(id, entry)| self.diagnose(id, entry)).collect()
+    }
+
+    /// The ids of all workers that are to be started, in the order they were added.
+    pub(crate) fn enabled(&self) -> Vec<String> {
+        let state = self.state();
+        let enabled = state.workers.iter().filter(|(_, entry)| entry.config.enabled);
+        let mut ids: Vec<_> = enabled.map(|(id, entry)| (entry.order, id.to_string())).collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    pub(crate) fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {
+        let state = self.state();
+        let Some(entry) = state.workers.get(worker) else {
+            return Err(self.unknown(worker, &state));
+        };
+        let known = entry.facts.endpoints.iter().find(|endpoint| endpoint.name == name);
+        match known {
+            Some(info) => Ok(WorkerEndpoint::new(worker, entry.status.incarnation, info.clone())),
+            None if entry.status.state != WorkerState::Running => {
+                let message =
+                    format!("it is {}, so its endpoints are not known", entry.status.state);
+                Err(Error::new(ErrorCategory::NotRunning, message).of_worker(worker))
+            }
+            None => {
+                let names: Vec<_> = entry.facts.endpoints.iter().map(|e| e.name.as_str()).collect();
+                let message = format!("it has no endpoint {name:?}; it has [{}]", names.join(", "));
+                Err(Error::new(ErrorCategory::Configuration, message).of_worker(worker))
+            }
+        }
+    }
+
+    /// "; did you mean ...?" for a name that is close to known ones, else nothing.
+    pub(crate) fn near_names(&self, worker: &str) -> String {
+        near(worker, &self.state())
+    }
+
+    fn unknown(&self, worker: &str, state: &State) -> Error {
+        let message = format!("there is no such worker{}", near(worker, state));
+        Error::new(ErrorCategory::UnknownWorker, message).of_worker(worker)
+    }
+
+    fn diagnose(&self, id: &WorkerId, entry: &Entry) -> WorkerDiagnostics {
+        let Entry { order: _, config, status, facts } = entry;
+        let running = status.state == WorkerState::Running;
+        WorkerDiagnostics {
+            id: id.to_string(),
+            worker_type: config.worker_type,
+            module_type: config.module_type,
+            module_name: config.module_name.clone(),
+            executable_path: config
+                .execution
+                .as_ref()
+                .map(|execution| execution.executable_path.display().to_string()),
+            state: status.state,
+            goal: match status.goal {
+                Goal::Up => "up",
+                Goal::Down => "down",
+                Goal::Gone => "gone",
+            },
+            phase: status.phase,
+            ending: status.ending,
+            ready: running,
+            health: status.health,
+            incarnation: status.incarnation,
+            pid: facts.pid,
+            since: self.clock.wall(status.since),
+            uptime: status.up_since.map(|since| self.clock.now().since(since)),
+            restarts: status.restarts,
+            retry_at: status.retry_at.map(|moment| self.clock.wall(moment)),
+            retry_in: status.retry_at.map(|moment| self.clock.until(moment)),
+            gave_up: status.gave_up,
+            waiting_for: status
+                .waiting_for
+                .iter()
+                .map(|(worker, condition)| (worker.to_string(), condition.as_str()))
+                .collect(),
+            cause: status.cause.as_str().to_owned(),
+            exit: status.exit.clone(),
+            last_error: status.last_failure.as_ref().map(|(failure, at)| LastError {
+                category: failure.category,
+                message: failure.to_string(),
+                at: self.clock.wall(*at),
+            }),
+            warning: status.warning.clone(),
+            abandoned_threads: status.abandoned,
+            task_failures: facts.task_failures,
+            endpoints: facts.endpoints.to_vec(),
+            capabilities: capabilities(config),
+        }
+    }
+}
+
+/// What a deployment allows, in this version.
+fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
+    let process = config.worker_type == WorkerType::Process;
+    WorkerCapabilities {
+        isolated: process,
+        killable: process,
+        limitable: false,
+        adoptable: false,
+        functions: false,
+        health: config.is_module(),
+    }
+}
+
+fn near(worker: &str, state: &State) -> String {
+    let known = state.workers.keys().map(WorkerId::as_str);
+    match crate::suggest::nearest(worker, known) {
+        Some(name) => format!("; did you mean {name:?}?"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Events for whoever wants to follow along. A slow reader misses some and is told how many; the loop
+//! waits for nobody.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::core::event::Transition;
+use crate::error::Failure;
+use crate::host::panics::guarded;
+use crate::module::EndpointInfo;
+use crate::worker::{HealthStatus, WorkerId, WorkerState};
+
+/// How many events a reader may lag behind.
+const CAPACITY: usize = 1024;
+
+/// Something that happened, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The worker it is about; empty for the master itself.
+    pub worker: String,
+    /// The incarnation it is about; 0 when it is about none.
+    pub incarnation: u64,
+    /// When, by the wall clock.
+    pub at: SystemTime,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A worker took an edge of the table of states.
+    State {
+        /// The state it left.
+        from: WorkerState,
+        /// The state it entered.
+        to: WorkerState,
+        /// Why, in a word or two.
+        cause: &'static str,
+    },
+    /// A worker's health changed.
+    Health {
+        /// What its checks say now.
+        health: HealthStatus,
+        /// What is wrong, if something is.
+        reason: String,
+    },
+    /// A worker can now be reached here.
+    Endpoint {
+        /// Name, type and address.
+        endpoint: EndpointInfo,
+    },
+    /// A task of a module failed; the worker lives on.
+    TaskFailed {
+        /// How.
+        failure: Failure,
+    },
+    /// A worker was removed.
+    Removed,
+    /// This reader was too slow: so many events were left out here.
+    Missed(u64),
+    /// Every worker is down and the master has ended.
+    ShutDown,
+    /// The event loop died: a fault of the master's own.
+    Died,
+}
+
+impl Event {
+    pub(super) fn of_worker(worker: &WorkerId, incarnation: u64, kind: EventKind) -> Self {
+        Self { worker: worker.to_string(), incarnation, at: SystemTime::now(), kind }
+    }
+
+    pub(super) fn of_master(kind: EventKind) -> Self {
+        Self { worker: String::new(), incarnation: 0, at: SystemTime::now(), kind }
+    }
+}
+
+/// One reader of events.
+pub(crate) struct Subscriber {
+    sender: Sender<Event>,
+    missed: u64,
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Subscriber {
+    /// A reader and what it reads from. `wake` is called after each event.
+    pub(crate) fn new(wake: Option<Arc<dyn Fn() + Send + Sync>>) -> (Self, Receiver<Event>) {
+        let (sender, receiver) = bounded(CAPACITY);
+        (Self { sender, missed: 0, wake }, receiver)
+    }
+
+    /// Hands over an event. False: the reader is gone.
+    fn tell(&mut self, event: &Event) -> bool {
+        if self.missed > 0 {
+            match self.sender.try_send(Event::of_master(EventKind::Missed(self.missed))) {
+                Ok(()) => self.missed = 0,
+                Err(TrySendError::Full(_)) => {
+                    self.missed += 1;
+                    return true;
+                }
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        match self.sender.try_send(event.clone()) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => self.missed += 1,
+            Err(TrySendError::Disconnected(_)) => return false,
+        }
+        match &self.wake {
+            // The program's code on our thread: its panic must not be the loop's.
+            Some(wake) => guarded("the wake function of a subscriber", || wake()).is_ok(),
+            None => true,
+        }
+    }
+}
+
+/// All readers.
+#[derive(Default)]
+pub(super) struct Feed {
+    subscribers: Vec<Subscriber>,
+}
+
+impl Feed {
+    pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
+        self.subscribers.push(subscriber);
+    }
+
+    pub(super) fn tell(&mut self, event: &Event) {
+        self.subscribers.retain_mut(|subscriber| subscriber.tell(event));
+    }
+
+    pub(super) fn transition(&mut self, transition: Transition) {
+        let Transition { worker, incarnation, from, to, cause } = transition;
+        if !self.subscribers.is_empty() {
+            let kind = EventKind::State { from, to, cause: cause.as_str() };
+            self.tell(&Event::of_worker(&worker, incarnation, kind));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_is_told_how_much_it_missed() {
+        let (subscriber, receiver) = Subscriber::new(None);
+        let mut feed = Feed::default();
+        feed.subscribe(subscriber);
+        for _ in 0..CAPACITY + 5 {
+            feed.tell(&Event::of_master(EventKind::Removed));
+        }
+        assert_eq!(receiver.try_iter().count(), CAPACITY);
+        feed.tell(&Event::of_master(EventKind::ShutDown));
+        let rest: Vec<_> = receiver.try_iter().map(|event| event.kind).collect();
+        assert_eq!(rest, [EventKind::Missed(5), EventKind::ShutDown]);
+        drop(receiver);
+        feed.tell(&Event::of_master(EventKind::Removed));
+        assert!(feed.subscribers.is_empty());
+    }
+}

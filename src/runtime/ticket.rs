@@ -1,0 +1,250 @@
+//! The answer to a request, to be waited for in whatever way suits the caller.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::Board;
+use crate::core::event::{Refusal, Reply};
+use crate::error::{Error, ErrorCategory, Failure, Result};
+use crate::host::identity::{self, Role};
+
+/// What the loop answers; `None`: the loop ended before it could.
+pub(crate) type Answer = Option<Reply>;
+
+/// The promise of an answer to one request.
+///
+/// Wait for it, ask whether it is there, or `.await` it: it is a `Future` and needs no runtime of ours.
+/// Dropping it does not take the request back.
+#[must_use = "the request is made, but its outcome is in the ticket"]
+pub struct Ticket<T> {
+    slot: Arc<Slot>,
+    origin: Origin,
+    read: fn(crate::core::event::Done) -> Option<T>,
+}
+
+/// Whom the request was made to, and about which worker.
+pub(crate) struct Origin {
+    pub(crate) board: Arc<Board>,
+    pub(crate) realm: u64,
+    pub(crate) worker: Option<String>,
+}
+
+#[derive(Default)]
+struct Slot {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    answer: Option<Answer>,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The loop's end of a ticket. Dropped without an answer, it says that there will be none.
+pub(crate) struct ReplySender(Option<Arc<Slot>>);
+
+impl ReplySender {
+    pub(crate) fn answer(mut self, reply: Reply) {
+        self.send(Some(reply));
+    }
+
+    /// For a request about a name that no worker can have.
+    pub(crate) fn unknown_worker(self) {
+        self.answer(Err(Refusal::UnknownWorker));
+    }
+
+    fn send(&mut self, answer: Answer) {
+        let Some(slot) = self.0.take() else { return };
+        let mut state = slot.state();
+        state.answer = Some(answer);
+        let waker = state.waker.take();
+        drop(state);
+        slot.ready.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for ReplySender {
+    fn drop(&mut self) {
+        self.send(None);
+    }
+}
+
+impl Origin {
+    /// Refuses to let a thread wait for something that waits for this very thread.
+    pub(crate) fn refuse_deadlock(&self) -> Result<()> {
+        let Some(identity) = identity::current().filter(|i| i.realm == self.realm) else {
+            return Ok(());
+        };
+        let about = self.worker.as_deref();
+        let waits_for_itself = match &identity.role {
+            Role::Loop => true,
+            Role::Module { worker } | Role::Adopted { worker, .. } => {
+                about.is_none_or(|about| about == &**worker)
+            }
+        };
+        if !waits_for_itself {
+            return Ok(());
+        }
+        let message = "this thread would wait for itself: make the request without waiting \
+                       (`..._nowait`), or from a thread that is not this worker's";
+        Err(self.name(Error::new(ErrorCategory::WouldDeadlock, message)))
+    }
+
+    fn name(&self, error: Error) -> Error {
+        match &self.worker {
+            Some(worker) => error.of_worker(worker),
+            None => error,
+        }
+    }
+
+    /// What an answer that is no success means to the caller.
+    fn error(&self, refusal: Option<Refusal>) -> Error {
+        let new = |category, message: &str| Error::new(category, message);
+        let error = match refusal {
+            None if self.board.has_died() => {
+                new(ErrorCategory::Internal, "the master's event loop died")
+            }
+            None | Some(Refusal::ShuttingDown) => {
+                new(ErrorCategory::Cancelled, "the master is shutting down")
+            }
+            Some(Refusal::UnknownWorker) => {
+                let known = self.board.near_names(self.worker.as_deref().unwrap_or_default());
+                new(ErrorCategory::UnknownWorker, &format!("there is no such worker{known}"))
+            }
+            Some(Refusal::AlreadyExists) => {
+                new(ErrorCategory::Configuration, "a worker with this id exists already")
+            }
+            Some(Refusal::BeingRemoved) => new(ErrorCategory::Refused, "it is being removed"),
+            Some(Refusal::Cancelled) => {
+                new(ErrorCategory::Cancelled, "another command took its place")
+            }
+            Some(Refusal::Stuck) => new(
+                ErrorCategory::Stuck,
+                "it does not end; a forced restart goes past it, `type: process` would prevent it",
+            ),
+            Some(Refusal::StillWaiting(waiting)) => {
+                let waiting: Vec<_> = waiting
+                    .iter()
+                    .map(|(worker, condition)| format!("{worker} ({})", condition.as_str()))
+                    .collect();
+                let message = format!("still waiting for {}", waiting.join(", "));
+                new(ErrorCategory::Timeout, &message)
+            }
+            Some(Refusal::Failed(failure)) => return self.of_failure(&failure),
+        };
+        self.name(error)
+    }
+
+    fn of_failure(&self, failure: &Failure) -> Error {
+        Error::of_failure(self.worker.as_deref().unwrap_or_default(), failure)
+    }
+}
+
+impl<T> Ticket<T> {
+    /// A ticket and the end that answers it.
+    pub(crate) fn new(
+        origin: Origin,
+        read: fn(crate::core::event::Done) -> Option<T>,
+    ) -> (Self, ReplySender) {
+        let slot = Arc::new(Slot::default());
+        (Self { slot: Arc::clone(&slot), origin, read }, ReplySender(Some(slot)))
+    }
+
+    /// Waits for the answer. The request's own deadlines bound the wait.
+    ///
+    /// # Errors
+    /// What the request failed with; `would_deadlock` on a thread that the request waits for.
+    pub fn wait(self) -> Result<T> {
+        self.origin.refuse_deadlock()?;
+        let mut state = self.slot.state();
+        while state.answer.is_none() {
+            state = self.slot.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let answer = state.answer.take().flatten();
+        drop(state);
+        self.read(answer)
+    }
+
+    /// Waits for the answer, at most `timeout`. `None`: it is not there yet; ask again.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T>> {
+        if let Err(error) = self.origin.refuse_deadlock() {
+            return Some(Err(error));
+        }
+        let deadline = Instant::now().checked_add(timeout);
+        let mut state = self.slot.state();
+        loop {
+            if let Some(answer) = &state.answer {
+                let answer = answer.clone();
+                drop(state);
+                return Some(self.read(answer));
+            }
+            let left = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => Duration::MAX,
+            };
+            if left.is_zero() {
+                return None;
+            }
+            let waited = self.slot.ready.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The answer, if it is there.
+    pub fn try_wait(&self) -> Option<Result<T>> {
+        let answer = self.slot.state().answer.clone();
+        answer.map(|answer| self.read(answer))
+    }
+
+    fn read(&self, answer: Answer) -> Result<T> {
+        match answer {
+            Some(Ok(done)) => (self.read)(done).ok_or_else(|| {
+                Error::new(ErrorCategory::Internal, "the answer is not one to this request")
+            }),
+            Some(Err(refusal)) => Err(self.origin.error(Some(refusal))),
+            None => Err(self.origin.error(None)),
+        }
+    }
+}
+
+impl<T> Future for Ticket<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let mut state = self.slot.state();
+        match state.answer.clone() {
+            Some(answer) => {
+                drop(state);
+                Poll::Ready(self.read(answer))
+            }
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Ticket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answered = self.slot.state().answer.is_some();
+        f.debug_struct("Ticket")
+            .field("worker", &self.origin.worker)
+            .field("answered", &answered)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! A master's configuration as plain data; `config` reads it from files.
+
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::error::Problem;
+use crate::worker::WorkerConfig;
+
+/// The configuration of a master: what its file says, or what a program builds.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MasterConfig {
+    /// Its name; from a file, by default the name of the file's directory.
+    pub name: Option<String>,
+    /// What is logged. Default `info`.
+    pub log_level: LevelFilter,
+    /// How long a shutdown may take; at its end what remains is killed or abandoned. Default 30 s.
+    pub shutdown_timeout: Duration,
+    /// The workers, in the order of the file.
+    pub workers: Vec<WorkerConfig>,
+    /// What is odd in the file, but not wrong.
+    pub warnings: Vec<Problem>,
+}
+
+impl Default for MasterConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            log_level: LevelFilter::Info,
+            shutdown_timeout: Duration::from_secs(30),
+            workers: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl MasterConfig {
+    /// A configuration without workers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Its name: it follows the rule for worker ids.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What is logged.
+    #[must_use]
+    pub fn log_level(mut self, level: LevelFilter) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// How long a shutdown may take.
+    #[must_use]
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// One more worker.
+    #[must_use]
+    pub fn worker(mut self, worker: WorkerConfig) -> Self {
+        self.workers.push(worker);
+        self
+    }
+}
