@@ -1,17 +1,18 @@
-//! The adversary of the core: a seeded world of misbehaving workers, a judge that holds every turn
-//! to the contract by an independent model, and the closure of all that one worker can live through.
+//! The adversary of the core: a seeded world of misbehaving workers, a judge that holds every turn to
+//! the contract by an independent model, and the closure of all that one worker can live through.
 //!
 //! `HSU_SIM_SEEDS=N` runs N seeds, `HSU_SIM_SEED=S` runs one and prints its trace.
 
 mod closure;
+mod coverage;
 mod dice;
 mod draw;
 mod effects;
 mod health;
 mod host;
 mod judge;
+mod life;
 mod model;
-mod planted;
 mod status;
 mod tickets;
 mod world;
@@ -62,24 +63,6 @@ mod tests {
         if let Some((seed, rule)) = first_failure(0..number("HSU_SIM_SEEDS").unwrap_or(SEEDS)) {
             panic!("{}\n\nseed {seed}: {rule}", excerpt(seed, 40));
         }
-    }
-
-    #[test]
-    fn survey() {
-        let mut found: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
-        let mut turns = 0;
-        for seed in 0..number("HSU_SIM_SEEDS").unwrap_or(SEEDS) {
-            let (story, verdict) = world::run(seed, false);
-            turns += story.turns;
-            if let Err(rule) = verdict {
-                let rule: String = rule.split('\n').next().unwrap().chars().map(|c| if c.is_ascii_digit() {'0'} else {c}).collect();
-                let mut rule: Vec<char> = rule.chars().collect(); rule.dedup_by(|a,b| *a=='0' && *b=='0'); let rule = rule.into_iter().take(90).collect();
-                let e = found.entry(rule).or_insert((seed, 0));
-                e.1 += 1;
-            }
-        }
-        for (r, (s, n)) in found { println!("{n:5} seed {s:5} {r}"); }
-        println!("{turns} turns");
     }
 
     #[test]

@@ -1,58 +1,20 @@
-//! The closure of one worker: breadth first through everything that commands, reports and time can do
-//! to it, each turn before the judge, until nothing new is found or the bound is reached.
+//! The closure of one worker: breadth first through everything that commands, reports and time can
+//! do to it, each turn before the judge, until nothing new is found.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::Verdict;
+use super::coverage::{Outcome, Seen, Wanted, kind};
 use super::judge::Judge;
-use super::model::{Step, Why};
+use super::life::{KILL_TIMEOUT, Step};
 use crate::core::event::{Command, Effect, Event, Goal, Report, Ticket, WorkerSpec};
 use crate::core::moment::Moment;
 use crate::error::{ErrorCategory, Failure};
-use crate::worker::{Exit, WorkerId, WorkerState};
+use crate::worker::{Exit, RestartPolicy, WorkerId, WorkerState};
 
-/// How an end goes on from one of its steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    /// Gone before the step's deadline.
-    InTime,
-    /// Gone after the deadline, but before anybody looked.
-    Late,
-    /// Not gone when the deadline was acted on.
-    Never,
-}
-
-/// What the worker was meant to do in that moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Wanted {
-    Up,
-    Down,
-    Gone,
-    Shutdown,
-}
-
-/// What a search has seen.
-#[derive(Default)]
-struct Seen {
-    states: usize,
-    turns: u64,
-    /// The queue ran dry: this is all there is.
-    complete: bool,
-    edges: BTreeSet<(WorkerState, WorkerState)>,
-    pairs: BTreeSet<(WorkerState, &'static str)>,
-    cells: BTreeSet<(Why, Step, Outcome, Wanted)>,
-}
-
-impl Seen {
-    fn add(&mut self, mut other: Self) {
-        self.states += other.states;
-        self.turns += other.turns;
-        self.edges.append(&mut other.edges);
-        self.pairs.append(&mut other.pairs);
-        self.cells.append(&mut other.cells);
-    }
-}
+/// All durations are multiples of the time that force gets, so that few moments differ.
+const UNIT: Duration = KILL_TIMEOUT;
 
 /// A state of the search: the judge with the core in it, the time, and its place among the ways.
 struct Node {
@@ -79,7 +41,7 @@ struct Search {
     known: HashSet<String>,
     queue: VecDeque<Node>,
     /// For each state the one before it, and what happened in between.
-    ways: Vec<(usize, String)>,
+    ways: Vec<(usize, Moment, Option<Happening>)>,
 }
 
 impl Search {
@@ -97,14 +59,16 @@ impl Search {
     }
 
     fn run(mut self) -> Verdict<Seen> {
-        let mut judge = Judge::new(1, Duration::from_secs(9));
+        let mut judge = Judge::new(1, UNIT);
         if let Some(other) = &self.other {
             let mut spec = Box::new(self.spec.clone());
             spec.depends_on.clear();
+            spec.start_timeout = Duration::MAX;
+            spec.restart.policy = RestartPolicy::Never;
             let add = Command::Add { worker: other.clone(), spec };
             judge.turn(Moment::ZERO, Event::Command { ticket: Ticket(0), command: add })?;
         }
-        self.visit(Node { judge, now: Moment::ZERO, place: 0 }, String::new());
+        self.visit(Node { judge, now: Moment::ZERO, place: 0 }, Moment::ZERO, None);
         while self.seen.states < self.limit
             && let Some(node) = self.queue.pop_front()
         {
@@ -117,43 +81,46 @@ impl Search {
         Ok(self.seen)
     }
 
-    /// Remembers a state that is new. Two open tickets and two incarnations at a time show all there
-    /// is to show; more of them only multiply.
-    fn visit(&mut self, node: Node, label: String) {
-        let lives = |worker: &super::model::Worker| {
-            worker.written_off.len() + usize::from(worker.life.is_some())
-        };
-        let retired = node.judge.retired.values().map(std::collections::BTreeMap::len).sum::<usize>();
-        let crowded = node.judge.workers.values().any(|worker| lives(worker) > 2);
-        if node.judge.tickets.len() > 2 || crowded || retired > 1 {
+    /// Remembers a state that is new. Two open tickets (one for a dependent worker) and one written
+    /// off incarnation at a time show all there is to show; more of them only multiply.
+    fn visit(&mut self, node: Node, at: Moment, happening: Option<Happening>) {
+        let judge = &node.judge;
+        let newest = judge.numbers.get(&self.worker).copied().unwrap_or(0);
+        let known = judge.workers.values().flat_map(|worker| worker.written_off.keys());
+        let retired = judge.retired.values().flat_map(BTreeMap::keys);
+        let written_off: Vec<u64> = known.chain(retired).map(|number| newest - number).collect();
+        let crowded = written_off.len() > 1 || written_off.iter().any(|age| *age > 2);
+        let tickets = if self.other.is_some() { 1 } else { 2 };
+        if judge.tickets.len() > tickets || crowded {
             return;
         }
-        let fingerprint = format!("{} {retired}", node.judge.core.fingerprint(node.now));
+        let fingerprint = format!("{} {written_off:?}", judge.core.fingerprint(node.now));
         if self.known.insert(fingerprint) {
-            self.ways.push((node.place, label));
+            self.ways.push((node.place, at, happening));
             self.queue.push_back(Node { place: self.ways.len() - 1, ..node });
         }
     }
 
     fn happen(&mut self, node: &Node, happening: Happening) -> Verdict {
         self.count(node, &happening);
-        let label = format!("{:?} {happening:?}", node.now);
         let mut judge = node.judge.clone();
-        let now = match happening {
-            Happening::Wait(pause) => node.now + pause,
+        let now = match &happening {
+            Happening::Wait(pause) => node.now + *pause,
             Happening::Turn(event) => {
                 self.seen.turns += 1;
-                let verdict = judge.turn(node.now, event);
+                let verdict = judge.turn(node.now, event.clone());
                 for effect in &judge.effects {
                     if let Effect::Transition(transition) = effect {
                         self.seen.edges.insert((transition.from, transition.to));
                     }
                 }
-                verdict.map_err(|rule| format!("{}{label}\n{rule}", self.way(node.place)))?;
+                verdict.map_err(|rule| {
+                    format!("{}{:?} {happening:?}\n{rule}", self.way(node.place), node.now)
+                })?;
                 node.now
             }
         };
-        self.visit(Node { judge, now, place: node.place }, label);
+        self.visit(Node { judge, now, place: node.place }, node.now, Some(happening));
         Ok(())
     }
 
@@ -161,8 +128,9 @@ impl Search {
     fn way(&self, mut place: usize) -> String {
         let mut labels = Vec::new();
         while place > 0 {
-            labels.push(format!("{}\n", self.ways[place].1));
-            place = self.ways[place].0;
+            let (before, at, happening) = &self.ways[place];
+            labels.push(format!("{at:?} {happening:?}\n"));
+            place = *before;
         }
         labels.into_iter().rev().collect()
     }
@@ -175,12 +143,14 @@ impl Search {
         let turn = |command| Happening::Turn(Event::Command { ticket, command });
         all.extend(self.commands().into_iter().map(turn));
         if let Some(other) = &self.other {
-            let worker = other.clone();
-            all.push(turn(Command::Start { worker: worker.clone(), force: false }));
-            all.push(turn(Command::Stop { worker, force: true }));
-            self.reports(node, other, &mut all);
+            all.push(turn(Command::Start { worker: other.clone(), force: false }));
+            let number = node.judge.numbers.get(other).copied().unwrap_or(0);
+            for report in [Report::Launched, Report::Started, Report::Gone(Exit::Code(1))] {
+                let worker = other.clone();
+                all.push(Happening::Turn(Event::Report { worker, incarnation: number, report }));
+            }
         }
-        self.reports(node, &self.worker, &mut all);
+        self.reports(node, &mut all);
         let deadline = node.judge.core.next_deadline();
         match deadline.filter(|at| *at > node.now && *at < Moment::NEVER) {
             Some(deadline) => all.push(Happening::Wait(deadline.since(node.now))),
@@ -206,8 +176,9 @@ impl Search {
         all
     }
 
-    /// What hosts can report about `id`: the living what physics allows, the dead everything.
-    fn reports(&self, node: &Node, id: &WorkerId, all: &mut Vec<Happening>) {
+    /// What hosts can report: the living what physics allows, the dead everything.
+    fn reports(&self, node: &Node, all: &mut Vec<Happening>) {
+        let id = &self.worker;
         let worker = node.judge.workers.get(id);
         let life = worker.and_then(|worker| worker.life.as_ref());
         let newest = node.judge.numbers.get(id).copied().unwrap_or(0);
@@ -232,7 +203,10 @@ impl Search {
             add(life.number, vec![Report::Started]);
         }
         if let Some(probe) = life.probes.as_ref().and_then(|probes| probes.in_flight()) {
-            add(life.number, vec![answer(probe, true), answer(probe, false), answer(probe + 1, true)]);
+            add(
+                life.number,
+                vec![answer(probe, true), answer(probe, false), answer(probe + 1, true)],
+            );
         }
         for number in worker.into_iter().flat_map(|worker| worker.written_off.keys()) {
             add(*number, vec![Report::Started, Report::Gone(Exit::Unknown)]);
@@ -254,11 +228,12 @@ impl Search {
                 node.judge.core.next_deadline().is_some_and(|at| at <= node.now)
             }
         };
-        let outcome = match (event, due) {
-            (Event::Tick, true) => Outcome::Never,
-            (_, true) if gone => Outcome::Late,
-            (_, false) if gone => Outcome::InTime,
-            _ => return,
+        let tick = matches!(event, Event::Tick);
+        let outcome = match (tick, gone, due) {
+            (true, _, true) => Outcome::Never,
+            (_, true, true) => Outcome::Late,
+            (_, true, false) => Outcome::InTime,
+            (true, _, false) | (false, false, _) => return,
         };
         let wanted = match worker.goal {
             Goal::Gone => Wanted::Gone,
@@ -270,54 +245,26 @@ impl Search {
     }
 }
 
-/// The kinds of events, the forced commands apart.
-const KINDS: [&str; 17] = [
-    "add", "remove", "start", "start force", "stop", "stop force", "restart", "restart force",
-    "shutdown", "shutdown force", "launched", "started", "probed", "completed", "failed", "gone",
-    "tick",
-];
-
-fn kind(event: &Event) -> &'static str {
-    let forced = |force: bool, plain, forced| if force { forced } else { plain };
-    match event {
-        Event::Tick => "tick",
-        Event::Command { command, .. } => match command {
-            Command::Add { .. } => "add",
-            Command::Remove { .. } => "remove",
-            Command::Start { force, .. } => forced(*force, "start", "start force"),
-            Command::Stop { force, .. } => forced(*force, "stop", "stop force"),
-            Command::Restart { force, .. } => forced(*force, "restart", "restart force"),
-            Command::Shutdown { force } => forced(*force, "shutdown", "shutdown force"),
-        },
-        Event::Report { report, .. } => match report {
-            Report::Launched => "launched",
-            Report::Started => "started",
-            Report::Probed { .. } => "probed",
-            Report::Completed => "completed",
-            Report::Failed(_) => "failed",
-            Report::Gone(_) => "gone",
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::coverage::{KINDS, cells};
     use super::*;
     use crate::core::event::{Condition, HealthPolicy};
-    use crate::worker::{
-        OnUnhealthy, Ratio, RestartConfig, RestartPolicy, SuccessCodes, TRANSITIONS,
-    };
+    use crate::worker::{OnUnhealthy, Ratio, RestartConfig, SuccessCodes, TRANSITIONS};
+
+    /// More than any of them has: a search that gets here has met something without an end.
+    const STATES: usize = 40_000;
 
     fn spec(killable: bool, policy: RestartPolicy) -> WorkerSpec {
         let mut restart = RestartConfig::policy(policy)
             .max_retries(1)
-            .retry_delay(Duration::from_secs(1))
-            .reset_after(Duration::from_secs(4))
-            .half_open_after(Duration::from_secs(6));
+            .retry_delay(UNIT)
+            .reset_after(UNIT)
+            .half_open_after(UNIT);
         restart.jitter = Ratio::from_thousandths(0);
         WorkerSpec {
-            start_timeout: Duration::from_secs(3),
-            stop_timeout: Duration::from_secs(2),
+            start_timeout: UNIT,
+            stop_timeout: 2 * UNIT,
             killable,
             restart,
             health: None,
@@ -326,6 +273,7 @@ mod tests {
         }
     }
 
+    /// All kinds, with all policies that the core tells apart.
     fn specs() -> Vec<WorkerSpec> {
         let policies = [RestartPolicy::Never, RestartPolicy::OnFailure, RestartPolicy::Always];
         let mut all = Vec::new();
@@ -334,8 +282,8 @@ mod tests {
         }
         let mut healthy = spec(true, RestartPolicy::OnFailure);
         healthy.health = Some(HealthPolicy {
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
+            interval: 2 * UNIT,
+            timeout: UNIT,
             initial_delay: Duration::ZERO,
             retries: 2,
             successes: 1,
@@ -347,39 +295,33 @@ mod tests {
         all
     }
 
+    /// Searches all kinds of workers side by side.
+    fn search(limit: usize) -> Vec<Seen> {
+        let search = |spec: WorkerSpec| {
+            let name = format!("{spec:?}");
+            Search::new(spec, limit).run().map_err(|rule| format!("{name}\n{rule}"))
+        };
+        std::thread::scope(|scope| {
+            let builder = |spec| {
+                std::thread::Builder::new().spawn_scoped(scope, move || search(spec)).unwrap()
+            };
+            let threads: Vec<_> = specs().into_iter().map(builder).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+        })
+    }
+
     #[test]
     fn one_workers_lives_keep_every_rule() {
-        let limit = std::env::var("HSU_SIM_STATES").ok().map(|text| text.parse().unwrap());
-        let mut seen = Seen::default();
-        for spec in specs() {
-            let started = std::time::Instant::now();
-            let name = format!("{:?} killable {}", spec.restart.policy, spec.killable);
-            match Search::new(spec, limit.unwrap_or(3000)).run() {
-                Ok(found) => {
-                    println!("{name}: {} states, {} turns, complete {} {:?}", found.states, found.turns, found.complete, started.elapsed());
-                    seen.add(found);
-                }
-                Err(rule) => panic!("{name}: {rule}"),
-            }
+        let mut all = Seen::default();
+        for seen in search(STATES) {
+            println!("{} states, {} turns, complete: {}", seen.states, seen.turns, seen.complete);
+            assert!(seen.complete, "no end after {} states", seen.states);
+            all.add(seen);
         }
-        assert_eq!(seen.edges, TRANSITIONS.into_iter().collect(), "edges");
-        for state in WorkerState::ALL {
-            for kind in KINDS {
-                let rests = state != WorkerState::Initialized;
-                assert_eq!(seen.pairs.contains(&(state, kind)), rests, "{state} {kind}");
-            }
-        }
-        for why in [Why::Command, Why::Cancelled, Why::Completed, Why::Failed, Why::Timeout, Why::Health] {
-            for step in [Step::Ask, Step::Force, Step::Abandon] {
-                for outcome in [Outcome::InTime, Outcome::Late, Outcome::Never] {
-                    for wanted in [Wanted::Up, Wanted::Down, Wanted::Gone, Wanted::Shutdown] {
-                        // Once it is abandoned, there is no time left to be in.
-                        let possible = (step, outcome) != (Step::Abandon, Outcome::InTime);
-                        let cell = (why, step, outcome, wanted);
-                        if seen.cells.contains(&cell) != possible { println!("{cell:?}"); }
-                    }
-                }
-            }
-        }
+        assert_eq!(all.edges, TRANSITIONS.into_iter().collect(), "edges");
+        let resting = WorkerState::ALL.into_iter().filter(|s| *s != WorkerState::Initialized);
+        let pairs = resting.flat_map(|state| KINDS.map(|kind| (state, kind))).collect();
+        assert_eq!(all.pairs, pairs, "kinds of events in each state that is rested in");
+        assert_eq!(all.cells, cells(), "ways to end");
     }
 }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use crate::core::event::{Condition, HealthPolicy, WorkerSpec};
-use crate::worker::{
-    OnUnhealthy, Ratio, RestartConfig, RestartPolicy, SuccessCodes, WorkerId,
-};
+use crate::worker::{OnUnhealthy, Ratio, RestartConfig, RestartPolicy, SuccessCodes, WorkerId};
 
 /// What can go wrong, or at least not smoothly.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +35,7 @@ pub(super) enum Fault {
     IdleTick,
 }
 
-/// How often each fault strikes, in percent. Most seeds know few faults, some of them at high rates.
+/// How often each fault strikes, in percent. Most seeds know few, some of them at high rates.
 #[derive(Clone, Debug)]
 pub(super) struct Faults([u64; Fault::IdleTick as usize + 1]);
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::judge::Judge;
-use super::model::{KILL_TIMEOUT, Life, MAX_WRITTEN_OFF, Rest, Shows, Why, category};
+use super::life::{KILL_TIMEOUT, Life, Step, Why};
+use super::model::{MAX_WRITTEN_OFF, Rest, Shows, Worker};
 use super::{Verdict, demand};
 use crate::core::event::{Cause, Effect, Goal, Transition};
 use crate::core::moment::Moment;
@@ -40,7 +41,7 @@ impl Judge {
             Effect::AllDown => {
                 demand!(self.shutdown.is_some(), "I40: all down without a shutdown");
                 demand!(!self.all_down, "I40: all down twice");
-                let alive = self.workers.values().any(super::model::Worker::has_life);
+                let alive = self.workers.values().any(Worker::has_life);
                 demand!(!alive, "I40: all down while somebody lives");
                 self.all_down = true;
                 Ok(())
@@ -108,7 +109,7 @@ impl Judge {
         let stop_timeout = worker.spec.stop_timeout;
         let life = self.life(id, number)?;
         demand!(life.asked.is_none(), "I14: {id}#{number} asked twice");
-        demand!(life.step() == super::model::Step::Ask, "order: {id}#{number} asked after force");
+        demand!(life.step() == Step::Ask, "order: {id}#{number} asked after force");
         demand!(patience == stop_timeout, "I17: {id} gets {patience:?}, not {stop_timeout:?}");
         life.asked = Some(now);
         Ok(())
@@ -189,7 +190,7 @@ impl Judge {
         let fits = match ending.why {
             Why::Cancelled => matches!(cause, Cause::Cancelled | Cause::Failed(_)),
             Why::Command | Why::Completed => stuck,
-            Why::Timeout | Why::Health => category(ending.why).map(Cause::Failed) == Some(cause),
+            Why::Timeout | Why::Health => ending.why.category().map(Cause::Failed) == Some(cause),
             Why::Failed => matches!(cause, Cause::Failed(_)),
         };
         demand!(fits, "{id} failed because of {cause:?}, the model says {:?}", ending.why);

@@ -1,6 +1,6 @@
 //! What the contract says about probes, as a model of one incarnation's health.
 //!
-//! How many failures one late tick counts is left open, so the model keeps a lower and an upper bound.
+//! How many failures one late tick counts is left open: the model keeps a lower and an upper bound.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A simulated host: one incarnation with its own ideas about orders. It obeys physics alone: what is
-//! dead says nothing.
+//! A simulated host: one incarnation with its own ideas about orders. It obeys physics alone: what
+//! is dead says nothing.
 
 use std::time::Duration;
 

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::model::{Life, MAX_WRITTEN_OFF, Worker};
+use super::life::Life;
+use super::model::{MAX_WRITTEN_OFF, Turn, Worker};
 use super::tickets::{Open, Wants};
 use super::{Verdict, demand};
 use crate::core::Core;
 use crate::core::event::{
-    Command, Condition, Done, Effect, Event, Goal, Refusal, Reply, Report, Status, Ticket, WorkerSpec,
+    Command, Condition, Done, Effect, Event, Goal, Refusal, Reply, Report, Status, Ticket,
+    WorkerSpec,
 };
 use crate::core::moment::Moment;
 use crate::worker::{HealthStatus, WorkerId, WorkerState};
@@ -71,7 +73,7 @@ impl Judge {
         self.forgotten.clear();
         self.tick = matches!(event, Event::Tick);
         for worker in self.workers.values_mut() {
-            worker.turn = super::model::Turn::default();
+            worker.turn = Turn::default();
         }
         for open in self.tickets.values_mut() {
             open.fresh = false;
@@ -79,19 +81,28 @@ impl Judge {
         let command = matches!(event, Event::Command { .. });
         let nothing_may_change = self.hear(now, &event)?;
         self.effects = self.core.handle(now, event);
-        let effects = self.effects.clone();
-        for effect in &effects {
-            self.effect(now, effect)?;
-        }
+        let effects = std::mem::take(&mut self.effects);
+        let verdict = effects.iter().try_for_each(|effect| self.effect(now, effect));
+        self.effects = effects;
+        verdict?;
         let statuses = self.all_statuses()?;
         let before = std::mem::replace(&mut self.statuses, statuses);
         if nothing_may_change {
             let harmless = |effect: &Effect| match effect {
                 Effect::Reply { .. } => true,
                 Effect::Changed { .. } => command,
-                _ => false,
+                Effect::Launch { .. }
+                | Effect::Start { .. }
+                | Effect::Probe { .. }
+                | Effect::Ask { .. }
+                | Effect::Force { .. }
+                | Effect::Abandon { .. }
+                | Effect::Transition(_)
+                | Effect::Health { .. }
+                | Effect::Forgotten { .. }
+                | Effect::AllDown => false,
             };
-            demand!(effects.iter().all(harmless), "I4: what must be ignored had effects");
+            demand!(self.effects.iter().all(harmless), "I4: what must be ignored had effects");
             demand!(before == self.statuses, "I4: what must be ignored changed a status");
         }
         self.compare(now, &before)
@@ -113,7 +124,10 @@ impl Judge {
             Event::Command { ticket, command } => {
                 let (worker, wants, refused) = self.command(now, command);
                 let open = Open { at: now, worker, wants, fresh: true };
-                demand!(self.tickets.insert(*ticket, open).is_none(), "the world reused {ticket:?}");
+                demand!(
+                    self.tickets.insert(*ticket, open).is_none(),
+                    "the world reused {ticket:?}"
+                );
                 Ok(refused)
             }
             Event::Report { worker, incarnation, report } => match self.workers.get_mut(worker) {
@@ -142,9 +156,8 @@ impl Judge {
 
     /// What the ticket now waits for, and whether the command is refused.
     fn command(&mut self, now: Moment, command: &Command) -> (Option<WorkerId>, Wants, bool) {
-        let refuse = |refusals: &[Refusal]| {
-            (Wants::Now(refusals.iter().cloned().map(Err).collect()), true)
-        };
+        let refuse =
+            |refusals: &[Refusal]| (Wants::Now(refusals.iter().cloned().map(Err).collect()), true);
         let (worker, (wants, refused)) = match command {
             Command::Add { worker, spec } => (Some(worker), self.add(worker, spec)),
             Command::Shutdown { force } => (None, (self.shut_down(now, *force), false)),
@@ -258,9 +271,7 @@ impl Judge {
             match condition {
                 Condition::Started => running,
                 Condition::Healthy => running && other.told_health == HealthStatus::Healthy,
-                Condition::Completed => {
-                    other.told == WorkerState::Stopped && other.told_completed
-                }
+                Condition::Completed => other.told == WorkerState::Stopped && other.told_completed,
             }
         };
         worker.spec.depends_on.iter().filter(|condition| !holds(condition)).cloned().collect()

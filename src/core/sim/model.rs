@@ -3,120 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use super::Verdict;
 use super::health::Probes;
-use super::{Verdict, demand};
+use super::life::{Ending, Life, Why};
 use crate::core::event::{Goal, Report, WorkerSpec};
 use crate::core::moment::Moment;
-use crate::error::ErrorCategory;
 use crate::worker::{Exit, HealthStatus, OnUnhealthy, RestartPolicy, WorkerState};
-
-/// How long force may take before an incarnation is written off as stuck.
-pub(super) const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How many incarnations of one worker may be written off at a time.
 pub(super) const MAX_WRITTEN_OFF: usize = 8;
-
-/// Why an incarnation ends: the first reason stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Why {
-    /// Told to while it was up.
-    Command,
-    /// Told to while it was launching or starting.
-    Cancelled,
-    /// Its work is done.
-    Completed,
-    /// It failed by itself.
-    Failed,
-    /// It was not up in time.
-    Timeout,
-    /// Its checks failed.
-    Health,
-}
-
-/// How far an end has been pressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Step {
-    Ask,
-    Force,
-    Abandon,
-}
-
-/// An end that has begun.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ending {
-    pub(super) why: Why,
-    pub(super) at: Moment,
-    pub(super) permanent: bool,
-}
-
-/// One incarnation, as its orders and reports tell it.
-#[derive(Clone, Debug)]
-pub(super) struct Life {
-    pub(super) number: u64,
-    pub(super) ordered_at: Moment,
-    pub(super) launched: bool,
-    pub(super) start_ordered: bool,
-    pub(super) up_at: Option<Moment>,
-    completed_early: bool,
-    pub(super) ending: Option<Ending>,
-    pub(super) asked: Option<Moment>,
-    pub(super) forced: Option<Moment>,
-    pub(super) abandoned: bool,
-    pub(super) probes: Option<Probes>,
-}
-
-impl Life {
-    pub(super) fn new(number: u64, ordered_at: Moment) -> Self {
-        Self {
-            number,
-            ordered_at,
-            launched: false,
-            start_ordered: false,
-            up_at: None,
-            completed_early: false,
-            ending: None,
-            asked: None,
-            forced: None,
-            abandoned: false,
-            probes: None,
-        }
-    }
-
-    /// The contract's word for where it is.
-    pub(super) fn phase(&self) -> &'static str {
-        match (self.ending, self.up_at, self.launched) {
-            (Some(_), ..) => "ending",
-            (None, Some(_), _) => "up",
-            (None, None, true) => "starting",
-            (None, None, false) => "launching",
-        }
-    }
-
-    pub(super) fn step(&self) -> Step {
-        match (self.abandoned, self.forced) {
-            (true, _) => Step::Abandon,
-            (false, Some(_)) => Step::Force,
-            (false, None) => Step::Ask,
-        }
-    }
-
-    /// Up, and nothing ends it.
-    pub(super) fn is_up(&self) -> bool {
-        self.ending.is_none() && self.up_at.is_some()
-    }
-
-    pub(super) fn end(&mut self, why: Why, at: Moment, permanent: bool) {
-        if self.ending.is_none() {
-            self.ending = Some(Ending { why, at, permanent });
-        }
-    }
-
-    /// Ends it because somebody wants it to.
-    pub(super) fn end_by_command(&mut self, at: Moment) {
-        let why = if self.up_at.is_some() { Why::Command } else { Why::Cancelled };
-        self.end(why, at, false);
-    }
-}
 
 /// What a worker without an incarnation is about to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -181,7 +76,6 @@ pub(super) struct Turn {
     pub(super) failed: Option<u64>,
     /// It was found to be stuck.
     pub(super) stuck: bool,
-    pub(super) forgotten: bool,
     /// The report was none of its business: nothing may change.
     pub(super) ignored: bool,
 }
@@ -315,7 +209,8 @@ impl Worker {
         let Some(life) = self.life.as_mut().filter(|life| life.ending.is_none()) else { return };
         life.end(why, now, permanent);
         self.turn.failed = Some(life.number);
-        let stops = |policy: &crate::core::event::HealthPolicy| policy.on_unhealthy == OnUnhealthy::Stop;
+        let stops =
+            |policy: &crate::core::event::HealthPolicy| policy.on_unhealthy == OnUnhealthy::Stop;
         if why == Why::Health && self.spec.health.as_ref().is_some_and(stops) {
             self.goal = self.goal.max(Goal::Down);
         }
@@ -370,10 +265,7 @@ impl Worker {
         let restart = &self.spec.restart;
         let steady = life.up_at.is_some_and(|up| ending.at.since(up) >= restart.reset_after);
         self.shows = match ending.why {
-            // What was stuck and is wanted again has no verdict of its own.
-            _ if life.abandoned && self.asked => Shows::StoppedOrFailed,
-            Why::Completed => Shows::Stopped,
-            Why::Command => Shows::Stopped,
+            Why::Completed | Why::Command => Shows::Stopped,
             Why::Cancelled | Why::Failed | Why::Timeout | Why::Health => Shows::Failed,
         };
         if self.goal != Goal::Up {
@@ -381,6 +273,10 @@ impl Worker {
             return Ok(());
         }
         if std::mem::take(&mut self.asked) {
+            if life.abandoned {
+                // What was stuck and is wanted again has no verdict of its own.
+                self.shows = Shows::StoppedOrFailed;
+            }
             self.rest = Rest::Due { automatic: false };
             return Ok(());
         }
@@ -389,12 +285,15 @@ impl Worker {
         }
         match ending.why {
             Why::Command | Why::Cancelled => {
-                return Err("the model expects no commanded end with goal up and nothing asked".into());
+                return Err(
+                    "the model expects no commanded end with goal up and nothing asked".into()
+                );
             }
             Why::Completed => {
                 let again = [RestartPolicy::Always, RestartPolicy::UnlessStopped];
                 if again.contains(&restart.policy) {
-                    self.rest = if steady { Rest::Due { automatic: true } } else { self.pause(now, 1) };
+                    self.rest =
+                        if steady { Rest::Due { automatic: true } } else { self.pause(now, 1) };
                 }
             }
             Why::Failed | Why::Timeout | Why::Health => self.retry(now, steady, ending.permanent),
@@ -438,9 +337,8 @@ impl Worker {
         let stray = delay.saturating_mul(u128::from(restart.jitter.thousandths())) / 1000;
         // Integer arithmetic may round each step down by a nanosecond.
         let tolerance = 1000 + delay / 1_000_000;
-        let nanos = |nanos: u128| {
-            std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-        };
+        let nanos =
+            |nanos: u128| std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Rest::Pause {
             earliest: now + nanos((delay - stray.min(delay)).saturating_sub(tolerance)),
             latest: now + nanos(delay.saturating_add(stray).saturating_add(tolerance)),
@@ -468,15 +366,5 @@ impl Worker {
             None if first && !life.launched => state == S::Initializing,
             None => state == S::Starting,
         }
-    }
-}
-
-/// The category of a failure that the core itself finds.
-pub(super) fn category(why: Why) -> Option<ErrorCategory> {
-    match why {
-        Why::Timeout => Some(ErrorCategory::Timeout),
-        Why::Health => Some(ErrorCategory::Health),
-        Why::Cancelled => Some(ErrorCategory::Cancelled),
-        Why::Command | Why::Completed | Why::Failed => None,
     }
 }

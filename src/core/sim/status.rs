@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::health::Probes;
 use super::judge::Judge;
-use super::model::{KILL_TIMEOUT, Life, MAX_WRITTEN_OFF, Rest, Worker};
+use super::life::{KILL_TIMEOUT, Life};
+use super::model::{MAX_WRITTEN_OFF, Rest, Worker};
 use super::{Verdict, demand};
 use crate::core::event::{Condition, Goal, Status};
 use crate::core::moment::Moment;
@@ -27,7 +29,11 @@ impl Judge {
             worker.told_health = status.health;
             bounds(now, self.tick, worker, over).map_err(place)?;
             let published = before.get(id) == Some(status) || self.changed.contains(id);
-            demand!(published, "I16: {id} changed unpublished\n    {:?}\n    {status:?}", before.get(id));
+            demand!(
+                published,
+                "I16: {id} changed unpublished\n    {:?}\n    {status:?}",
+                before.get(id)
+            );
         }
         let alive = self.workers.values().any(Worker::has_life);
         demand!(self.shutdown.is_none() || alive || self.all_down, "I19: all down is not told");
@@ -73,7 +79,11 @@ impl Judge {
             }
         }
         let fits = next >= earliest && next <= latest;
-        demand!(fits, "I30: the next deadline is {next:?}, not from {earliest:?} to {latest:?}: {:?}", self.statuses);
+        demand!(
+            fits,
+            "I30: the next deadline is {next:?}, not from {earliest:?} to {latest:?}: {:?}",
+            self.statuses
+        );
         Ok(())
     }
 }
@@ -114,7 +124,10 @@ fn adopt_write_off(worker: &mut Worker, status: &Status) -> Verdict {
             worker.rest = Rest::Due { automatic: false };
             worker.asked = false;
         } else {
-            demand!(!room || worker.spec.killable, "rule 20: a stuck thread blocks a forced restart");
+            demand!(
+                !room || worker.spec.killable,
+                "rule 20: a stuck thread blocks a forced restart"
+            );
             worker.past_stuck = false;
         }
     }
@@ -186,7 +199,7 @@ fn agree(worker: &Worker, status: &Status, newest: u64) -> Verdict {
         let up_at = worker.life.as_ref().and_then(|life| life.up_at);
         demand!(status.up_since == up_at, "I6: it is up since {up_at:?}");
         let probes = worker.life.as_ref().and_then(|life| life.probes.as_ref());
-        let must_be = probes.and_then(super::health::Probes::must_be);
+        let must_be = probes.and_then(Probes::must_be);
         let told = must_be.is_none_or(|health| health == status.health);
         demand!(told, "I39: its health is {must_be:?}");
     }
@@ -198,7 +211,7 @@ fn agree(worker: &Worker, status: &Status, newest: u64) -> Verdict {
 fn bounds(now: Moment, tick: bool, worker: &Worker, over: bool) -> Verdict {
     let Some(life) = worker.life.as_ref().filter(|life| !life.abandoned) else { return Ok(()) };
     let Some(ending) = life.ending else {
-        let must_end = life.probes.as_ref().is_some_and(super::health::Probes::must_end);
+        let must_end = life.probes.as_ref().is_some_and(Probes::must_end);
         demand!(!must_end, "I39: too many failures, and it goes on");
         demand!(worker.goal == Goal::Up, "rule 13: the goal is down, and it goes on");
         let expired = tick && now >= life.ordered_at + worker.spec.start_timeout;

@@ -1,6 +1,7 @@
 //! I12: every command is answered exactly once, in time and with the truth.
 
 use super::judge::Judge;
+use super::life::Life;
 use super::model::{Rest, Worker};
 use super::{Verdict, demand};
 use crate::core::event::{Done, Goal, Refusal, Reply, Ticket};
@@ -60,13 +61,14 @@ impl Judge {
             (Wants::Down, None) => {
                 matches!(reply, Ok(Done::Stopped { .. })) && self.is_forgotten(&open)
             }
-            (Wants::Down, Some(worker)) => match (reply, worker.turn.gone) {
-                (Ok(Done::Stopped { forced }), Some((_, killed))) => *forced == killed,
-                (Err(Refusal::Stuck), _) => worker.turn.stuck,
-                _ => false,
+            (Wants::Down, Some(worker)) => match worker.turn.gone {
+                Some((_, forced)) => *reply == Ok(Done::Stopped { forced }),
+                None => *reply == Err(Refusal::Stuck) && worker.turn.stuck,
             },
             (Wants::Up { own }, Some(worker)) => self.up_reply(now, &open, *own, worker, reply),
-            (Wants::Up { .. }, None) => *reply == Err(Refusal::Cancelled) && self.is_forgotten(&open),
+            (Wants::Up { .. }, None) => {
+                *reply == Err(Refusal::Cancelled) && self.is_forgotten(&open)
+            }
         };
         demand!(true_reply, "I12: {ticket:?}, {open:?}, got {reply:?}");
         Ok(())
@@ -86,9 +88,7 @@ impl Judge {
     ) -> bool {
         match reply {
             Ok(Done::Running { incarnation }) => {
-                let ready = |life: &super::model::Life| {
-                    life.up_at.is_some() && life.number == *incarnation
-                };
+                let ready = |life: &Life| life.up_at.is_some() && life.number == *incarnation;
                 own == Some(*incarnation) && worker.life.as_ref().is_some_and(ready)
             }
             Err(Refusal::Failed(_)) => own.is_some() && worker.turn.failed == own,
@@ -96,8 +96,8 @@ impl Judge {
             Err(Refusal::Stuck) => worker.turn.stuck,
             Err(Refusal::StillWaiting(conditions)) => {
                 let past_stuck = worker.is_stuck() && worker.past_stuck;
-                let waits = past_stuck
-                    || matches!(worker.rest, Rest::Waiting { .. } | Rest::Due { .. });
+                let waits =
+                    past_stuck || matches!(worker.rest, Rest::Waiting { .. } | Rest::Due { .. });
                 let id = open.worker.as_ref();
                 let in_time = now >= open.at + worker.spec.start_timeout;
                 waits && in_time && id.is_some_and(|id| self.unmet(id) == *conditions)
@@ -156,7 +156,7 @@ impl Judge {
             return false;
         }
         if own.is_some() {
-            let on_its_way = |life: &super::model::Life| {
+            let on_its_way = |life: &Life| {
                 Some(life.number) == own && matches!(life.phase(), "launching" | "starting")
             };
             return worker.life.as_ref().is_some_and(on_its_way);

@@ -1,5 +1,5 @@
-//! The seeded world: workers, clients and hosts around the core, chaos first, then healing, then the
-//! shutdown. It owns the truth about who lives, and time.
+//! The seeded world: workers, clients and hosts around the core; chaos first, then healing, then
+//! the shutdown. It owns time, and the truth about who lives.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -244,13 +244,15 @@ impl World {
         queued.into_iter().chain(deadline).min()
     }
 
-    /// Lets time pass to the next moment, and `jump` further: what is queued is heard, then it ticks.
+    /// Lets time pass to the next moment, and `jump` further: first what is queued is heard, then
+    /// it ticks.
     fn advance(&mut self, jump: Duration) -> Verdict {
         let Some(next) = self.next() else { return Ok(()) };
         self.now = self.now.max(next) + jump;
         for _ in 0..50 {
             let first = self.queue.first_key_value().map(|(key, _)| *key);
-            let Some(item) = first.filter(|(at, _)| *at <= self.now).and_then(|key| self.queue.remove(&key))
+            let Some(item) =
+                first.filter(|(at, _)| *at <= self.now).and_then(|key| self.queue.remove(&key))
             else {
                 break;
             };
