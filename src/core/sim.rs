@@ -1,5 +1,5 @@
-//! The adversary of the core: a seeded world of misbehaving workers, a judge that holds every turn to
-//! the contract by an independent model, and the closure of all that one worker can live through.
+//! The adversary of the core: a seeded world of misbehaving workers, a judge that holds every turn
+//! to the contract by a model of its own, and the closure of all that one worker can live through.
 //!
 //! `HSU_SIM_SEEDS=N` runs N seeds, `HSU_SIM_SEED=S` runs one and prints its trace.
 
