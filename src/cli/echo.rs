@@ -1,5 +1,5 @@
-//! One thread writes to standard error, so that nobody else ever waits for a terminal or a pipe: neither
-//! the event loop that logs nor the monitors whose workers write.
+//! One thread writes to standard error, so that nobody else ever waits for a terminal or a pipe:
+//! neither the event loop that logs nor the monitors whose workers write.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -52,7 +52,8 @@ impl Echo {
         Ok(Self { sender, shared })
     }
 
-    /// Queues a line with its newline; waits a moment for room, since a worker's output is worth it.
+    /// Queues a line with its newline; waits a moment for room, since a worker's output is worth
+    /// it.
     pub(super) fn line(&self, line: Vec<u8>) {
         if self.shared.blocked.load(Ordering::Relaxed) {
             self.line_now(line);
@@ -103,7 +104,8 @@ fn write_all(mut output: impl Write, receiver: &Receiver<Message>, shared: &Shar
         shared.blocked.store(false, Ordering::Relaxed);
         let dropped = shared.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let _ = writeln!(output, "({dropped} lines were not written in time and are left out)");
+            let note = format!("({dropped} lines were not written in time and are left out)\n");
+            let _ = output.write_all(note.as_bytes());
         }
     }
 }

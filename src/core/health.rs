@@ -1,4 +1,5 @@
-//! The health of one incarnation that is up: when it is asked, and what its answers and silences mean.
+//! The health of one incarnation that is up: when it is asked, and what its answers and silences
+//! mean.
 
 use std::time::Duration;
 

@@ -224,8 +224,8 @@ impl Worker {
         }
     }
 
-    /// The pause before a retry is over, or starts have waited long enough for a dependency: those are
-    /// answered, and the worker's goal stays.
+    /// The pause before a retry is over, or starts have waited long enough for a dependency: those
+    /// are answered, and the worker's goal stays.
     fn pause_is_over(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
         if let Next::At(_, cause) = self.next {
             self.next = Next::Now(cause);
@@ -310,7 +310,8 @@ impl Worker {
         }
     }
 
-    /// An end that nobody asked for: completed work or a failure. There is no one left to give orders to.
+    /// An end that nobody asked for: completed work or a failure. There is no one left to give
+    /// orders to.
     fn ended_by_itself(&mut self, turn: &mut Turn<'_>, exit: &Exit) {
         let success = match exit {
             Exit::Code(code) => self.spec.success.codes.contains(code),

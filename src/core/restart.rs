@@ -1,4 +1,5 @@
-//! When an ended worker is started again: policy, backoff, giving up. Integer arithmetic that saturates.
+//! When an ended worker is started again: policy, backoff, giving up. Integer arithmetic that
+//! saturates.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ pub(super) enum Decision {
     Rest,
 }
 
-/// What follows a failure. `stayed_up` is `None` when the incarnation never came up; `failures` counts
-/// consecutive incarnations that did not stay up for `reset_after`.
+/// What follows a failure. `stayed_up` is `None` when the incarnation never came up; `failures`
+/// counts consecutive incarnations that did not stay up for `reset_after`.
 pub(super) fn after_failure(
     policy: &RestartConfig,
     failures: &mut u32,
@@ -57,8 +58,8 @@ pub(super) fn after_completion(
     }
 }
 
-/// The pause before retry `n`, from 1: `retry_delay * backoff_rate^(n-1)`, at most `max_delay`, then
-/// jittered.
+/// The pause before retry `n`, from 1: `retry_delay * backoff_rate^(n-1)`, at most `max_delay`,
+/// then jittered.
 fn backoff(policy: &RestartConfig, n: u32, rng: &mut Rng) -> Duration {
     let cap = policy.max_delay.as_nanos();
     let mut delay = policy.retry_delay.as_nanos().min(cap);
@@ -87,9 +88,7 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn without_jitter() -> RestartConfig {
-        let mut policy = RestartConfig::default();
-        policy.jitter = Ratio::from_thousandths(0);
-        policy
+        RestartConfig { jitter: Ratio::from_thousandths(0), ..RestartConfig::default() }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Golden traces: lives that people must be able to read. A script of moments and events in, the trace of
-//! effects out.
+//! Golden traces: lives that people must be able to read. A script of moments and events in, the
+//! trace of effects out.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,8 +11,7 @@ use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, OnUnhealthy, Ratio, RestartConfig, SuccessCodes, WorkerId};
 
 fn spec() -> WorkerSpec {
-    let mut restart = RestartConfig::default();
-    restart.jitter = Ratio::from_thousandths(0);
+    let restart = RestartConfig { jitter: Ratio::from_thousandths(0), ..RestartConfig::default() };
     WorkerSpec {
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),
@@ -24,8 +23,8 @@ fn spec() -> WorkerSpec {
     }
 }
 
-/// Runs a script and compares the trace. A line is `seconds verb worker [word]`; the n-th command has
-/// ticket n, and time passes through every deadline on the way.
+/// Runs a script and compares the trace. A line is `seconds verb worker [word]`; the n-th command
+/// has ticket n, and time passes through every deadline on the way.
 fn check(specs: &[(&str, WorkerSpec)], script: &str, expected: &str) {
     let mut core = Core::new(1, Duration::from_secs(30));
     let mut trace = String::new();

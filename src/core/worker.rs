@@ -1,5 +1,5 @@
-//! One worker as the core knows it: its goal, its incarnation's phase, its last verdict, and the state
-//! computed from them.
+//! One worker as the core knows it: its goal, its incarnation's phase, its last verdict, and the
+//! state computed from them.
 
 use std::collections::BTreeSet;
 
@@ -122,8 +122,8 @@ pub(super) struct Worker {
     pub(super) past_stuck: bool,
     /// The last end needed force.
     pub(super) killed: bool,
-    /// Starts and restarts to be answered by the next or present incarnation, with the moment until which
-    /// they wait for dependencies.
+    /// Starts and restarts to be answered by the next or present incarnation, with the moment until
+    /// which they wait for dependencies.
     pub(super) starts: Vec<(Ticket, Moment)>,
     /// Stops to be answered when the present incarnation is gone.
     pub(super) stops: Vec<Ticket>,
@@ -339,6 +339,7 @@ impl Worker {
             failures: self.failures,
             retry_at,
             gave_up: self.gave_up,
+            completed: self.meets(Condition::Completed),
             waiting_for,
             exit: self.exit.clone(),
             last_failure: self.last_failure.clone(),

@@ -25,14 +25,17 @@ pub struct OutputLine<'a> {
     pub complete: bool,
 }
 
+/// What lines are handed to.
+pub(super) type Output = Box<dyn Fn(OutputLine<'_>) + Send + Sync>;
+
 /// Hands lines to a function. Begun lines wait here for their rest.
 pub(super) struct LineSink {
-    output: Option<Box<dyn Fn(OutputLine<'_>) + Send + Sync>>,
+    output: Option<Output>,
     begun: Mutex<BTreeMap<(WorkerId, u64, bool), Vec<u8>>>,
 }
 
 impl LineSink {
-    pub(super) fn new(output: Option<Box<dyn Fn(OutputLine<'_>) + Send + Sync>>) -> Self {
+    pub(super) fn new(output: Option<Output>) -> Self {
         Self { output, begun: Mutex::default() }
     }
 

@@ -1,5 +1,5 @@
-//! Events for whoever wants to follow along. A slow reader misses some and is told how many; the loop
-//! waits for nobody.
+//! Events for whoever wants to follow along. A slow reader misses some and is told how many; the
+//! loop waits for nobody.
 
 use std::sync::Arc;
 use std::time::SystemTime;

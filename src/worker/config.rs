@@ -1,5 +1,5 @@
-//! A worker's configuration: what the YAML file says, as plain data with defaults that make `id` plus
-//! what to run a complete worker.
+//! A worker's configuration: what the YAML file says, as plain data with defaults that make `id`
+//! plus what to run a complete worker.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -94,7 +94,8 @@ impl WorkerConfig {
         config
     }
 
-    /// A worker that runs a module from the shared library at `library`, as a thread of this process.
+    /// A worker that runs a module from the shared library at `library`, as a thread of this
+    /// process.
     pub fn plugin(id: impl Into<String>, library: impl Into<String>) -> Self {
         let mut config = Self::new(id, WorkerType::Module);
         config.module_type = Some(ModuleType::Plugin);
@@ -242,8 +243,9 @@ pub struct StopConfig {
     pub signal: i32,
     /// How long it may take before force is used. Default 10 s.
     pub timeout: Duration,
-    /// True: signals go to the whole process group, and what is left of it is killed when its leader
-    /// has ended. False: everything goes to the leader alone and stragglers live. Default true.
+    /// True: signals go to the whole process group, and what is left of it is killed when its
+    /// leader has ended. False: everything goes to the leader alone and stragglers live. Default
+    /// true.
     pub kill_group: bool,
 }
 
@@ -334,10 +336,11 @@ impl fmt::Debug for Ratio {
 pub struct RestartConfig {
     /// Which ends lead to another start. Default on failure.
     pub policy: RestartPolicy,
-    /// Retries after consecutive incarnations that did not stay up for `reset_after`; then the worker
-    /// gives up. 0: never give up. Default 5.
+    /// Retries after consecutive incarnations that did not stay up for `reset_after`; then the
+    /// worker gives up. 0: never give up. Default 5.
     pub max_retries: u32,
-    /// The first delay; after a run of at least `reset_after` the restart is immediate. Default 200 ms.
+    /// The first delay; after a run of at least `reset_after` the restart is immediate. Default 200
+    /// ms.
     pub retry_delay: Duration,
     /// How much longer each further delay is; at least 1. Default 2.
     pub backoff_rate: Ratio,

@@ -1,0 +1,223 @@
+//! The keys of a configuration file outside of a worker's own: each with what reads it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::MasterConfig;
+use super::reader::{Key, Reader};
+use super::worker::worker;
+use super::yaml::{Mark, Node, Value};
+use crate::worker::{
+    HealthCheckConfig, Mistake, OnUnhealthy, RestartConfig, RestartPolicy, StartConfig, StopConfig,
+    WorkerId, signal_number,
+};
+
+/// What is said of a file without workers: it is more likely a mistake than a wish.
+pub(super) const NO_WORKERS: &str = "no workers defined; write `workers: []` if none are meant";
+
+/// What is read from a file, while it is read.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) config: MasterConfig,
+    defaults: Defaults,
+    /// Where each id was used first, without regard to upper and lower case.
+    ids: BTreeMap<String, (usize, Mark)>,
+}
+
+/// What a worker has where it says nothing itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Defaults {
+    pub(super) restart: RestartConfig,
+    pub(super) stop: StopConfig,
+    pub(super) start: StartConfig,
+    pub(super) health_check: Option<HealthCheckConfig>,
+}
+
+/// The file. The order counts: a worker is read with the defaults known.
+pub(super) const FILE: &[Key<Draft>] = &[
+    ("master", |r, node, draft| r.mapping(node, MASTER, draft)),
+    ("defaults", |r, node, draft| {
+        r.mapping(node, DEFAULTS, &mut draft.defaults);
+        let stop = draft.defaults.stop.timeout;
+        warn_of_long_stop(r, node, stop, &mut draft.config);
+    }),
+    ("workers", workers),
+];
+
+pub(super) const MASTER: &[Key<Draft>] = &[
+    ("name", |r, node, draft| {
+        r.set(node, &mut draft.config.name, |r, node| name(r, node).map(Some))
+    }),
+    ("log_level", |r, node, draft| {
+        r.set(node, &mut draft.config.log_level, |r, node| r.word(node, LOG_LEVELS));
+    }),
+    ("shutdown_timeout", |r, node, draft| {
+        r.set(node, &mut draft.config.shutdown_timeout, Reader::duration);
+    }),
+];
+
+pub(super) const DEFAULTS: &[Key<Defaults>] = &[
+    ("restart", |r, node, defaults| {
+        defaults.restart =
+            part(r, node, RESTART, RestartConfig::default(), RestartConfig::mistakes);
+    }),
+    ("stop", |r, node, defaults| {
+        defaults.stop = part(r, node, STOP, StopConfig::default(), StopConfig::mistakes);
+    }),
+    ("start", |r, node, defaults| {
+        defaults.start = part(r, node, START, StartConfig::default(), StartConfig::mistakes);
+    }),
+    ("health_check", |r, node, defaults| {
+        let base = HealthCheckConfig::default();
+        defaults.health_check =
+            Some(part(r, node, HEALTH_CHECK, base, HealthCheckConfig::mistakes));
+    }),
+];
+
+pub(super) const RESTART: &[Key<RestartConfig>] = &[
+    ("policy", |r, node, restart| {
+        let words = RestartPolicy::ALL.map(|policy| (policy.as_str(), policy));
+        r.set(node, &mut restart.policy, |r, node| r.word(node, &words));
+    }),
+    ("max_retries", |r, node, restart| r.set(node, &mut restart.max_retries, Reader::count)),
+    ("retry_delay", |r, node, restart| r.set(node, &mut restart.retry_delay, Reader::duration)),
+    ("backoff_rate", |r, node, restart| r.set(node, &mut restart.backoff_rate, Reader::ratio)),
+    ("max_delay", |r, node, restart| r.set(node, &mut restart.max_delay, Reader::duration)),
+    ("jitter", |r, node, restart| r.set(node, &mut restart.jitter, Reader::ratio)),
+    ("reset_after", |r, node, restart| r.set(node, &mut restart.reset_after, Reader::duration)),
+    ("half_open_after", |r, node, restart| {
+        r.set(node, &mut restart.half_open_after, Reader::duration);
+    }),
+    ("startup_grace_period", |r, node, restart| {
+        r.set(node, &mut restart.startup_grace_period, Reader::duration);
+    }),
+];
+
+pub(super) const STOP: &[Key<StopConfig>] = &[
+    ("signal", |r, node, stop| r.set(node, &mut stop.signal, signal)),
+    ("timeout", |r, node, stop| r.set(node, &mut stop.timeout, Reader::duration)),
+    ("kill_group", |r, node, stop| r.set(node, &mut stop.kill_group, Reader::boolean)),
+];
+
+pub(super) const START: &[Key<StartConfig>] =
+    &[("timeout", |r, node, start| r.set(node, &mut start.timeout, Reader::duration))];
+
+pub(super) const HEALTH_CHECK: &[Key<HealthCheckConfig>] = &[
+    ("type", |r, node, _| {
+        // The one kind there is so far leaves nothing to store.
+        r.word(node, &[("module", ())]);
+    }),
+    ("interval", |r, node, check| r.set(node, &mut check.interval, Reader::duration)),
+    ("timeout", |r, node, check| r.set(node, &mut check.timeout, Reader::duration)),
+    ("initial_delay", |r, node, check| r.set(node, &mut check.initial_delay, Reader::duration)),
+    ("retries", |r, node, check| r.set(node, &mut check.retries, Reader::count)),
+    ("successes", |r, node, check| r.set(node, &mut check.successes, Reader::count)),
+    ("on_unhealthy", |r, node, check| {
+        r.set(node, &mut check.on_unhealthy, |r, node| r.word(node, ON_UNHEALTHY));
+    }),
+];
+
+const LOG_LEVELS: &[(&str, LevelFilter)] = &[
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+    ("off", LevelFilter::Off),
+];
+
+const ON_UNHEALTHY: &[(&str, OnUnhealthy)] =
+    &[("restart", OnUnhealthy::Restart), ("log", OnUnhealthy::Log), ("stop", OnUnhealthy::Stop)];
+
+/// One part of `defaults`. A part with mistakes is told once, and is not passed on to the workers.
+fn part<T: Clone>(
+    r: &mut Reader<'_>,
+    node: &Node,
+    keys: &[Key<T>],
+    base: T,
+    mistakes: fn(&T) -> Vec<Mistake>,
+) -> T {
+    let since = r.found();
+    let mut read = base.clone();
+    r.mapping(node, keys, &mut read);
+    let mistakes = mistakes(&read);
+    if mistakes.is_empty() {
+        return read;
+    }
+    r.mistakes(since, node, mistakes);
+    base
+}
+
+/// The name of a master: part of a path, hence as strict as a worker's id.
+fn name(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let name = r.text(node)?;
+    if WorkerId::new(&name).is_ok() {
+        return Some(name);
+    }
+    let rule = "is not a name; use at most 64 letters, digits, '.', '_' and '-', the first of \
+                which is a letter or a digit";
+    r.problem(node.at, rule);
+    None
+}
+
+/// A signal by name or number.
+fn signal(r: &mut Reader<'_>, node: &Node) -> Option<i32> {
+    let text = r.text(node)?;
+    let signal = signal_number(&text);
+    if signal.is_none() {
+        r.problem(node.at, format!("{text:?} is not a signal; write for example SIGTERM"));
+    }
+    signal
+}
+
+/// The list of workers.
+fn workers(r: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
+    if node.value == Value::Null {
+        r.problem(node.at, NO_WORKERS);
+        return;
+    }
+    let defaults = draft.defaults.clone();
+    let mut index = 0;
+    let read = r.list(node, |r, node| {
+        let config = worker(r, node, &defaults);
+        if let Some(id) = node.find("id").filter(|_| !config.id.is_empty()) {
+            check_unique(r, index, id.at, &config.id, &mut draft.ids);
+        }
+        let stop = config.stop.timeout;
+        warn_of_long_stop(r, node, stop, &mut draft.config);
+        index += 1;
+        Some(config)
+    });
+    draft.config.workers = read.unwrap_or_default();
+}
+
+/// Ids that differ only in case are the same file on some systems, and the same word to people.
+fn check_unique(
+    r: &mut Reader<'_>,
+    index: usize,
+    at: Mark,
+    id: &str,
+    ids: &mut BTreeMap<String, (usize, Mark)>,
+) {
+    match ids.get(&id.to_ascii_lowercase()) {
+        None => {
+            ids.insert(id.to_ascii_lowercase(), (index, at));
+        }
+        Some((first, first_at)) => {
+            let line = first_at.line;
+            let message = format!("{id:?} is already used by workers[{first}] in line {line}");
+            r.under("id", |r| r.problem(at, message));
+        }
+    }
+}
+
+/// Warns of a stop that the master's own shutdown would cut short.
+fn warn_of_long_stop(r: &Reader<'_>, node: &Node, stop: Duration, config: &mut MasterConfig) {
+    let Some(written) = node.find("stop.timeout") else { return };
+    if stop > config.shutdown_timeout {
+        let message = "is longer than master.shutdown_timeout, at whose end it is cut short";
+        config.warnings.push(r.note("stop.timeout", written.at, message));
+    }
+}

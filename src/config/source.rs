@@ -1,0 +1,68 @@
+//! Gets the text of a configuration file: read once, bounded, and text indeed.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::yaml::{Fault, Mark, mark_of};
+use crate::host::sys;
+
+/// The largest configuration file, in bytes.
+const MAX_FILE: usize = 1 << 20;
+
+/// Reads the file at `path`. Never waits: a FIFO or a device is refused.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let file =
+        sys::open_without_waiting(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("cannot be examined: {error}"))?;
+    if metadata.is_dir() {
+        return Err("is a directory; name the file in it".to_owned());
+    }
+    if !metadata.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    // Its size may grow between the question and the reading: what is read counts.
+    let read = file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() > MAX_FILE {
+        return Err("is larger than 1 MiB, the limit of a configuration file".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// The text in `bytes`, without a byte order mark.
+pub(super) fn text(bytes: Vec<u8>) -> Result<String, Fault> {
+    let fault = |at, message: &str| Fault { at, path: String::new(), message: message.to_owned() };
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        return Err(fault(Mark::START, "is UTF-16; save the file as UTF-8"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+        fault(mark_of(&before, valid), "is not UTF-8 from here on; save the file as UTF-8")
+    })
+}
+
+/// What every text must satisfy, wherever it comes from: small enough, and printable.
+pub(super) fn checked(text: &str) -> Result<&str, Fault> {
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let fault = |at, message| Fault { at, path: String::new(), message };
+    if text.len() > MAX_FILE {
+        return Err(fault(Mark::START, "is larger than 1 MiB".to_owned()));
+    }
+    match text.char_indices().find(|(_, found)| !is_printable(*found)) {
+        None => Ok(text),
+        Some((index, found)) => {
+            let code = u32::from(found);
+            let message = format!("contains the control character U+{code:04X}; is it YAML?");
+            Err(fault(mark_of(text, index), message))
+        }
+    }
+}
+
+/// The characters YAML allows.
+fn is_printable(found: char) -> bool {
+    matches!(found,
+        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{A0}'..='\u{FEFE}'
+        | '\u{FF00}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
+}

@@ -1,0 +1,257 @@
+//! One list of all keys: each is shown to change what is read, and each is suggested when misspelt.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::reader::Key;
+use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, MASTER, RESTART, START, STOP};
+use super::super::worker::{EXECUTION, WORKER};
+use super::{MasterConfig, problems, read};
+use crate::worker::{
+    HealthCheckConfig, ModuleType, OnUnhealthy, RestartPolicy, WorkerConfig, WorkerType,
+};
+
+type Shows = fn(&MasterConfig) -> bool;
+
+fn first(config: &MasterConfig) -> &WorkerConfig {
+    &config.workers[0]
+}
+
+fn health(config: &MasterConfig) -> &HealthCheckConfig {
+    first(config).health_check.as_ref().unwrap()
+}
+
+const PROGRAM: &str = "id: a, command: x";
+const MODULE: &str = "id: a, type: module, module_name: m";
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Every key: its path, the worker it is given to, its value, and what shows that it was heard.
+const KEYS: &[(&str, &str, &str, Shows)] = &[
+    ("master.name", PROGRAM, "n", |c| c.name.as_deref() == Some("n")),
+    ("master.log_level", PROGRAM, "trace", |c| c.log_level == log::LevelFilter::Trace),
+    ("master.shutdown_timeout", PROGRAM, "1s", |c| c.shutdown_timeout == seconds(1)),
+    ("id", "command: x", "other", |c| first(c).id == "other"),
+    ("type", "id: a, module_name: m", "module", |c| first(c).worker_type == WorkerType::Module),
+    ("enabled", PROGRAM, "false", |c| !first(c).enabled),
+    ("command", "id: a", "y", |c| {
+        first(c).execution.as_ref().unwrap().executable_path.as_os_str() == "y"
+    }),
+    ("package", PROGRAM, "p:1", |c| first(c).package.as_deref() == Some("p:1")),
+    ("execution.executable_path", "id: a", "/z", |c| {
+        first(c).execution.as_ref().unwrap().executable_path.as_os_str() == "/z"
+    }),
+    ("execution.args", "id: a, package: p", "[b]", |c| {
+        first(c).execution.as_ref().unwrap().args == ["b"]
+    }),
+    ("execution.environment", PROGRAM, "{A: b}", |c| {
+        first(c).execution.as_ref().unwrap().environment["A"] == "b"
+    }),
+    ("execution.working_directory", PROGRAM, "/w", |c| {
+        first(c).execution.as_ref().unwrap().working_directory == Some("/w".into())
+    }),
+    ("module_type", MODULE, "plugin", |c| first(c).module_type == Some(ModuleType::Plugin)),
+    ("module_name", "id: a, type: module", "n", |c| first(c).module_name.as_deref() == Some("n")),
+    ("stack_size", MODULE, "1MiB", |c| first(c).stack_size == 1 << 20),
+    ("config", MODULE, "{a: [1]}", |c| first(c).config == serde_json::json!({"a": [1]})),
+    ("start.timeout", PROGRAM, "1s", |c| first(c).start.timeout == seconds(1)),
+    ("health_check.type", MODULE, "module", |c| first(c).health_check.is_some()),
+    ("health_check.interval", MODULE, "1s", |c| health(c).interval == seconds(1)),
+    ("health_check.timeout", MODULE, "1s", |c| health(c).timeout == seconds(1)),
+    ("health_check.initial_delay", MODULE, "1s", |c| health(c).initial_delay == seconds(1)),
+    ("health_check.retries", MODULE, "9", |c| health(c).retries == 9),
+    ("health_check.successes", MODULE, "9", |c| health(c).successes == 9),
+    ("health_check.on_unhealthy", MODULE, "log", |c| health(c).on_unhealthy == OnUnhealthy::Log),
+    ("restart.policy", PROGRAM, "always", |c| first(c).restart.policy == RestartPolicy::Always),
+    ("restart.max_retries", PROGRAM, "0", |c| first(c).restart.max_retries == 0),
+    ("restart.retry_delay", PROGRAM, "0s", |c| first(c).restart.retry_delay.is_zero()),
+    ("restart.backoff_rate", PROGRAM, "1.25", |c| {
+        first(c).restart.backoff_rate.thousandths() == 1250
+    }),
+    ("restart.max_delay", PROGRAM, "1s", |c| first(c).restart.max_delay == seconds(1)),
+    ("restart.jitter", PROGRAM, "0", |c| first(c).restart.jitter.thousandths() == 0),
+    ("restart.reset_after", PROGRAM, "1s", |c| first(c).restart.reset_after == seconds(1)),
+    ("restart.half_open_after", PROGRAM, "0", |c| first(c).restart.half_open_after.is_zero()),
+    ("restart.startup_grace_period", PROGRAM, "1s", |c| {
+        first(c).restart.startup_grace_period == seconds(1)
+    }),
+    ("stop.signal", PROGRAM, "int", |c| first(c).stop.signal == 2),
+    ("stop.timeout", PROGRAM, "0s", |c| first(c).stop.timeout.is_zero()),
+    ("stop.kill_group", PROGRAM, "false", |c| !first(c).stop.kill_group),
+    ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
+        first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
+    }),
+];
+
+fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
+    keys.iter().map(|(key, _)| *key).collect()
+}
+
+/// The mappings within a worker.
+fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("execution", names(EXECUTION)),
+        ("start", names(START)),
+        ("health_check", names(HEALTH_CHECK)),
+        ("restart", names(RESTART)),
+        ("stop", names(STOP)),
+    ]
+}
+
+/// `a.b` and `v` as `a: {b: v}`.
+fn nested(path: &str, value: &str) -> String {
+    match path.split_once('.') {
+        Some((part, rest)) => format!("{part}: {{{}}}", nested(rest, value)),
+        None => format!("{path}: {value}"),
+    }
+}
+
+/// A file with one worker and a key at `path`, in the worker or outside.
+fn file_with(path: &str, worker: &str, value: &str) -> String {
+    let key = nested(path, value);
+    if path.starts_with("master.") || path.starts_with("defaults.") {
+        format!("{key}\nworkers: [{{{worker}}}]\n")
+    } else {
+        format!("workers: [{{{worker}, {key}}}]\n")
+    }
+}
+
+#[test]
+fn the_list_has_every_key_that_is_read() {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    known.extend(names(MASTER).iter().map(|key| format!("master.{key}")));
+    let parts = parts();
+    for key in names(WORKER) {
+        match parts.iter().find(|(part, _)| *part == key) {
+            Some((part, keys)) => known.extend(keys.iter().map(|key| format!("{part}.{key}"))),
+            None => drop(known.insert(key.to_owned())),
+        }
+    }
+    let listed: BTreeSet<String> = KEYS.iter().map(|(path, ..)| (*path).to_owned()).collect();
+    assert_eq!(listed, known);
+    assert_eq!(names(FILE), ["master", "defaults", "workers"]);
+    assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check"]);
+}
+
+#[test]
+fn every_key_is_heard() {
+    for (path, worker, value, shows) in KEYS {
+        let text = file_with(path, worker, value);
+        let with = read(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert!(shows(&with), "{text}");
+        if let Ok(without) = read(&format!("workers: [{{{worker}}}]\n")) {
+            assert_ne!(with, without, "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
+    let mut tried = 0;
+    for (path, _, value, shows) in KEYS {
+        let part = path.split('.').next().unwrap();
+        if !names(DEFAULTS).contains(&part) {
+            continue;
+        }
+        tried += 1;
+        let key = path.split_once('.').unwrap().1;
+        let program = ["stop", "restart"].contains(&part);
+        let worker = if program { PROGRAM } else { MODULE };
+        let text = file_with(&format!("defaults.{path}"), worker, value);
+        assert!(shows(&read(&text).unwrap()), "{text}");
+
+        // Another key of the same part leaves the default in force.
+        let (other, other_value) = match part {
+            "restart" if key != "jitter" => ("jitter", "0.3"),
+            "restart" => ("max_retries", "7"),
+            "stop" if key != "timeout" => ("timeout", "3s"),
+            "stop" => ("signal", "HUP"),
+            "health_check" if key != "retries" => ("retries", "7"),
+            "health_check" => ("successes", "7"),
+            _ => continue,
+        };
+        let both = format!(
+            "defaults: {{{}}}\nworkers: [{{{worker}, {part}: {{{other}: {other_value}}}}}]\n",
+            nested(path, value)
+        );
+        assert!(shows(&read(&both).unwrap()), "{both}");
+    }
+    assert_eq!(tried, RESTART.len() + STOP.len() + START.len() + HEALTH_CHECK.len());
+}
+
+#[test]
+fn a_worker_overrides_a_default() {
+    let text = "
+defaults:
+  restart: {max_retries: 1}
+  stop: {timeout: 1s}
+  start: {timeout: 1s}
+  health_check: {retries: 1}
+workers:
+  - {id: a, type: module, module_name: m}
+  - id: b
+    type: module
+    module_name: m
+    restart: {max_retries: 2}
+    stop: {timeout: 2s}
+    start: {timeout: 2s}
+    health_check: {retries: 2}
+  - {id: c, command: x}
+";
+    let workers = read(text).unwrap().workers;
+    let seen = workers.iter().map(|worker| {
+        let check = worker.health_check.as_ref().map(|check| check.retries);
+        let (stop, start) = (worker.stop.timeout.as_secs(), worker.start.timeout.as_secs());
+        (worker.restart.max_retries, stop, start, check)
+    });
+    // A program cannot be asked for its health: the default is not meant for it.
+    assert_eq!(seen.collect::<Vec<_>>(), [(1, 1, 1, Some(1)), (2, 2, 2, Some(2)), (1, 1, 1, None)]);
+}
+
+#[test]
+fn every_misspelt_key_is_told_with_the_key_that_was_meant() {
+    let mut mappings: Vec<(&str, Vec<&str>)> =
+        vec![("", names(FILE)), ("master", names(MASTER)), ("defaults", names(DEFAULTS))];
+    mappings.push(("worker", names(WORKER)));
+    mappings.extend(parts());
+    for (mapping, keys) in mappings {
+        for key in keys {
+            let typo = format!("{key}x");
+            let (text, column, path) = match mapping {
+                "" => (format!("{typo}: 1\nworkers: []\n"), 1, typo.clone()),
+                "master" | "defaults" => {
+                    let text = format!("{mapping}: {{{typo}: 1}}\nworkers: []\n");
+                    (text, mapping.len() + 4, format!("{mapping}.{typo}"))
+                }
+                "worker" => (
+                    format!("workers: [{{{typo}: 1, id: a, package: p}}]\n"),
+                    12,
+                    format!("workers[0].{typo}"),
+                ),
+                part => (
+                    format!("workers: [{{{part}: {{{typo}: 1}}, {MODULE}}}]\n"),
+                    15 + part.len(),
+                    format!("workers[0].{part}.{typo}"),
+                ),
+            };
+            let expected = format!("1:{column}: {path}: unknown key; did you mean `{key}`?");
+            let found = problems(&text);
+            assert!(found.contains(&expected), "{text}: {found:?}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_documented_and_the_example_is_read() {
+    let page = include_str!("../../../docs/configuration.md");
+    for (path, ..) in KEYS {
+        let key = path.rsplit('.').next().unwrap();
+        assert!(page.contains(&format!("\n| `{key}` |")), "{path}");
+    }
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = read(example).unwrap();
+    assert_eq!(config.workers.len(), 2);
+    assert_eq!(config.workers[0].execution.as_ref().unwrap().args, ["--port", "8080"]);
+}

@@ -1,0 +1,250 @@
+//! The keys of one worker, and how they fit together.
+
+use std::path::{Path, PathBuf};
+
+use super::reader::{Key, Reader};
+use super::schema::{Defaults, HEALTH_CHECK, RESTART, START, STOP};
+use super::words;
+use super::yaml::{Node, Value};
+use crate::worker::{
+    ExecutionConfig, Mistake, ModuleType, SuccessCodes, WorkerConfig, WorkerType, signal_number,
+};
+
+/// A worker while its keys are read.
+pub(super) struct Draft {
+    config: WorkerConfig,
+    worker_type: Option<WorkerType>,
+    command: Option<Vec<String>>,
+}
+
+pub(super) const WORKER: &[Key<Draft>] = &[
+    ("id", |r, node, draft| r.set(node, &mut draft.config.id, id)),
+    ("type", |r, node, draft| {
+        r.set(node, &mut draft.worker_type, |r, node| r.word(node, TYPES).map(Some));
+    }),
+    ("enabled", |r, node, draft| r.set(node, &mut draft.config.enabled, Reader::boolean)),
+    ("command", |r, node, draft| draft.command = Some(command(r, node))),
+    ("package", |r, node, draft| draft.config.package = Some(name(r, node))),
+    ("execution", |r, node, draft| {
+        r.mapping(node, EXECUTION, draft.config.execution.get_or_insert_default());
+    }),
+    ("module_type", |r, node, draft| {
+        let words = [ModuleType::Native, ModuleType::Plugin].map(|kind| (kind.as_str(), kind));
+        r.set(node, &mut draft.config.module_type, |r, node| r.word(node, &words).map(Some));
+    }),
+    ("module_name", |r, node, draft| draft.config.module_name = Some(name(r, node))),
+    ("stack_size", |r, node, draft| r.set(node, &mut draft.config.stack_size, Reader::size)),
+    ("config", |r, node, draft| draft.config.config = r.json_object(node).into()),
+    ("start", |r, node, draft| r.mapping(node, START, &mut draft.config.start)),
+    ("health_check", |r, node, draft| {
+        r.mapping(node, HEALTH_CHECK, draft.config.health_check.get_or_insert_default());
+    }),
+    ("restart", |r, node, draft| r.mapping(node, RESTART, &mut draft.config.restart)),
+    ("stop", |r, node, draft| r.mapping(node, STOP, &mut draft.config.stop)),
+    ("success_codes", |r, node, draft| {
+        r.set(node, &mut draft.config.success_codes, success_codes);
+    }),
+];
+
+pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
+    ("executable_path", |r, node, execution| {
+        r.set(node, &mut execution.executable_path, |r, node| r.text(node).map(PathBuf::from));
+    }),
+    ("args", |r, node, execution| {
+        r.set(node, &mut execution.args, |r, node| r.list(node, Reader::text));
+    }),
+    ("environment", environment),
+    ("working_directory", |r, node, execution| {
+        r.set(node, &mut execution.working_directory, |r, node| {
+            r.text(node).map(PathBuf::from).map(Some)
+        });
+    }),
+];
+
+const TYPES: &[(&str, WorkerType)] =
+    &[("process", WorkerType::Process), ("module", WorkerType::Module)];
+
+/// Stands for what was written but could not be read, so that it is not told as missing too.
+const UNREADABLE: &str = "unreadable";
+
+/// Reads one worker. What it gives is of use only if no problem was found.
+pub(super) fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig {
+    let since = r.found();
+    let mut config = WorkerConfig::new("", WorkerType::Process);
+    config.restart = defaults.restart.clone();
+    config.stop = defaults.stop.clone();
+    config.start = defaults.start.clone();
+    config.health_check = node.entry("health_check").and(defaults.health_check.clone());
+    if !matches!(node.value, Value::Map(_)) {
+        r.mismatch(node, "a worker's mapping, such as `id: a`");
+        return config;
+    }
+    let mut draft = Draft { config, worker_type: None, command: None };
+    r.mapping(node, WORKER, &mut draft);
+    let Draft { mut config, worker_type, command } = draft;
+    config.worker_type = worker_type.unwrap_or(WorkerType::Process);
+    if config.is_module() && config.health_check.is_none() {
+        config.health_check.clone_from(&defaults.health_check);
+    }
+    let mut mistakes = missing(node);
+    mistakes.extend(contradictions(node, &config));
+    if let Some(words) = command {
+        let mut words = words.into_iter();
+        let execution = config.execution.get_or_insert_default();
+        execution.executable_path = words.next().unwrap_or_default().into();
+        execution.args = words.collect();
+        mistakes.extend(config.mistakes().into_iter().map(as_written));
+    } else {
+        mistakes.extend(config.mistakes());
+    }
+    r.mistakes(since, node, mistakes);
+    if let Some(directory) = r.source.directory {
+        make_absolute(&mut config, directory);
+    }
+    config
+}
+
+/// The keys that a worker cannot do without, as far as only the file can tell.
+fn missing(node: &Node) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    if node.entry("id").is_none() {
+        mistakes.push(("id".to_owned(), "is missing: the worker's name".to_owned()));
+    }
+    if node.entry("module_name").is_some() && node.entry("type").is_none() {
+        let message = "is missing: with module_name, write module (a thread of the master) or \
+                       process (a process of its own)";
+        mistakes.push(("type".to_owned(), message.to_owned()));
+    }
+    mistakes
+}
+
+/// The keys that are written but have no meaning for this kind of worker.
+fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
+    let without_meaning: &[(&str, &str)] = match config.worker_type {
+        WorkerType::Module => &[
+            ("command", "is for processes; write `type: process`, or remove it"),
+            ("success_codes", "is for processes: a module has no exit code"),
+            ("stop.signal", "is for processes: a module is asked by its stop token"),
+            ("stop.kill_group", "is for processes: a module has no process group"),
+        ],
+        WorkerType::Process if config.is_module() => {
+            &[("command", "contradicts module_name: a worker runs a program or a module")]
+        }
+        WorkerType::Process if node.entry("command").is_some() => &[
+            ("execution.executable_path", "contradicts command, which names the program too"),
+            ("execution.args", "contradicts command, which has the arguments too"),
+            ("stack_size", "is for modules: a program's stack is its own"),
+        ],
+        WorkerType::Process if node.entry("execution").is_some() => {
+            &[("stack_size", "is for modules: a program's stack is its own")]
+        }
+        WorkerType::Process => &[],
+    };
+    let written = without_meaning.iter().filter(|(path, _)| node.find(path).is_some());
+    written.map(|(path, message)| ((*path).to_owned(), (*message).to_owned())).collect()
+}
+
+/// A mistake of a program or its arguments, told of the `command` they were written as.
+fn as_written((path, message): Mistake) -> Mistake {
+    let of_command =
+        path.starts_with("execution.executable_path") || path.starts_with("execution.args");
+    (if of_command || path == "execution" { "command".to_owned() } else { path }, message)
+}
+
+/// Paths in a file are relative to its directory, which is also where a program runs by default.
+fn make_absolute(config: &mut WorkerConfig, directory: &Path) {
+    // A relative program is inside its package.
+    let packaged = config.package.is_some();
+    if let Some(execution) = &mut config.execution {
+        let program = &mut execution.executable_path;
+        // Without a slash it is looked up in the PATH.
+        if !packaged && program.as_os_str().as_encoded_bytes().contains(&b'/') {
+            *program = below(directory, program);
+        }
+        let working_directory = execution.working_directory.as_deref().unwrap_or(directory);
+        execution.working_directory = Some(below(directory, working_directory));
+    }
+    if let (Some(ModuleType::Plugin), Some(library)) = (config.module_type, &mut config.module_name)
+    {
+        // Joined as text: both are text already, and a path that is not would be lost.
+        *library = below(directory, Path::new(library)).to_string_lossy().into_owned();
+    }
+}
+
+/// `path`, relative to `directory`, without its `.` steps.
+fn below(directory: &Path, path: &Path) -> PathBuf {
+    directory.join(path).components().collect()
+}
+
+/// An id: text without variables.
+fn id(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+    match node.text() {
+        Some(text) => Some(text.to_owned()),
+        None => r.text(node),
+    }
+}
+
+/// A name of which it counts that it was written, even if it cannot be read.
+fn name(r: &mut Reader<'_>, node: &Node) -> String {
+    r.text(node).unwrap_or_else(|| UNREADABLE.to_owned())
+}
+
+/// A program with its arguments: a list, or one text that is split into words.
+fn command(r: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let read = match &node.value {
+        Value::Text(text) => match words::split(text) {
+            Ok(words) => words.iter().map(|word| r.expanded(node.at, word)).collect(),
+            Err(problem) => {
+                r.problem(node.at, problem);
+                None
+            }
+        },
+        Value::List(_) => r.list(node, Reader::text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Map(_) | Value::Unusable(_) => {
+            r.mismatch(node, "a text or a list, such as `./server --port 80`");
+            None
+        }
+    };
+    read.unwrap_or_else(|| vec![UNREADABLE.to_owned()])
+}
+
+/// Variables as a mapping, or as a list of `NAME=value`.
+fn environment(r: &mut Reader<'_>, node: &Node, execution: &mut ExecutionConfig) {
+    if !matches!(node.value, Value::List(_)) {
+        for (name, entry) in r.entries(node) {
+            if let Some(value) = r.under(name, |r| r.text(&entry.value)) {
+                execution.environment.insert(name.to_owned(), value);
+            }
+        }
+        return;
+    }
+    r.list(node, |r, node| {
+        let text = r.text(node)?;
+        let Some((name, value)) = text.split_once('=') else {
+            r.problem(node.at, format!("{text:?} has no '='; write NAME=value"));
+            return None;
+        };
+        if execution.environment.insert(name.to_owned(), value.to_owned()).is_some() {
+            r.problem(node.at, format!("{name} is written twice"));
+        }
+        Some(())
+    });
+}
+
+/// The ends that count as completed: exit codes and names of signals.
+fn success_codes(r: &mut Reader<'_>, node: &Node) -> Option<SuccessCodes> {
+    let mut codes = SuccessCodes::codes([]);
+    r.list(node, |r, node| {
+        let text = r.text(node)?;
+        match (text.parse(), signal_number(&text)) {
+            (Ok(code), _) if (0..=255).contains(&code) => codes.codes.push(code),
+            (Err(_), Some(signal)) => codes.signals.push(signal),
+            (Ok(_) | Err(_), _) => {
+                let message = "is neither an exit code, 0 to 255, nor a signal such as SIGTERM";
+                r.problem(node.at, format!("{text:?} {message}"));
+            }
+        }
+        Some(())
+    })?;
+    Some(codes)
+}
