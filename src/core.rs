@@ -32,6 +32,8 @@ pub(crate) mod planted;
 mod restart;
 mod rng;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod story;
 mod worker;
 
