@@ -230,7 +230,14 @@ impl Loop {
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
     fn hear(&mut self, now: Moment, worker: WorkerId, incarnation: u64, report: Report) {
-        let Some(slot) = self.workers.get_mut(&worker) else { return };
+        let Some(slot) = self.workers.get_mut(&worker) else {
+            // A forgotten worker's incarnation that was written off: only its end still counts.
+            if let Report::Gone(exit) = report {
+                let report = core::Report::Gone(exit);
+                self.decide(now, CoreEvent::Report { worker, incarnation, report });
+            }
+            return;
+        };
         let current = slot.current == incarnation;
         let report = match report {
             Report::Launched => core::Report::Launched,

@@ -270,6 +270,8 @@ pub(crate) struct Status {
     pub(crate) failures: u32,
     pub(crate) retry_at: Option<Moment>,
     pub(crate) gave_up: bool,
+    /// Its last incarnation ended with success.
+    pub(crate) completed: bool,
     pub(crate) waiting_for: Vec<(WorkerId, Condition)>,
     pub(crate) exit: Option<Exit>,
     pub(crate) last_failure: Option<(Failure, Moment)>,

@@ -339,6 +339,7 @@ impl Worker {
             failures: self.failures,
             retry_at,
             gave_up: self.gave_up,
+            completed: self.meets(Condition::Completed),
             waiting_for,
             exit: self.exit.clone(),
             last_failure: self.last_failure.clone(),

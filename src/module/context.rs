@@ -88,7 +88,7 @@ impl ModuleContext {
 
     /// The service died inside: the worker fails with this error, and the restart policy decides.
     pub fn fail(&self, error: impl Into<ModuleError>) {
-        self.backend.fail(Failure::from_module_error(error.into().as_ref()));
+        self.backend.fail(Failure::from_module_error(self.worker_id(), error.into().as_ref()));
     }
 
     /// The work is done: the worker stops and counts as completed.

@@ -297,6 +297,7 @@ impl Board {
             retry_at: status.retry_at.map(|moment| self.clock.wall(moment)),
             retry_in: status.retry_at.map(|moment| self.clock.until(moment)),
             gave_up: status.gave_up,
+            completed: status.completed,
             waiting_for: status
                 .waiting_for
                 .iter()

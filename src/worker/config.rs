@@ -392,6 +392,27 @@ impl RestartConfig {
         self
     }
 
+    /// How much longer each further delay is.
+    #[must_use]
+    pub fn backoff_rate(mut self, rate: Ratio) -> Self {
+        self.backoff_rate = rate;
+        self
+    }
+
+    /// How far a delay strays at random, as a part of itself.
+    #[must_use]
+    pub fn jitter(mut self, jitter: Ratio) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Failing health checks do not restart the worker before this much time up.
+    #[must_use]
+    pub fn startup_grace_period(mut self, period: Duration) -> Self {
+        self.startup_grace_period = period;
+        self
+    }
+
     /// The longest delay, before jitter.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
@@ -468,6 +489,20 @@ impl HealthCheckConfig {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// From running to the first check.
+    #[must_use]
+    pub fn initial_delay(mut self, delay: Duration) -> Self {
+        self.initial_delay = delay;
+        self
+    }
+
+    /// Successes in a row that make the worker healthy.
+    #[must_use]
+    pub fn successes(mut self, successes: u32) -> Self {
+        self.successes = successes;
         self
     }
 
