@@ -13,6 +13,7 @@ mod host;
 mod judge;
 mod life;
 mod model;
+mod planted;
 mod status;
 mod tickets;
 mod world;

@@ -58,6 +58,42 @@ impl Faults {
     }
 }
 
+/// What clients ask for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wish {
+    Start,
+    Stop,
+    Restart,
+    Remove,
+    Add,
+    Shutdown,
+}
+
+/// What the clients of a seed ask for most, and how often they use force.
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    force: u64,
+    wishes: Vec<Wish>,
+}
+
+impl Clients {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        use Wish::{Add, Remove, Restart, Shutdown, Start, Stop};
+        let mut wishes = [[Start; 12], [Stop; 12], [Restart; 12]].concat();
+        wishes.extend([[Remove; 4], [Add; 4]].concat());
+        wishes.extend([Start, Start, Add, Add, Add, Shutdown]);
+        let favourite = *dice.pick(&[Start, Stop, Restart, Remove, Add]);
+        let eagerness = *dice.pick(&[0, 0, 20, 300]);
+        wishes.extend(std::iter::repeat_n(favourite, eagerness));
+        Self { force: *dice.pick(&[10, 30, 90]), wishes }
+    }
+
+    /// One wish, and whether it is meant by force.
+    pub(super) fn want(&self, dice: &mut Dice) -> (Wish, bool) {
+        (*dice.pick(&self.wishes), dice.percent(self.force))
+    }
+}
+
 /// A timeout: mostly ordinary, sometimes nothing, sometimes for ever.
 fn timeout(dice: &mut Dice, ordinary: &[u64]) -> Duration {
     match dice.below(20) {

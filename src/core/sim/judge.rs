@@ -253,6 +253,8 @@ impl Judge {
         for worker in self.workers.values_mut() {
             if first {
                 worker.wanted_down(Goal::Down);
+                // What is told of the shutdown counts only what happens in it.
+                worker.killed = false;
             }
             if let Some(life) = &mut worker.life {
                 life.end_by_command(now);

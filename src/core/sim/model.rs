@@ -56,6 +56,8 @@ pub(super) struct Worker {
     /// Automatic starts, by the edges that were told.
     pub(super) restarts: u64,
     pub(super) exit: Option<Exit>,
+    /// Its last end needed more than asking.
+    pub(super) killed: bool,
     /// State and health as the effects told them so far.
     pub(super) told: WorkerState,
     pub(super) told_completed: bool,
@@ -96,6 +98,7 @@ impl Worker {
             failures: 0,
             restarts: 0,
             exit: None,
+            killed: false,
             told: WorkerState::Uninitialized,
             told_completed: false,
             told_health: HealthStatus::None,
@@ -103,6 +106,7 @@ impl Worker {
         }
     }
 
+    /// An incarnation that does not end although everything was tried.
     pub(super) fn is_stuck(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.abandoned)
     }
@@ -255,6 +259,7 @@ impl Worker {
         let Some(life) = self.life.take() else { return Ok(()) };
         let Some(ending) = life.ending else { return Ok(()) };
         self.exit = Some(exit.clone());
+        self.killed = life.forced.is_some() || life.abandoned;
         self.turn.gone = Some((life.number, life.forced.is_some()));
         self.past_stuck = false;
         self.settle(now, &life, ending)

@@ -192,6 +192,7 @@ fn agree(worker: &Worker, status: &Status, newest: u64) -> Verdict {
     if matches!(worker.rest, Rest::Pause { .. }) {
         demand!(status.failures == worker.failures, "I22: {} failures", worker.failures);
     }
+    demand!(status.completed == worker.told_completed, "rule 7: completed is not told");
     if worker.turn.gone.is_some() && phase == "none" {
         demand!(status.exit == worker.exit, "I32: it ended with {:?}", worker.exit);
     }

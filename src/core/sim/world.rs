@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::dice::Dice;
-use super::draw::{self, Fault, Faults};
+use super::draw::{self, Clients, Fault, Faults, Wish};
 use super::host::{Act, Host};
 use super::judge::Judge;
 use super::{Verdict, demand};
@@ -41,6 +41,7 @@ struct World {
     tickets: u64,
     ids: Vec<WorkerId>,
     hosts: BTreeMap<(WorkerId, u64), Host>,
+    clients: Clients,
     /// The ticks that were due at this moment.
     ticks: (Moment, u32),
     story: Story,
@@ -68,6 +69,7 @@ impl World {
             _ => dice.millis(&[100, 2000, 30_000]),
         };
         let count = 1 + dice.below(6);
+        let clients = Clients::draw(&mut dice);
         let id = |number| WorkerId::new(&format!("w{number}"));
         Self {
             judge: Judge::new(seed, timeout),
@@ -78,6 +80,7 @@ impl World {
             tickets: 0,
             ids: (0..count).map(|number| id(number).unwrap()).collect(),
             hosts: BTreeMap::new(),
+            clients,
             ticks: (Moment::ZERO, 0),
             story: Story::default(),
             traced,
@@ -199,14 +202,13 @@ impl World {
     fn random_command(&mut self) -> Verdict {
         let index = self.dice.below(self.ids.len() as u64) as usize;
         let worker = self.ids[index].clone();
-        let force = self.dice.percent(25);
-        match self.dice.below(100) {
-            0..35 => self.command(Command::Start { worker, force }),
-            35..55 => self.command(Command::Stop { worker, force }),
-            55..75 => self.command(Command::Restart { worker, force }),
-            75..82 => self.command(Command::Remove { worker }),
-            82..98 => self.add(index),
-            _ => self.command(Command::Shutdown { force }),
+        match self.clients.want(&mut self.dice) {
+            (Wish::Start, force) => self.command(Command::Start { worker, force }),
+            (Wish::Stop, force) => self.command(Command::Stop { worker, force }),
+            (Wish::Restart, force) => self.command(Command::Restart { worker, force }),
+            (Wish::Remove, _) => self.command(Command::Remove { worker }),
+            (Wish::Add, _) => self.add(index),
+            (Wish::Shutdown, force) => self.command(Command::Shutdown { force }),
         }
     }
 
