@@ -140,6 +140,23 @@ fn a_first_life_passes_through_every_state() {
 }
 
 #[test]
+fn stale_reports_change_nothing_and_are_counted() {
+    let mut core = Core::new(1, Duration::from_secs(30));
+    let worker = WorkerId::new("a").unwrap();
+    let mut tell = |event| core.handle(Moment::ZERO, event);
+    let add = Command::Add { worker: worker.clone(), spec: Box::new(spec()) };
+    tell(Event::Command { ticket: Ticket(0), command: add });
+    let start = Command::Start { worker: worker.clone(), force: false };
+    tell(Event::Command { ticket: Ticket(1), command: start });
+    for incarnation in [0, 2] {
+        let report = Report::Gone(Exit::Returned);
+        let worker = worker.clone();
+        assert!(tell(Event::Report { worker, incarnation, report }).is_empty());
+    }
+    assert_eq!(core.stale_reports(), 2);
+}
+
+#[test]
 fn a_crash_loop_backs_off_and_gives_up_until_its_trial() {
     let mut spec = spec();
     spec.restart = spec.restart.max_retries(1);
