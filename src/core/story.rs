@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Core;
-use super::event::{Command, Condition, Effect, Event, HealthPolicy, Report, Ticket, WorkerSpec};
+use super::event::{
+    Command, Condition, Effect, Event, HealthPolicy, Refusal, Report, Ticket, WorkerSpec,
+};
 use super::moment::Moment;
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, OnUnhealthy, Ratio, RestartConfig, SuccessCodes, WorkerId};
@@ -106,7 +108,11 @@ fn tell(trace: &mut String, now: Moment, effects: Vec<Effect>) {
             }
             Effect::Health { worker, health, .. } => writeln!(trace, "{now:?} {worker}: {health}"),
             Effect::Reply { ticket, reply } => {
-                let reply = reply.map_or_else(|e| format!("{e:?}"), |d| format!("{d:?}"));
+                let reply = match reply {
+                    Ok(done) => format!("{done:?}"),
+                    Err(Refusal::Failed(failure)) => format!("failed: {failure}"),
+                    Err(refusal) => format!("{refusal:?}"),
+                };
                 writeln!(trace, "{now:?} reply {}: {reply}", ticket.0)
             }
             Effect::Forgotten { worker } => writeln!(trace, "{now:?} {worker}: forgotten"),
@@ -168,7 +174,7 @@ fn a_crash_loop_backs_off_and_gives_up_until_its_trial() {
          300.2 exit a 1",
         "+0.000s a: uninitialized -> initializing (command)
          +0.000s a#1 launch
-         +0.000s reply 1: Failed(Failure { category: Crash, message: \"exit 1\", place: None, permanent: false })
+         +0.000s reply 1: failed: exit 1
          +0.000s a: initializing -> failed (crash)
          +0.200s a: failed -> starting (retry)
          +0.200s a#2 launch
