@@ -6,7 +6,7 @@ mod common;
 use std::os::unix::process::CommandExt;
 use std::panic::resume_unwind;
 use std::process::{Child, Command, Stdio};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::{Outcome, Table, alternate, asked_for};
@@ -198,6 +198,7 @@ fn process_crash(table: &mut Table) -> Outcome {
     next_running(&events)?;
     let mut ours = || {
         let pid = master.worker_diagnostics("p")?.pid.ok_or("it has no pid")?;
+        settle();
         let begun = Instant::now();
         bench_support::signal(pid, SIGKILL)?;
         next_running(&events)?;
@@ -231,6 +232,7 @@ impl RawProcess {
     }
 
     fn restart(&mut self) -> Outcome<Duration> {
+        settle();
         let begun = Instant::now();
         self.end()?;
         self.child = self.command.spawn()?;
@@ -242,6 +244,12 @@ impl RawProcess {
         self.child.wait()?;
         Ok(())
     }
+}
+
+/// Lets the program of the turn before finish its loading, or this turn would pay for it.
+fn settle() {
+    #[expect(clippy::disallowed_methods, reason = "nothing tells when a program has loaded")]
+    thread::sleep(Duration::from_millis(3));
 }
 
 /// Waits for the event that the worker runs.
