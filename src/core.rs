@@ -346,9 +346,4 @@ impl Core {
     pub(crate) fn stale_reports(&self) -> u64 {
         self.stale_reports
     }
-
-    /// Why and how far a worker is ending.
-    pub(crate) fn ending(&self, worker: &str) -> Option<(lifecycle::Why, lifecycle::Step)> {
-        self.workers.get(worker)?.ending()
-    }
 }

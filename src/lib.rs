@@ -66,6 +66,9 @@
 //! - `cli` (default): [`App`] and the `hsu-master` binary. Without it the library has no command
 //!   line, and neither clap nor env_logger in its tree.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench_support;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod config;

@@ -258,7 +258,12 @@ impl Loop {
                     slot.facts.pid = None;
                     slot.facts.endpoints = Arc::default();
                 }
-                core::Report::Gone(exit)
+                let gone =
+                    Event::of_worker(&worker, incarnation, EventKind::Gone { exit: exit.clone() });
+                let report = core::Report::Gone(exit);
+                self.decide(now, CoreEvent::Report { worker, incarnation, report });
+                self.feed.tell(&gone);
+                return;
             }
             Report::Endpoint(endpoint) => {
                 if current {

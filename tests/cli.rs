@@ -1,4 +1,5 @@
 //! The command line as people and scripts use it: the real binary, its output and its exit codes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -139,7 +140,8 @@ fn the_run_ends_by_itself_after_its_duration() {
 fn a_second_signal_kills_what_ignores_the_first() {
     let script = "trap '' TERM INT; echo ready; while :; do read line < fifo; done";
     let setting = Setting::new(&format!(
-        "workers:\n- {{ id: deaf, stop: {{ timeout: 10m }}, command: [/bin/sh, -c, \"{script}\"] }}\n"
+        "workers:\n- {{ id: deaf, stop: {{ timeout: 10m }}, \
+         command: [/bin/sh, -c, \"{script}\"] }}\n"
     ));
     assert!(Command::new("mkfifo").arg(setting.path().join("fifo")).status().unwrap().success());
     let mut master = setting.run(&[]);
@@ -170,7 +172,8 @@ fn a_hangup_is_logged_and_ignored() {
 fn a_crash_is_told_and_retried_and_given_up() {
     let setting = Setting::new(
         "workers:\n\
-         - { id: bad, command: [/bin/sh, -c, 'exit 3'], restart: { max_retries: 1, retry_delay: 1ms } }\n\
+         - { id: bad, command: [/bin/sh, -c, 'exit 3'], \
+         restart: { max_retries: 1, retry_delay: 1ms } }\n\
          - { id: missing, command: /no/such/program, restart: { policy: never } }\n",
     );
     let mut master = setting.run(&[]);
@@ -200,7 +203,8 @@ fn only_the_named_workers_are_run() {
 #[test]
 fn every_problem_is_reported_with_its_place() {
     let setting = Setting::new(
-        "workers:\n  - id: a\n    comand: x\n    restart: { policy: sometimes }\n  - { id: a, command: y }\n",
+        "workers:\n  - id: a\n    comand: x\n    restart: { policy: sometimes }\n\
+         \x20 - { id: a, command: y }\n",
     );
     for arguments in [["check"].as_slice(), &["run"], &["check", "-c", "workers.yaml"]] {
         let output = setting.output(arguments);

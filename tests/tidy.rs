@@ -1,4 +1,5 @@
 //! The house rules that a machine can check: floors, headers, lengths, and what must not be where.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -200,7 +201,7 @@ fn files_begin_with_what_they_are_for_and_can_be_read_in_one_sitting() {
         }
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
-            if line.chars().count() > MAX_LINE && !line.contains("\\\"") {
+            if line.chars().count() > MAX_LINE && !line.starts_with("/// |") {
                 complaints.push(format!("{path}:{number}: is longer than {MAX_LINE}"));
             }
             let left = ["to", "do!("].concat();

@@ -373,17 +373,6 @@ pub(super) fn relative(moment: Moment, now: Moment) -> i64 {
 
 #[cfg(test)]
 impl Worker {
-    pub(super) fn ending(&self) -> Option<(Why, Step)> {
-        match &self.phase {
-            Phase::Ending(ending) => Some((ending.why, ending.step)),
-            Phase::None
-            | Phase::Launching { .. }
-            | Phase::Launched { .. }
-            | Phase::Starting { .. }
-            | Phase::Up { .. } => None,
-        }
-    }
-
     pub(super) fn fingerprint(&self, now: Moment, text: &mut String) {
         use std::fmt::Write as _;
         let reset = self.spec.restart.reset_after;

@@ -101,8 +101,10 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn lines_of(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
-        let seen: Arc<Mutex<Vec<(Vec<u8>, bool)>>> = Arc::default();
+    type Lines = Vec<(Vec<u8>, bool)>;
+
+    fn lines_of(chunks: &[&[u8]]) -> Lines {
+        let seen: Arc<Mutex<Lines>> = Arc::default();
         let told = Arc::clone(&seen);
         let sink = LineSink::new(Some(Box::new(move |line: OutputLine<'_>| {
             told.lock().unwrap().push((line.line.to_vec(), line.complete));
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn lines_are_put_together_whatever_the_cuts() {
         let whole = lines_of(&[b"one\ntwo\n\n\xff\0x\nrest"]);
-        let expected: Vec<(Vec<u8>, bool)> = vec![
+        let expected: Lines = vec![
             (b"one".to_vec(), true),
             (b"two".to_vec(), true),
             (b"".to_vec(), true),

@@ -1,5 +1,5 @@
-//! The bench that tests work at: a master, everything it tells, a brake on its loop, and a directory
-//! with FIFOs through which workers are heard and let go.
+//! The bench that tests work at: a master, everything it tells, a brake on its loop, and a
+//! directory with FIFOs through which workers are heard and let go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -103,8 +103,8 @@ impl Bench {
         self.master.worker_diagnostics(worker).unwrap()
     }
 
-    /// Waits until a picture of a worker fits. For what no event tells, such as that a failed incarnation
-    /// is gone; it looks again whenever a moment has passed.
+    /// Waits until a picture of a worker fits. For what no event tells, such as that a failed
+    /// incarnation is gone; it looks again whenever a moment has passed.
     pub(crate) fn once(
         &self,
         worker: &str,
@@ -121,8 +121,8 @@ impl Bench {
         }
     }
 
-    /// Waits for the next states of a worker, each alone or followed by its cause: `"failed: crash"`.
-    /// Returns the incarnation that the last one is about.
+    /// Waits for the next states of a worker, each alone or followed by its cause: `"failed:
+    /// crash"`. Returns the incarnation that the last one is about.
     #[track_caller]
     pub(crate) fn sees(&self, worker: &str, expected: &[&str]) -> u64 {
         let mut last = 0;
@@ -214,8 +214,8 @@ impl Bench {
         self.let_go.write(&"go\n".repeat(count));
     }
 
-    /// Shuts down, and checks that what was told is one consistent story: every edge is in the table,
-    /// leaves the state that the last one led to, and incarnations never go back.
+    /// Shuts down, and checks that what was told is one consistent story: every edge is in the
+    /// table, leaves the state that the last one led to, and incarnations never go back.
     pub(crate) fn finish(self) -> Story {
         let report = self.master.shutdown().unwrap();
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
@@ -302,7 +302,8 @@ pub(crate) struct Held<'b> {
 }
 
 impl Held<'_> {
-    /// Waits until the loop stands, and lets it stand while `act` sends what it wants to be heard next.
+    /// Waits until the loop stands, and lets it stand while `act` sends what it wants to be heard
+    /// next.
     pub(crate) fn while_held<T>(self, act: impl FnOnce() -> T) -> T {
         self.brake.held.recv_timeout(PATIENCE).expect("the loop did not come to this state");
         let result = act();

@@ -303,7 +303,10 @@ fn tasks_are_limited_and_counted_down_again() {
         if name == "start" {
             for _ in 0..1024 {
                 let held = held.clone();
-                ctx.spawn_task("t", move |_| Ok(drop(held.recv())))?;
+                ctx.spawn_task("t", move |_| {
+                    let _ = held.recv();
+                    Ok(())
+                })?;
             }
             let over = ctx.spawn_task("t", |_| Ok(())).unwrap_err();
             assert_eq!(over.category(), ErrorCategory::ResourceLimit);
