@@ -276,15 +276,39 @@ impl Loop {
         let effects = self.core.handle(now, event);
         // The board first: who gets a reply must find what it says.
         for effect in &effects {
-            if let Effect::Changed { worker } = effect
-                && let (Some(status), Some(slot)) =
-                    (self.core.status(worker.as_str()), self.workers.get(worker))
-            {
-                self.board.update(worker, &slot.config, status, &slot.facts);
-            }
+            self.publish(effect);
         }
         for effect in effects {
             self.perform(effect);
+        }
+    }
+
+    /// Brings what queries read up to date.
+    fn publish(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Launch { worker, incarnation } => {
+                if let Some(slot) = self.workers.get_mut(worker) {
+                    slot.current = *incarnation;
+                    slot.facts.renew();
+                }
+            }
+            Effect::Changed { worker } => {
+                if let (Some(status), Some(slot)) =
+                    (self.core.status(worker.as_str()), self.workers.get(worker))
+                {
+                    self.board.update(worker, &slot.config, status, &slot.facts);
+                }
+            }
+            Effect::Forgotten { worker } => self.board.forget(worker),
+            Effect::Start { .. }
+            | Effect::Probe { .. }
+            | Effect::Ask { .. }
+            | Effect::Force { .. }
+            | Effect::Abandon { .. }
+            | Effect::Transition(_)
+            | Effect::Health { .. }
+            | Effect::Reply { .. }
+            | Effect::AllDown => {}
         }
     }
 
@@ -331,7 +355,6 @@ impl Loop {
             Effect::Changed { worker: _ } => {}
             Effect::Forgotten { worker } => {
                 self.workers.remove(&worker);
-                self.board.forget(&worker);
                 self.feed.tell(&Event::of_worker(&worker, 0, EventKind::Removed));
             }
             Effect::AllDown => self.all_down = true,
@@ -348,8 +371,6 @@ impl Loop {
 
     fn launch(&mut self, worker: &WorkerId, incarnation: u64) {
         let Some(slot) = self.workers.get_mut(worker) else { return };
-        slot.current = incarnation;
-        slot.facts.renew();
         let reporter: Reporter = {
             let (worker, inbox) = (worker.clone(), self.sender.clone());
             Arc::new(move |report| {
