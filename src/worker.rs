@@ -3,6 +3,7 @@
 
 mod config;
 mod diagnostics;
+mod differences;
 mod state;
 mod validate;
 
@@ -19,6 +20,7 @@ pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,
     WorkerEndpoint,
 };
+pub use differences::{DIFFERENCES, Difference};
 pub use state::{TRANSITIONS, WaitFor, WorkerState};
 pub(crate) use validate::Mistake;
 
