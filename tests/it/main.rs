@@ -9,4 +9,6 @@
 mod actor;
 mod alone;
 mod conformance;
+mod made;
+mod modules;
 mod support;
