@@ -11,4 +11,6 @@ mod alone;
 mod conformance;
 mod made;
 mod modules;
+mod process_wide;
+mod processes;
 mod support;
