@@ -33,8 +33,7 @@ const fn difference(
     Difference { aspect, module, process }
 }
 
-/// Everything that depends on where a worker runs, in this version; whatever is not here is the
-/// same.
+/// Everything that depends on where a worker runs, in this version; whatever is not here is the same.
 ///
 /// | what differs | `type: module` | `type: process` |
 /// |---|---|---|

@@ -1,5 +1,5 @@
-//! One lifecycle: each case is written once and played in every place where workers run. What
-//! differs between the places is in the library's table of differences, and nowhere else.
+//! One lifecycle: each case is written once and played in every place where workers run. What differs
+//! between the places is in the library's table of differences, and nowhere else.
 //!
 //! `cargo test --test it the_table -- --nocapture` prints what was played where.
 

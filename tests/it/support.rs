@@ -1,5 +1,5 @@
-//! The bench that tests work at: a master, everything it tells, a brake on its loop, and a
-//! directory with FIFOs through which workers are heard and let go.
+//! The bench that tests work at: a master, everything it tells, a brake on its loop, and a directory
+//! with FIFOs through which workers are heard and let go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hsu_master::crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use hsu_master::{
     Error, Event, EventKind, Master, MasterBuilder, OutputLine, RestartConfig, ShutdownReport,
-    TRANSITIONS, Ticket, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerState,
+    TRANSITIONS, Ticket, WorkerConfig, WorkerDiagnostics, WorkerState,
 };
 
 /// How long anything may take that is to happen.
@@ -103,26 +103,17 @@ impl Bench {
         self.master.worker_diagnostics(worker).unwrap()
     }
 
-    /// Waits until a picture of a worker fits. For what no event tells, such as that a failed
-    /// incarnation is gone; it looks again whenever a moment has passed.
+    /// Waits until a picture of a worker fits: see [`once`].
     pub(crate) fn once(
         &self,
         worker: &str,
         fits: impl Fn(&WorkerDiagnostics) -> bool,
     ) -> WorkerDiagnostics {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let known = self.known(worker);
-            if fits(&known) {
-                return known;
-            }
-            assert!(Instant::now() < until, "it never came to that: {known:#?}");
-            let _ = self.master.wait_for(worker, WaitFor::Completed, ms(1));
-        }
+        once(&self.master, worker, fits)
     }
 
-    /// Waits for the next states of a worker, each alone or followed by its cause: `"failed:
-    /// crash"`. Returns the incarnation that the last one is about.
+    /// Waits for the next states of a worker, each alone or followed by its cause: `"failed: crash"`.
+    /// Returns the incarnation that the last one is about.
     #[track_caller]
     pub(crate) fn sees(&self, worker: &str, expected: &[&str]) -> u64 {
         let mut last = 0;
@@ -152,6 +143,13 @@ impl Bench {
         let seen = self.seen.lock().unwrap();
         let asked = seen.asked[worker];
         seen.events[..asked].iter().rfind(|event| event.worker == worker).unwrap().incarnation
+    }
+
+    /// When the last event came about that was asked for of a worker.
+    pub(crate) fn last_event_at(&self, worker: &str) -> SystemTime {
+        let seen = self.seen.lock().unwrap();
+        let asked = seen.asked[worker];
+        seen.events[..asked].iter().rfind(|event| event.worker == worker).unwrap().at
     }
 
     /// The next event about a worker, with its incarnation.
@@ -189,11 +187,6 @@ impl Bench {
         &self.let_go.path
     }
 
-    /// A file in the bench's directory.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.let_go.path.with_file_name(name)
-    }
-
     /// The next thing that a worker says.
     pub(crate) fn hears(&self) -> String {
         self.voice.heard.recv_timeout(PATIENCE).expect("no worker said anything more")
@@ -214,8 +207,8 @@ impl Bench {
         self.let_go.write(&"go\n".repeat(count));
     }
 
-    /// Shuts down, and checks that what was told is one consistent story: every edge is in the
-    /// table, leaves the state that the last one led to, and incarnations never go back.
+    /// Shuts down, and checks that what was told is one consistent story: every edge is in the table,
+    /// leaves the state that the last one led to, and incarnations never go back.
     pub(crate) fn finish(self) -> Story {
         let report = self.master.shutdown().unwrap();
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
@@ -239,20 +232,42 @@ fn edges_of(events: &[Event]) -> BTreeSet<(WorkerState, WorkerState)> {
     let mut last: BTreeMap<&str, (WorkerState, u64)> = BTreeMap::new();
     for event in events {
         let known = last.entry(&event.worker).or_insert((WorkerState::Uninitialized, 0));
-        match &event.kind {
-            EventKind::State { from, to, .. } => {
-                assert_eq!(known.0, *from, "an edge is missing before {event:?}");
-                assert!(known.1 <= event.incarnation, "an old incarnation spoke: {event:?}");
-                assert!(TRANSITIONS.contains(&(*from, *to)), "no such edge: {event:?}");
-                edges.insert((*from, *to));
-                *known = (*to, event.incarnation);
-            }
-            EventKind::Removed => known.0 = WorkerState::Uninitialized,
-            EventKind::Missed(_) => panic!("events were missed"),
-            _ => {}
+        assert!(!matches!(event.kind, EventKind::Missed(_)), "events were missed");
+        if event.kind == EventKind::Removed {
+            known.0 = WorkerState::Uninitialized;
+        }
+        if let EventKind::State { from, to, .. } = &event.kind {
+            assert_eq!(known.0, *from, "an edge is missing before {event:?}");
+            assert!(known.1 <= event.incarnation, "an old incarnation spoke: {event:?}");
+            assert!(TRANSITIONS.contains(&(*from, *to)), "no such edge: {event:?}");
+            edges.insert((*from, *to));
+            *known = (*to, event.incarnation);
         }
     }
     edges
+}
+
+/// Waits until a picture of a worker fits. For what no event tells, such as that a failed incarnation is
+/// gone.
+pub(crate) fn once(
+    master: &Master,
+    worker: &str,
+    fits: impl Fn(&WorkerDiagnostics) -> bool,
+) -> WorkerDiagnostics {
+    let known = || master.worker_diagnostics(worker).unwrap();
+    until(|| fits(&known()));
+    known()
+}
+
+/// Waits until something is so that nobody tells: looks again whenever a moment has passed.
+#[track_caller]
+pub(crate) fn until(so: impl Fn() -> bool) {
+    let (_silent, nothing) = bounded::<()>(0);
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "it never came to that");
+        let _ = nothing.recv_timeout(ms(1));
+    }
 }
 
 /// Waits for the answer to a request.
@@ -302,8 +317,7 @@ pub(crate) struct Held<'b> {
 }
 
 impl Held<'_> {
-    /// Waits until the loop stands, and lets it stand while `act` sends what it wants to be heard
-    /// next.
+    /// Waits until the loop stands, and lets it stand while `act` sends what it wants to be heard next.
     pub(crate) fn while_held<T>(self, act: impl FnOnce() -> T) -> T {
         self.brake.held.recv_timeout(PATIENCE).expect("the loop did not come to this state");
         let result = act();

@@ -8,7 +8,11 @@ use crate::support::{Bench, PATIENCE, answer, quick, slow};
 
 pub(super) fn a_stop_while_starting_cancels_the_start(stage: &Stage) {
     let (bench, master) = (&stage.bench, &stage.bench.master);
-    for (id, state) in [("early", WorkerState::Initializing), ("late", WorkerState::Starting)] {
+    let ways: [(_, _, &[&str]); 2] = [
+        ("early", WorkerState::Initializing, &["initializing"]),
+        ("late", WorkerState::Starting, &["initializing", "initialized", "starting"]),
+    ];
+    for (id, state, way) in ways {
         stage.add(id, &[Life::Stays], |config| config);
         let held = bench.hold(id, state);
         let start = master.start_worker_nowait(id);
@@ -16,10 +20,6 @@ pub(super) fn a_stop_while_starting_cancels_the_start(stage: &Stage) {
         let start = answer(&start);
         assert!(start.as_ref().is_err_and(|error| error.is_cancelled()), "{start:?}");
         answer(&stop).unwrap();
-        let way: &[&str] = match state {
-            WorkerState::Initializing => &["initializing"],
-            _ => &["initializing", "initialized", "starting"],
-        };
         bench.sees(id, way);
         bench.sees(id, &["failed: cancelled", "stopped: ended"]);
         let known = bench.known(id);

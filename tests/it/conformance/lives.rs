@@ -196,11 +196,10 @@ pub(super) fn diagnostics_tell_all(stage: &Stage) {
     assert_eq!((known.state, known.cause.as_str()), (WorkerState::Stopped, "ended"));
     assert_eq!((known.goal, known.phase, known.ready, known.pid), ("down", "none", false, None));
     assert_eq!((known.gave_up, known.abandoned_threads, known.warning), (false, 0, None));
-    let end = match known.exit.clone().unwrap() {
-        Exit::Returned => "returned",
-        Exit::Code(_) | Exit::Signal { signal: 15, .. } => "exit code or signal",
-        other => panic!("{other}"),
-    };
+    let end = known.exit.clone().unwrap();
+    let signal = matches!(end, Exit::Signal { signal: 15, .. });
+    assert!(signal || end == Exit::Returned, "{end}");
+    let end = if signal { "exit code or signal" } else { "returned" };
     stage.observed("how its end is shown", end);
 
     stage.add("retried", &[Life::Fails], |config| config.restart(slow()));
