@@ -33,8 +33,8 @@ pub(crate) enum Order {
     Probe { probe: u64 },
     /// End in order, expected within `patience`.
     Ask { patience: Duration },
-    /// End against its will, where that is possible.
-    Force,
+    /// End against its will, where that is possible; given up after `patience`.
+    Force { patience: Duration },
     /// No longer waited for: of this incarnation only `Gone` still matters.
     Abandon,
 }

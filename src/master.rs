@@ -60,6 +60,7 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once; a worker of this id exists or is being removed.
     pub fn add_worker(&self, config: WorkerConfig) -> Result<()> {
+        self.refuse_deadlock(Some(&config.id))?;
         self.add_worker_nowait(config)?.wait()
     }
 

@@ -156,7 +156,7 @@ impl ProcessHost {
         match order {
             Order::Start => self.gate.start(),
             Order::Ask { patience: _ } => self.gate.ask(),
-            Order::Force => self.gate.force(),
+            Order::Force { patience: _ } => self.gate.force(),
             // It was launched by its constructor, is not asked for its health this way, and its end
             // is reported however late it comes.
             Order::Launch(_) | Order::Probe { probe: _ } | Order::Abandon => {}

@@ -62,7 +62,7 @@ impl MasterBuilder {
     /// no worker ever waits for a reader.
     ///
     /// It is called on the workers' monitor threads and must not block: the worker's own writes
-    /// would wait behind it.
+    /// would wait behind it, and so would the news of its end. Should it panic, the line is lost.
     #[must_use]
     pub fn output(mut self, output: impl Fn(OutputLine<'_>) + Send + Sync + 'static) -> Self {
         self.output = Some(Box::new(output));

@@ -11,6 +11,7 @@ use super::Board;
 use crate::core::event::{Refusal, Reply};
 use crate::error::{Error, ErrorCategory, Failure, Result};
 use crate::host::identity::{self, Role};
+use crate::host::panics::guarded;
 
 /// What the loop answers; `None`: the loop ended before it could.
 pub(crate) type Answer = Option<Reply>;
@@ -71,8 +72,9 @@ impl ReplySender {
         let waker = state.waker.take();
         drop(state);
         slot.ready.notify_all();
+        // The program's executor on our thread: its panic must not be the loop's.
         if let Some(waker) = waker {
-            waker.wake();
+            let _ = guarded("a ticket's waker", || waker.wake());
         }
     }
 }
@@ -232,7 +234,9 @@ impl<T> Future for Ticket<T> {
                 Poll::Ready(self.read(answer))
             }
             None => {
-                state.waker = Some(context.waker().clone());
+                let before = state.waker.replace(context.waker().clone());
+                drop(state);
+                drop(before);
                 Poll::Pending
             }
         }

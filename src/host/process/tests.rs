@@ -19,6 +19,7 @@ use crate::host::{Launch, Stream, alone};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ASK: Order = Order::Ask { patience: PATIENCE };
+const FORCE: Order = Order::Force { patience: PATIENCE };
 
 /// What the monitor tells, in its order.
 enum Seen {
