@@ -360,6 +360,18 @@ impl Core {
         self.workers.keys()
     }
 
+    /// Why and how far a worker is ending.
+    pub(crate) fn ending(&self, worker: &str) -> Option<(lifecycle::Why, lifecycle::Step)> {
+        match &self.workers.get(worker)?.phase {
+            worker::Phase::Ending(ending) => Some((ending.why, ending.step)),
+            worker::Phase::None
+            | worker::Phase::Launching { .. }
+            | worker::Phase::Launched { .. }
+            | worker::Phase::Starting { .. }
+            | worker::Phase::Up { .. } => None,
+        }
+    }
+
     /// Reports that came too late to matter.
     pub(crate) fn stale_reports(&self) -> u64 {
         self.stale_reports
