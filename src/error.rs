@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+/// So many mistakes of a configuration are told at once.
+const MAX_PROBLEMS: usize = 50;
 /// The longest text of others that is kept, in bytes.
 const MAX_TEXT: usize = 4 << 10;
 
@@ -285,8 +287,11 @@ impl Error {
         Self::new(ErrorCategory::Configuration, message).with(|inner| inner.permanent = true)
     }
 
-    pub(crate) fn rejected(problems: Vec<Problem>, more: usize) -> Self {
-        let count = problems.len() + more;
+    /// A configuration with these mistakes, of which the first 50 are told.
+    pub(crate) fn rejected(mut problems: Vec<Problem>) -> Self {
+        let count = problems.len();
+        problems.truncate(MAX_PROBLEMS);
+        let more = count - problems.len();
         let mut message = match count {
             1 => "1 problem in the configuration".to_owned(),
             _ => format!("{count} problems in the configuration"),

@@ -114,7 +114,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         all_down: false,
     };
     let thread = threads::spawn("hsu-master", STACK, move || {
-        identity::assume(Identity { realm, role: Role::Loop });
+        identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
         state.run();
     })?;
     Ok((handle, thread))
@@ -247,6 +247,9 @@ impl Loop {
             Report::Started { pid } => {
                 if current {
                     slot.facts.pid = pid;
+                    for endpoint in &slot.config.endpoints {
+                        slot.facts.publish(endpoint);
+                    }
                 }
                 core::Report::Started
             }

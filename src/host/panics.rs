@@ -99,13 +99,15 @@ fn of_module(role: &Role, info: &PanicHookInfo<'_>, previous: &dyn Fn(&PanicHook
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::host::identity::Identity;
 
     fn as_module() {
         install_hook();
         let role = Role::Module { worker: "m".into() };
-        identity::assume(Identity { realm: 0, role });
+        identity::assume(Identity { realm: 0, role, requests: Arc::default() });
     }
 
     #[test]

@@ -222,6 +222,7 @@ impl Life {
     /// Stop, join, drop: whatever breaks on the way is remembered, and the way goes on.
     fn wind_down(&self, mut instance: Instance, ctx: &ModuleContext) -> Result<(), Failure> {
         self.backend.fire(None);
+        self.backend.run_late_actions();
         let mut result = Ok(());
         if instance.started
             && let Some(module) = instance.usable()

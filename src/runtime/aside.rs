@@ -14,7 +14,7 @@ const MAX_TEXT: usize = 1024;
 
 /// One incarnation's news, between its threads and the loop.
 #[derive(Default)]
-pub(super) struct Aside(Mutex<News>);
+pub(crate) struct Aside(Mutex<News>);
 
 /// What is new since the loop last came.
 #[derive(Default)]

@@ -141,6 +141,10 @@ impl WorkerConfig {
         found.check(self.stack_size <= MAX_STACK, "stack_size", "must be at most 1GiB");
         let size = serde_json::to_vec(&self.config).map_or(0, |json| json.len());
         found.check(size <= MAX_CONFIG, "config", "is larger than 1 MiB as JSON");
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let told = !endpoint.name.is_empty() && !endpoint.address.is_empty();
+            found.check(told, &format!("endpoints[{index}]"), "needs a name and an address");
+        }
         let shallow = is_at_most(&self.config, MAX_DEPTH);
         found.check(shallow, "config", "is nested more than 64 levels deep");
         if self.worker_type == WorkerType::Module {
