@@ -27,14 +27,14 @@ enum Outcome {
     Internal,
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        Self::from(match outcome {
-            Outcome::Done => 0,
-            Outcome::Failed => 1,
-            Outcome::Usage => 2,
-            Outcome::Internal => 70,
-        })
+impl Outcome {
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Internal => 70,
+        }
     }
 }
 
@@ -83,8 +83,8 @@ impl App {
         self
     }
 
-    /// Runs the command that the program's arguments ask for, and returns its exit code: 0 done, 1 the
-    /// operation failed, 2 usage or configuration, 70 the master's own fault.
+    /// Runs the command that the program's arguments ask for, and returns its exit code: 0 done, 1
+    /// the operation failed, 2 usage or configuration, 70 the master's own fault.
     ///
     /// To be called in `main`, before anything else: it takes the process over (see
     /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.
@@ -100,7 +100,7 @@ impl App {
         // Before anything is opened that could take the place of standard error.
         if let Err(error) = sys::open_std_fds() {
             complain(&Error::io("cannot open the standard descriptors", error));
-            return Outcome::Failed.into();
+            return ExitCode::from(Outcome::Failed.code());
         }
         let outcome = match args::parse(arguments) {
             Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
@@ -112,7 +112,7 @@ impl App {
                 outcome
             }
         };
-        outcome.into()
+        ExitCode::from(outcome.code())
     }
 }
 

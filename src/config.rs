@@ -87,13 +87,9 @@ fn master(source: Source<'_>, text: &str) -> Result<MasterConfig, Error> {
     let (root, text) = tree(source.file, text)?;
     let mut reader = Reader::new(source, text);
     let mut draft = schema::Draft::default();
-    if root.value == Value::Null {
-        reader.problem(root.at, "no workers defined; write `workers: []` if none are meant");
-    } else {
-        reader.mapping(&root, schema::FILE, &mut draft);
-        if matches!(root.value, Value::Map(_)) && root.entry("workers").is_none() {
-            reader.problem(root.at, "no workers defined; write `workers: []` if none are meant");
-        }
+    reader.mapping(&root, schema::FILE, &mut draft);
+    if matches!(root.value, Value::Null | Value::Map(_)) && root.entry("workers").is_none() {
+        reader.problem(root.at, schema::NO_WORKERS);
     }
     reader.finish(draft.config)
 }

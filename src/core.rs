@@ -1,5 +1,5 @@
-//! The pure core: events in, effects out. It decides everything about workers' lives and knows no thread,
-//! channel, file, process, clock, logger or environment; time is an argument.
+//! The pure core: events in, effects out. It decides everything about workers' lives and knows no
+//! thread, channel, file, process, clock, logger or environment; time is an argument.
 //!
 //! ```text
 //! phase:  none -> launching -> starting -> up -> ending -> none
@@ -9,25 +9,30 @@
 //!
 //! The contract, in the order of the code:
 //!
-//! 1. Commands set a worker's *goal* (up, down, gone); reports change its *phase*; one `settle` at the end
-//!    of each turn moves phases toward goals. All facts first, then acts; no recursion.
-//! 2. The public state is computed from phase and verdict ([`worker::state`]) and published edge by edge.
-//! 3. There is one way to end: every reason enters `Ending`, and only the report `Gone` leaves it. The
-//!    first reason stays.
-//! 4. A deadline lives in the phase that needs it, so leaving the phase destroys it. Deadlines fire at
-//!    `Event::Tick` alone: what has already been heard is applied before a timeout is judged.
-//! 5. A report carries its incarnation; one that does not match is dropped in one place and counted.
+//! 1. Commands set a worker's *goal* (up, down, gone); reports change its *phase*; one `settle` at
+//!    the end of each turn moves phases toward goals. All facts first, then acts; no recursion.
+//! 2. The public state is computed from phase and verdict ([`worker::state`]) and published edge by
+//!    edge.
+//! 3. There is one way to end: every reason enters `Ending`, and only the report `Gone` leaves it.
+//!    The first reason stays.
+//! 4. A deadline lives in the phase that needs it, so leaving the phase destroys it. Deadlines fire
+//!    at `Event::Tick` alone: what has already been heard is applied before a timeout is judged.
+//! 5. A report carries its incarnation; one that does not match is dropped in one place and
+//!    counted.
 //! 6. Every command gets exactly one reply.
-//! 7. Randomness (jitter) comes from one generator, seeded at construction: the same events at the same
-//!    moments give the same effects.
+//! 7. Randomness (jitter) comes from one generator, seeded at construction: the same events at the
+//!    same moments give the same effects.
 
 mod command;
 pub(crate) mod event;
 mod health;
 mod lifecycle;
 pub(crate) mod moment;
+pub(crate) mod planted;
 mod restart;
 mod rng;
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod story;
 mod worker;
@@ -37,6 +42,7 @@ use std::time::Duration;
 
 use event::{Condition, Done, Effect, Event, Refusal, Report, Status, Ticket};
 use moment::Moment;
+use planted::{Bug, planted};
 use rng::Rng;
 use worker::{Turn, Worker};
 
@@ -93,8 +99,8 @@ impl Core {
         }
     }
 
-    /// Applies one event at `now` and says what is to be done about it. A clock that goes backwards is
-    /// taken as standing still.
+    /// Applies one event at `now` and says what is to be done about it. A clock that goes backwards
+    /// is taken as standing still.
     pub(crate) fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
         self.now = self.now.max(now);
         let mut effects = Vec::new();
@@ -131,16 +137,6 @@ impl Core {
         Some(worker.status(self.unmet(worker)))
     }
 
-    /// All workers, in alphabetical order.
-    pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerId> {
-        self.workers.keys()
-    }
-
-    /// Reports that came too late to matter.
-    pub(crate) fn stale_reports(&self) -> u64 {
-        self.stale_reports
-    }
-
     /// Runs `act` on a worker with what it needs of the core.
     fn with_worker<T>(
         &mut self,
@@ -163,6 +159,7 @@ impl Core {
     ) -> bool {
         let is_end = matches!(report, Report::Gone(_));
         let Some(worker) = self.workers.get_mut(id) else {
+            let is_end = is_end && !planted(Bug::WrittenOffKept);
             if let (true, Some(retired)) = (is_end, self.retired.get_mut(id)) {
                 retired.written_off.remove(&incarnation);
             }
@@ -213,8 +210,8 @@ impl Core {
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// The end of a turn: launches what is wanted and may be launched, forgets what is gone, keeps the
-    /// timers, and says who changed.
+    /// The end of a turn: launches what is wanted and may be launched, forgets what is gone, keeps
+    /// the timers, and says who changed.
     fn settle(&mut self, mut touched: VecDeque<WorkerId>, effects: &mut Vec<Effect>) {
         let mut changed = BTreeSet::new();
         while let Some(id) = touched.pop_front() {
@@ -311,7 +308,8 @@ impl Core {
             return Vec::new();
         }
         let unmet = worker.depends_on().iter().filter(|(id, condition)| {
-            !self.workers.get(id).is_some_and(|dependency| dependency.meets(*condition))
+            let missing = planted(Bug::MissingDependencyMet);
+            !self.workers.get(id).map_or(missing, |dependency| dependency.meets(*condition))
         });
         unmet.cloned().collect()
     }
@@ -323,8 +321,8 @@ impl Core {
 
 #[cfg(test)]
 impl Core {
-    /// Everything that can influence the future, with moments relative to `now` and incarnations relative
-    /// to the newest: two cores with equal fingerprints behave alike.
+    /// Everything that can influence the future, with moments relative to `now` and incarnations
+    /// relative to the newest: two cores with equal fingerprints behave alike.
     pub(crate) fn fingerprint(&self, now: Moment) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
@@ -339,8 +337,13 @@ impl Core {
         text
     }
 
-    /// Why and how far a worker is ending.
-    pub(crate) fn ending(&self, worker: &str) -> Option<(lifecycle::Why, lifecycle::Step)> {
-        self.workers.get(worker)?.ending()
+    /// All workers, in alphabetical order.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerId> {
+        self.workers.keys()
+    }
+
+    /// Reports that came too late to matter.
+    pub(crate) fn stale_reports(&self) -> u64 {
+        self.stale_reports
     }
 }

@@ -152,12 +152,17 @@ impl Failure {
         self
     }
 
-    /// What a module's error means for its worker.
+    /// What a module's error means for its worker, `worker`.
     ///
     /// The category is that of the first [`Error`] or [`io::Error`] in the source chain, else
     /// [`ErrorCategory::Crash`]; the message is the whole chain, separated by colons.
-    pub fn from_module_error(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut failure = Self::new(ErrorCategory::Crash, error.to_string());
+    pub fn from_module_error(worker: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        // Whoever reads the failure knows whose it is; another worker's name stays.
+        let text = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref::<Error>() {
+            Some(ours) if ours.worker() == Some(worker) => ours.0.message.clone(),
+            Some(_) | None => error.to_string(),
+        };
+        let mut failure = Self::new(ErrorCategory::Crash, text(error));
         let mut known = false;
         let mut next = Some(error);
         while let Some(current) = next {
@@ -171,7 +176,7 @@ impl Failure {
                     known = true;
                 }
             }
-            let text = current.to_string();
+            let text = text(current);
             if !failure.message.contains(&text) {
                 failure.message = format!("{}: {text}", failure.message);
             }
@@ -260,7 +265,8 @@ impl Error {
         }))
     }
 
-    /// An error of category `configuration`: [`permanent`](Self::permanent), since no retry mends it.
+    /// An error of category `configuration`: [`permanent`](Self::permanent), since no retry mends
+    /// it.
     pub fn configuration(message: impl Into<String>) -> Self {
         Self::new(ErrorCategory::Configuration, message).with(|inner| inner.permanent = true)
     }
@@ -395,13 +401,17 @@ mod tests {
     #[test]
     fn a_modules_error_takes_the_category_of_the_first_known_cause() {
         let error = Wrapped(io::Error::from(io::ErrorKind::AddrInUse));
-        let failure = Failure::from_module_error(&error);
+        let failure = Failure::from_module_error("w", &error);
         assert_eq!(failure.category, ErrorCategory::Network);
         assert!(failure.message.starts_with("loading the table: "), "{}", failure.message);
-        let plain = Failure::from_module_error(&fmt::Error);
+        let plain = Failure::from_module_error("w", &fmt::Error);
         assert_eq!(plain.category, ErrorCategory::Crash);
-        let ours = Failure::from_module_error(&Error::configuration("no port"));
-        assert_eq!((ours.category, ours.permanent), (ErrorCategory::Configuration, true));
+        let ours = Error::configuration("no port").of_worker("w");
+        let failure = Failure::from_module_error("w", &ours);
+        assert_eq!((failure.category, failure.permanent), (ErrorCategory::Configuration, true));
+        assert_eq!(failure.message, "no port");
+        let others = Failure::from_module_error("v", &ours);
+        assert_eq!(others.message, "worker w: no port");
     }
 
     #[test]

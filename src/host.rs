@@ -1,5 +1,6 @@
-//! Hosts run workers: each incarnation has its own thread, an apartment for a module or a monitor for a
-//! process. A host takes orders, never blocks who gives them, and tells every outcome as a report.
+//! Hosts run workers: each incarnation has its own thread, an apartment for a module or a monitor
+//! for a process. A host takes orders, never blocks who gives them, and tells every outcome as a
+//! report.
 
 #[cfg(test)]
 #[cfg(unix)]
@@ -20,7 +21,8 @@ use crate::error::Failure;
 use crate::module::EndpointInfo;
 use crate::worker::{Exit, WorkerId};
 
-/// What a host is told to do with one incarnation. Plain data: the same over a channel and a socket.
+/// What a host is told to do with one incarnation. Plain data: the same over a channel and a
+/// socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Make an instance and initialize it. Modules only; a process is launched by its constructor.
@@ -77,8 +79,8 @@ pub(crate) enum Stream {
     Stderr,
 }
 
-/// Where the output of processes goes. Called by monitor threads: it must not block for long, since the
-/// process's own writes wait behind it.
+/// Where the output of processes goes. Called by monitor threads: it must not block for long, since
+/// the process's own writes wait behind it.
 pub(crate) trait OutputSink: Send + Sync {
     /// Bytes as they were read; lines may be cut anywhere.
     fn output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, bytes: &[u8]);

@@ -1,5 +1,74 @@
-//! HSU Master: a unified worker runtime.
+//! HSU Master: a unified worker runtime for blocking programs.
+//!
+//! A service is written once against [`WorkerModule`]; one word of configuration decides whether it
+//! runs as a thread of the master or as a process of its own. Ordinary executables are workers too.
+//! Every worker, wherever it runs, has the same states, restarts, health checks, status and
+//! commands. There is no async runtime: threads, one event loop, and channels.
+//!
+//! ```
+//! use hsu_master::{Master, ModuleContext, ModuleInfo, ModuleResult, WorkerConfig, WorkerModule};
+//!
+//! struct Ticker;
+//!
+//! impl WorkerModule for Ticker {
+//!     fn start(&mut self, ctx: &ModuleContext) -> ModuleResult {
+//!         ctx.spawn("tick", |ctx| {
+//!             for tick in ctx.stop_token().every(std::time::Duration::from_secs(1)) {
+//!                 log::info!("tick {tick}");
+//!             }
+//!             Ok(())
+//!         })?;
+//!         Ok(())
+//!     }
+//!     fn info(&self) -> ModuleInfo {
+//!         ModuleInfo::new("ticker", "1.0.0")
+//!     }
+//! }
+//!
+//! # fn main() -> hsu_master::Result<()> {
+//! let master = Master::builder().module("ticker", || Ticker).build()?;
+//! master.add_worker(WorkerConfig::native("tick-1", "ticker"))?;
+//! master.add_worker(WorkerConfig::executable("nap", "/bin/sleep").args(["60"]))?;
+//! master.start_all()?;
+//! assert_eq!(master.worker_diagnostics("nap")?.state.as_str(), "running");
+//! master.shutdown()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The map
+//!
+//! Imports go downward only; a test checks it.
+//!
+//! ```text
+//! 6  cli, main    what people type: `App`, run, check
+//! 5  config       YAML text -> plain data, or every problem at once
+//! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
+//! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, the board
+//! 2  host         the threads: module runner (apartment), process monitor, panics, system calls
+//! 1  core         pure: commands, reports and time in, effects out; all decisions
+//! 0  words        module, worker, error, settings, units, suggest: the trait and plain data
+//! ```
+//!
+//! - `core` knows no thread, channel, file, process, clock or logger, and neither modules nor
+//!   processes: launch, start, probe, ask, force, abandon, and the reports that answer them. It and
+//!   `host` do not know each other; they meet in `runtime`, through effects and events.
+//! - Nothing below `config` knows YAML. Only `host/panics.rs` catches panics; only `host/sys` is
+//!   unsafe.
+//! - The loop never waits for a worker: spawning, starting, probing and stopping happen on the
+//!   worker's own thread, and every outcome comes back as an event. Queries read the board and do
+//!   not ask the loop.
+//! - A command has a ticket and gets exactly one reply. A report carries its incarnation; news of
+//!   an old one is dropped in one place.
+//!
+//! # Features
+//!
+//! - `cli` (default): [`App`] and the `hsu-master` binary. Without it the library has no command
+//!   line, and neither clap nor env_logger in its tree.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench_support;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod config;

@@ -1,5 +1,5 @@
-//! The facade: what programs call. Every operation is a request to the event loop; queries read what the
-//! loop last published.
+//! The facade: what programs call. Every operation is a request to the event loop; queries read
+//! what the loop last published.
 
 mod builder;
 mod handle;
@@ -31,16 +31,17 @@ use crate::worker::{
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
 ///
-/// Usable from any thread. Operations come in pairs: a blocking form, bounded by the operation's own
-/// deadlines, and a `..._nowait` form that returns a [`Ticket`]. A blocking form called on a thread that
-/// the operation itself waits for (a module's own) fails with `would_deadlock` and does nothing.
+/// Usable from any thread. Operations come in pairs: a blocking form, bounded by the operation's
+/// own deadlines, and a `..._nowait` form that returns a [`Ticket`]. A blocking form called on a
+/// thread that the operation itself waits for (a module's own) fails with `would_deadlock` and does
+/// nothing.
 ///
-/// What it does to the process it lives in: nothing process-wide but, at the first module start, a chained
-/// panic hook (see [`MasterBuilder::panic_hook`]). No signal handler, no logger, no file.
+/// What it does to the process it lives in: nothing process-wide but, at the first module start, a
+/// chained panic hook (see [`MasterBuilder::panic_hook`]). No signal handler, no logger, no file.
 ///
 /// Dropping it is [`shutdown`](Self::shutdown): it blocks until every worker is down. Asynchronous
-/// programs await [`shutdown_nowait`](Self::shutdown_nowait) first. On a module's own thread the drop only
-/// begins the shutdown.
+/// programs await [`shutdown_nowait`](Self::shutdown_nowait) first. On a module's own thread the
+/// drop only begins the shutdown.
 pub struct Master {
     handle: Handle,
     registry: ModuleRegistry,
@@ -95,12 +96,11 @@ impl Master {
         )
     }
 
-    /// Starts a worker and waits until it runs. Starting a running worker is fine. Returns the number of
-    /// the incarnation that runs.
+    /// Starts a worker and waits until it runs. Starting a running worker is fine. Returns the
+    /// number of the incarnation that runs.
     ///
-    /// # Errors
-    /// The incarnation failed (the restart policy then decides what follows), it did not come up in time,
-    /// another command took the start's place, or there is no such worker.
+    /// # Errors The incarnation failed (the restart policy then decides what follows), it did not
+    /// come up in time, another command took the start's place, or there is no such worker.
     pub fn start_worker(&self, worker: &str) -> Result<u64> {
         self.refuse_deadlock(Some(worker))?;
         self.start_worker_nowait(worker).wait()
@@ -111,8 +111,8 @@ impl Master {
         self.about(worker, |worker| Command::Start { worker, force: false }, running)
     }
 
-    /// Stops a worker and waits until it is gone, which its stop timeout bounds. Stopping a stopped worker
-    /// is fine.
+    /// Stops a worker and waits until it is gone, which its stop timeout bounds. Stopping a stopped
+    /// worker is fine.
     ///
     /// # Errors
     /// It is stuck, or there is no such worker.
@@ -129,8 +129,8 @@ impl Master {
         )
     }
 
-    /// Gives a worker a new incarnation, and waits until it runs. `force`: kill the old one now instead of
-    /// asking, and go past it should it be stuck.
+    /// Gives a worker a new incarnation, and waits until it runs. `force`: kill the old one now
+    /// instead of asking, and go past it should it be stuck.
     ///
     /// # Errors
     /// As [`start_worker`](Self::start_worker), and when the old incarnation is stuck.
@@ -175,8 +175,9 @@ impl Master {
         enabled.iter().map(|worker| self.start_worker_nowait(worker)).collect()
     }
 
-    /// Stops every worker, in reverse order of their addition and side by side, launches nothing any more,
-    /// and ends the loop. Bounded by the shutdown timeout and a little more for what must be killed.
+    /// Stops every worker, in reverse order of their addition and side by side, launches nothing
+    /// any more, and ends the loop. Bounded by the shutdown timeout and a little more for what must
+    /// be killed.
     ///
     /// # Errors
     /// The loop died before.
@@ -186,8 +187,8 @@ impl Master {
         self.wait()
     }
 
-    /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also what is
-    /// being shut down already.
+    /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also
+    /// what is being shut down already.
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
         let (ticket, reply) = self.ticket(None, |done| match done {
             Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
@@ -223,7 +224,8 @@ impl Master {
         Ok(ended)
     }
 
-    /// Waits until a worker is in a condition, at most `timeout`, and returns what is then known of it.
+    /// Waits until a worker is in a condition, at most `timeout`, and returns what is then known of
+    /// it.
     ///
     /// # Errors
     /// The time is over, there is no such worker, or the master ended.
@@ -268,15 +270,15 @@ impl Master {
         self.configured.iter()
     }
 
-    /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how many it
-    /// missed; it never holds up the loop. The channel disconnects after the master's end.
+    /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how
+    /// many it missed; it never holds up the loop. The channel disconnects after the master's end.
     pub fn subscribe(&self) -> Receiver<Event> {
         self.subscribe_to(None)
     }
 
-    /// As [`subscribe`](Self::subscribe), for programs that cannot wait on a channel: `wake` is called on
-    /// the loop's thread after each event. It must be short and must not wait for the master; should it
-    /// panic, the subscription ends.
+    /// As [`subscribe`](Self::subscribe), for programs that cannot wait on a channel: `wake` is
+    /// called on the loop's thread after each event. It must be short and must not wait for the
+    /// master; should it panic, the subscription ends.
     pub fn subscribe_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
         self.subscribe_to(Some(Arc::new(wake)))
     }
@@ -323,8 +325,8 @@ impl Master {
         ticket
     }
 
-    /// Waits for a request unless that would wait for the very thread that asks; the request is then not
-    /// even made.
+    /// Waits for a request unless that would wait for the very thread that asks; the request is
+    /// then not even made.
     fn settled(&self, worker: &str, request: impl FnOnce() -> Ticket<()>) -> Result<()> {
         self.refuse_deadlock(Some(worker))?;
         request().wait()

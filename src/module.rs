@@ -1,5 +1,5 @@
-//! The module author's side: the [`WorkerModule`] trait and what its callbacks are handed. The threads
-//! behind it belong to `host`; nothing here starts one.
+//! The module author's side: the [`WorkerModule`] trait and what its callbacks are handed. The
+//! threads behind it belong to `host`; nothing here starts one.
 
 mod context;
 mod factory;
@@ -16,15 +16,14 @@ pub use context::ModuleContext;
 pub(crate) use context::{ContextBackend, Work};
 pub use factory::{ModuleFactory, ModuleRegistry, configured, from_config};
 pub use listener::{Incoming, Listener};
-pub(crate) use token::StopAction;
 pub use token::{OnStop, StopToken, Ticks};
 
 use crate::error::Error;
 
 /// A module's error: any error, so that `?` takes them all, and `"text".into()`.
 ///
-/// Two conversions that the standard library refuses: a poisoned `lock()?` (its guard is not `Send`)
-/// and a channel's `send(value)?` where the value is not `Sync`; map those to text.
+/// Two conversions that the standard library refuses: a poisoned `lock()?` (its guard is not
+/// `Send`) and a channel's `send(value)?` where the value is not `Sync`; map those to text.
 pub type ModuleError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// What a module's callbacks return.
@@ -33,8 +32,8 @@ pub type ModuleResult<T = ()> = Result<T, ModuleError>;
 /// A service, written once and run as a thread of the master or as a process of its own.
 ///
 /// All calls on an instance are made on the worker's own thread, one at a time, from the factory to
-/// the drop (an apartment, hence no `Send`). Each is behind `catch_unwind`, and each has a deadline: a
-/// panic or a hang is this worker's failure and nobody else's.
+/// the drop (an apartment, hence no `Send`). Each is behind `catch_unwind`, and each has a
+/// deadline: a panic or a hang is this worker's failure and nobody else's.
 ///
 /// A crashed instance is dropped and never reused; each start gets a fresh one from the factory.
 pub trait WorkerModule {

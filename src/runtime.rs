@@ -1,5 +1,6 @@
-//! The runtime: one loop that waits on one inbox until the core's next deadline, reads the clock once,
-//! lets the core decide, and performs the effects. The core and the hosts meet here and nowhere else.
+//! The runtime: one loop that waits on one inbox until the core's next deadline, reads the clock
+//! once, lets the core decide, and performs the effects. The core and the hosts meet here and
+//! nowhere else.
 
 mod board;
 mod clock;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::core::Core;
 use crate::core::event as core;
@@ -72,8 +73,8 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Puts an input into the loop's inbox. When the loop has ended the input is dropped, which answers
-    /// its command.
+    /// Puts an input into the loop's inbox. When the loop has ended the input is dropped, which
+    /// answers its command.
     pub(crate) fn send(&self, input: Input) {
         let _ = self.inbox.send(input);
     }
@@ -166,7 +167,7 @@ impl Loop {
                 self.take(now, input);
                 left -= 1;
                 if left > 0 {
-                    next = self.inbox.try_recv().map_or_else(|_: TryRecvError| None, Some);
+                    next = self.inbox.try_recv().ok();
                 }
             }
             // Only now: what has been heard is applied before a timeout is judged.
@@ -229,7 +230,14 @@ impl Loop {
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
     fn hear(&mut self, now: Moment, worker: WorkerId, incarnation: u64, report: Report) {
-        let Some(slot) = self.workers.get_mut(&worker) else { return };
+        let Some(slot) = self.workers.get_mut(&worker) else {
+            // A forgotten worker's incarnation that was written off: only its end still counts.
+            if let Report::Gone(exit) = report {
+                let report = core::Report::Gone(exit);
+                self.decide(now, CoreEvent::Report { worker, incarnation, report });
+            }
+            return;
+        };
         let current = slot.current == incarnation;
         let report = match report {
             Report::Launched => core::Report::Launched,
@@ -250,7 +258,12 @@ impl Loop {
                     slot.facts.pid = None;
                     slot.facts.endpoints = Arc::default();
                 }
-                core::Report::Gone(exit)
+                let gone =
+                    Event::of_worker(&worker, incarnation, EventKind::Gone { exit: exit.clone() });
+                let report = core::Report::Gone(exit);
+                self.decide(now, CoreEvent::Report { worker, incarnation, report });
+                self.feed.tell(&gone);
+                return;
             }
             Report::Endpoint(endpoint) => {
                 if current {
@@ -413,8 +426,9 @@ impl Loop {
 }
 
 impl Drop for Loop {
-    /// However the loop ends, nothing it runs outlives it unattended. After an orderly shutdown there is
-    /// nothing left but what is stuck; after a panic of ours this is the whole emergency plan.
+    /// However the loop ends, nothing it runs outlives it unattended. After an orderly shutdown
+    /// there is nothing left but what is stuck; after a panic of ours this is the whole emergency
+    /// plan.
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
             for host in slot.hosts.values_mut() {

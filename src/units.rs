@@ -133,8 +133,9 @@ impl<T> Visitor<'_> for Text<T> {
 
 /// An address to listen at: `":8080"`, `"host:0"`, or just `8080`.
 ///
-/// Without a host it is the loopback address `127.0.0.1`: a service is reachable from outside only when
-/// its configuration says so. The standard library cannot bind `":8080"`; this type can be bound.
+/// Without a host it is the loopback address `127.0.0.1`: a service is reachable from outside only
+/// when its configuration says so. The standard library cannot bind `":8080"`; this type can be
+/// bound.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddr {
     host: String,
@@ -161,6 +162,11 @@ impl ListenAddr {
         Ok(Self { host, port })
     }
 
+    /// This port of the loopback address.
+    pub fn local(port: u16) -> Self {
+        Self { host: "127.0.0.1".to_owned(), port }
+    }
+
     /// The port; 0 asks the system for a free one.
     pub fn port(&self) -> u16 {
         self.port
@@ -170,7 +176,7 @@ impl ListenAddr {
 impl Default for ListenAddr {
     /// A free port of the loopback address.
     fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 0 }
+        Self::local(0)
     }
 }
 

@@ -4,6 +4,7 @@
 mod config;
 mod diagnostics;
 mod differences;
+mod policy;
 mod state;
 mod validate;
 
@@ -11,16 +12,17 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use config::{
-    ExecutionConfig, HealthCheckConfig, ModuleType, OnUnhealthy, Ratio, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, SuccessCodes, WorkerConfig,
-};
+pub use config::{ExecutionConfig, ModuleType, WorkerConfig};
 pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,
     WorkerEndpoint,
 };
 pub use differences::{DIFFERENCES, Difference};
+pub use policy::{
+    HealthCheckConfig, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,
+    SuccessCodes,
+};
 pub use state::{TRANSITIONS, WaitFor, WorkerState};
 pub(crate) use validate::Mistake;
 

@@ -1,5 +1,5 @@
-//! One thread writes to standard error, so that nobody else ever waits for a terminal or a pipe: neither
-//! the event loop that logs nor the monitors whose workers write.
+//! One thread writes to standard error, so that nobody else ever waits for a terminal or a pipe:
+//! neither the event loop that logs nor the monitors whose workers write.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -52,7 +52,8 @@ impl Echo {
         Ok(Self { sender, shared })
     }
 
-    /// Queues a line with its newline; waits a moment for room, since a worker's output is worth it.
+    /// Queues a line with its newline; waits a moment for room, since a worker's output is worth
+    /// it.
     pub(super) fn line(&self, line: Vec<u8>) {
         if self.shared.blocked.load(Ordering::Relaxed) {
             self.line_now(line);

@@ -1,4 +1,5 @@
-//! The logger of `App`: time, level, whose line it is, text. A module's lines carry its worker's id.
+//! The logger of `App`: time, level, whose line it is, text. A module's lines carry its worker's
+//! id.
 
 use std::io::Write as _;
 use std::time::SystemTime;

@@ -1,9 +1,11 @@
-//! `run`: start the workers of a configuration, supervise them until told to end, and say how it ended.
+//! `run`: start the workers of a configuration, supervise them until told to end, and say how it
+//! ended.
 
 use super::args::Run;
 use super::echo::Echo;
 use super::{Outcome, complain, logger};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::sys;
 use crate::master::{Master, OutputLine};
 use crate::module::ModuleRegistry;
 use crate::runtime::ShutdownReport;
@@ -29,8 +31,13 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
             Outcome::Internal
         }
     };
+    let stuck = master.all_worker_diagnostics().iter().any(|worker| worker.abandoned_threads > 0);
     drop(master);
     echo.flush();
+    if stuck {
+        // Destructors and exit handlers could wait for the very thread that does not end.
+        sys::exit_now(outcome.code().into());
+    }
     outcome
 }
 
@@ -90,7 +97,8 @@ fn labelled(line: &OutputLine<'_>) -> Vec<u8> {
 /// Starts everything and waits for the end, whoever asks for it.
 fn supervise(master: &Master, arguments: &Run) -> Result<ShutdownReport> {
     let count = master.start_all_nowait().len();
-    log::info!("{count} workers of {} are being started", arguments.config.display());
+    let noun = if count == 1 { "worker" } else { "workers" };
+    log::info!("starting {count} {noun} of {}", arguments.config.display());
     if let Some(duration) = arguments.duration
         && !master.wait_timeout(duration)?
     {

@@ -10,8 +10,8 @@ const MAX_EXPANDED: usize = 1 << 20;
 
 /// The text with its variables replaced. What a variable holds is never expanded again.
 ///
-/// As in a shell, the default counts for an empty variable too. A dollar before anything but `{` and
-/// `$` is a dollar.
+/// As in a shell, the default counts for an empty variable too. A dollar before anything but `{`
+/// and `$` is a dollar.
 pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

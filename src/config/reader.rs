@@ -1,5 +1,5 @@
-//! Walks the tree of a configuration and collects every problem with its path. Knows kinds of values
-//! (text, durations, lists, mappings with known keys) and no key by name.
+//! Walks the tree of a configuration and collects every problem with its path. Knows kinds of
+//! values (text, durations, lists, mappings with known keys) and no key by name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -84,8 +84,8 @@ impl<'a> Reader<'a> {
         self.problems.len()
     }
 
-    /// Notes mistakes within `node`, as near to their paths as there is something written. A path that
-    /// got a problem after the first `since` ones is not told again.
+    /// Notes mistakes within `node`, as near to their paths as there is something written. A path
+    /// that got a problem after the first `since` ones is not told again.
     pub(super) fn mistakes(&mut self, since: usize, node: &Node, mistakes: Vec<Mistake>) {
         for (path, message) in mistakes {
             let told = self.note(&path, node.place(&path), message);
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text, with its variables replaced. A number or a boolean counts as it is written in the file.
+    /// A text, with its variables replaced. A number or a boolean counts as it is written.
     pub(super) fn text(&mut self, node: &Node) -> Option<String> {
         match &node.value {
             Value::Text(text) => self.expanded(node.at, text),
@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
     pub(super) fn word<T: Copy>(&mut self, node: &Node, words: &[(&str, T)]) -> Option<T> {
         let known = words.iter().map(|(word, _)| *word);
         let list = known.clone().collect::<Vec<_>>().join(", ");
-        self.scalar(node, &format!("one of: {list}"), |text| {
+        self.scalar(node, &format!("one of {list}"), |text| {
             match (words.iter().find(|(word, _)| *word == text), nearest(text, known)) {
                 (Some((_, value)), _) => Ok(*value),
                 (None, Some(word)) => {
@@ -343,7 +343,7 @@ impl<'a> Reader<'a> {
             | Value::Text(_)
             | Value::List(_)
             | Value::Map(_) => {
-                self.problem(node.at, format!("must be {expected}, found {}", node.kind()));
+                self.problem(node.at, format!("must be {expected}; found {}", node.kind()));
             }
         }
     }

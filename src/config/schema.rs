@@ -14,6 +14,9 @@ use crate::worker::{
     WorkerId, signal_number,
 };
 
+/// What is said of a file without workers: it is more likely a mistake than a wish.
+pub(super) const NO_WORKERS: &str = "no workers defined; write `workers: []` if none are meant";
+
 /// What is read from a file, while it is read.
 #[derive(Default)]
 pub(super) struct Draft {
@@ -172,7 +175,7 @@ fn signal(r: &mut Reader<'_>, node: &Node) -> Option<i32> {
 /// The list of workers.
 fn workers(r: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
     if node.value == Value::Null {
-        r.problem(node.at, "no workers defined; write `workers: []` if none are meant");
+        r.problem(node.at, NO_WORKERS);
         return;
     }
     let defaults = draft.defaults.clone();

@@ -1,17 +1,18 @@
 //! Gets the text of a configuration file: read once, bounded, and text indeed.
 
-use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 
 use super::yaml::{Fault, Mark, mark_of};
+use crate::host::sys;
 
 /// The largest configuration file, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
 /// Reads the file at `path`. Never waits: a FIFO or a device is refused.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let file =
+        sys::open_without_waiting(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("cannot be examined: {error}"))?;
     if metadata.is_dir() {
         return Err("is a directory; name the file in it".to_owned());
@@ -27,18 +28,6 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err("is larger than 1 MiB, the limit of a configuration file".to_owned());
     }
     Ok(bytes)
-}
-
-#[cfg(unix)]
-fn open(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    // Opening a FIFO would wait for its writer.
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).open(path)
 }
 
 /// The text in `bytes`, without a byte order mark.

@@ -100,7 +100,7 @@ fn one_worker_is_told_its_problems_with_short_paths() {
     let error = WorkerConfig::from_yaml("id: a\ncommand: x\nrestart: {jitter: 2}\n").unwrap_err();
     assert_eq!(shown(&error), ["3:19: restart.jitter: must be at most 1"]);
     let error = WorkerConfig::from_yaml("").unwrap_err();
-    assert_eq!(shown(&error), ["1:1: must be a worker's mapping, such as `id: a`, found nothing"]);
+    assert_eq!(shown(&error), ["1:1: must be a worker's mapping, such as `id: a`; found nothing"]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 /// The words of `text`, separated by white space.
 ///
 /// Within `'...'` every character is itself. Within `"..."` and outside, a backslash makes the next
-/// character itself; before anything but `"` and `\` within double quotes it stays. `${...}` is never
-/// split: variables are replaced later, so that what they hold is part of one word.
+/// character itself; before anything but `"` and `\` within double quotes it stays. `${...}` is
+/// never split: variables are replaced later, so that what they hold is part of one word.
 pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,5 +1,5 @@
-//! YAML text as a tree whose every node knows its line and column. The only file that names the YAML
-//! library; what the tree means is `reader`'s and `schema`'s business.
+//! YAML text as a tree whose every node knows its line and column. The only file that names the
+//! YAML library; what the tree means is `reader`'s and `schema`'s business.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,8 +28,8 @@ impl Mark {
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// One value and where it stands. A list or a mapping stands where its first entry does, an empty one
-/// where the text before it does.
+/// One value and where it stands. A list or a mapping stands where its first entry does, an empty
+/// one where the scalar before it does.
 #[derive(Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) at: Mark,
@@ -141,18 +141,31 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     }
 }
 
-/// Where more brackets are open than allowed. It does not know quotes and comments, so it may count
-/// too many; text with that many unmatched brackets is not expected in a configuration.
+/// Where more brackets are open than allowed. It knows quotes and comments only roughly, and rather
+/// counts too many; text with that many unmatched brackets is not expected in a configuration.
 fn too_many_brackets(text: &str) -> Option<Mark> {
-    let mut open = 0_usize;
+    let (mut open, mut last, mut last_visible) = (0_usize, b'\n', b'\n');
+    // Within quotes or a comment: what ends them, and how many brackets were open before. A closing
+    // bracket in there closes none of those.
+    let mut aside: Option<(u8, usize)> = None;
     for (index, byte) in text.bytes().enumerate() {
+        let floor = aside.map_or(0, |(_, floor)| floor);
         match byte {
             b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
+            b']' | b'}' => open = open.saturating_sub(1).max(floor),
+            _ if aside.is_some_and(|(end, _)| end == byte) => aside = None,
+            b'#' if aside.is_none() && last.is_ascii_whitespace() => aside = Some((b'\n', open)),
+            b'"' | b'\'' if aside.is_none() && b"[{,:-\n".contains(&last_visible) => {
+                aside = Some((byte, open));
+            }
             _ => {}
         }
         if open > MAX_BRACKETS {
             return Some(mark_of(text, index));
+        }
+        last = byte;
+        if byte == b'\n' || !byte.is_ascii_whitespace() {
+            last_visible = byte;
         }
     }
     None
@@ -238,9 +251,10 @@ impl Parser {
 
 /// Reads one node.
 ///
-/// The library tells where a node stands only in an error, and an error leaves the reader behind the
-/// scalar it is about. So every scalar is put aside by the visitor, which then fails on purpose, and the
-/// place is taken from that error's text. Lists and mappings stand where their first entry does.
+/// The library tells where a node stands only in an error, and an error about a scalar leaves it
+/// behind that scalar, able to go on. So the visitor puts every scalar aside and fails on purpose,
+/// and the place is taken from that error's text. The same does not work for lists and mappings:
+/// an error leaves the library inside them. They stand where their first entry does.
 struct Seed<'p>(&'p mut Parser);
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -369,21 +383,25 @@ fn merged(entries: Vec<Entry>) -> Result<Vec<Entry>, String> {
     if merges.is_empty() {
         return Ok(entries);
     }
-    let mut known: BTreeSet<String> =
-        entries.iter().filter_map(|entry| entry.key.text().map(str::to_owned)).collect();
-    for merge in merges {
-        let bases = match merge.value {
-            Node { value: Value::List(bases), .. } => bases,
-            base => vec![base],
+    if merges.len() > 1 {
+        return Err("`<<` is written twice; give it one list of mappings".to_owned());
+    }
+    let mut known: BTreeSet<String> = keys(&entries);
+    for base in merges.into_iter().flat_map(|merge| match merge.value {
+        Node { value: Value::List(bases), .. } => bases,
+        base => vec![base],
+    }) {
+        let Value::Map(inherited) = base.value else {
+            return Err("`<<` takes a mapping or a list of mappings".to_owned());
         };
-        for base in bases {
-            let Value::Map(inherited) = base.value else {
-                return Err("`<<` takes a mapping or a list of mappings".to_owned());
-            };
-            let new =
-                |entry: &Entry| entry.key.text().is_none_or(|key| known.insert(key.to_owned()));
-            entries.extend(inherited.into_iter().filter(new));
-        }
+        let new = keys(&inherited);
+        let unknown = |entry: &Entry| entry.key.text().is_none_or(|key| !known.contains(key));
+        entries.extend(inherited.into_iter().filter(unknown));
+        known.extend(new);
     }
     Ok(entries)
+}
+
+fn keys(entries: &[Entry]) -> BTreeSet<String> {
+    entries.iter().filter_map(|entry| entry.key.text().map(str::to_owned)).collect()
 }

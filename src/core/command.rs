@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::event::{Cause, Command, Done, Effect, Refusal, Ticket, WorkerSpec};
 use super::lifecycle::{MAX_WRITTEN_OFF, Step, Why};
 use super::moment::Moment;
+use super::planted::{Bug, planted};
 use super::worker::{Goal, Next, Phase, Turn, Verdict, Worker};
 use super::{Core, Shutdown};
 use crate::worker::WorkerId;
@@ -157,7 +158,7 @@ impl Worker {
                 self.cancel(turn, step);
                 self.past_stuck = force;
             }
-            Phase::Ending(_) if self.is_stuck() => {
+            Phase::Ending(_) if self.is_stuck() || force && planted(Bug::LaunchBeside) => {
                 if !self.may_write_off(force) {
                     turn.reply(ticket, Err(Refusal::Stuck));
                     return;
@@ -214,7 +215,7 @@ impl Worker {
 
     /// Goal down, whatever it is doing. A goal that is gone stays so.
     fn go_down(&mut self, turn: &mut Turn<'_>, why: Why, force: bool) {
-        if self.goal == Goal::Up {
+        if self.goal == Goal::Up || planted(Bug::StopUndoesRemoval) {
             self.goal = Goal::Down;
         }
         self.next = Next::Rest;
@@ -247,6 +248,7 @@ impl Worker {
     /// Ends an incarnation that is not up yet, and answers who waited for it.
     fn cancel(&mut self, turn: &mut Turn<'_>, step: Step) {
         self.answer_starts(turn, &Err(Refusal::Cancelled));
+        let step = if planted(Bug::ForceLost) { Step::Ask } else { step };
         self.end(turn, Why::Cancelled, Cause::Cancelled, step);
     }
 

@@ -1,9 +1,11 @@
-//! The health of one incarnation that is up: when it is asked, and what its answers and silences mean.
+//! The health of one incarnation that is up: when it is asked, and what its answers and silences
+//! mean.
 
 use std::time::Duration;
 
 use super::event::HealthPolicy;
 use super::moment::Moment;
+use super::planted::{Bug, planted};
 use crate::worker::HealthStatus;
 
 /// Two checks are at least this far apart, whatever the configuration says.
@@ -102,7 +104,7 @@ impl Probing {
             Some(in_flight) if in_flight.probe == probe => {
                 let judged = in_flight.deadline.is_none();
                 self.in_flight = None;
-                !judged
+                !judged || planted(Bug::LateAnswerJudged)
             }
             Some(_) | None => false,
         }
@@ -113,7 +115,7 @@ impl Probing {
         let before = self.status;
         let mut unhealthy = false;
         if healthy {
-            self.failures = 0;
+            self.failures = if planted(Bug::SuccessKeepsFailures) { self.failures } else { 0 };
             self.successes = self.successes.saturating_add(1);
             if self.successes >= policy.successes {
                 self.status = HealthStatus::Healthy;

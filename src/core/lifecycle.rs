@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::event::{Cause, Condition, Done, Effect, Refusal, Report};
 use super::health::{Due, Judgement, Probing};
 use super::moment::Moment;
+use super::planted::{Bug, planted};
 use super::restart::{self, Decision};
 use super::worker::{Ending, Goal, Next, Phase, Turn, Verdict, Worker};
 use crate::error::{ErrorCategory, Failure};
@@ -106,6 +107,8 @@ impl Worker {
         let Phase::Launching { deadline, finished } = self.phase else { return false };
         self.phase = Phase::Launched { deadline, finished };
         self.publish(turn, Cause::Launched);
+        let restarted = planted(Bug::StartClockRestarted);
+        let deadline = if restarted { turn.now + self.spec.start_timeout } else { deadline };
         self.phase = Phase::Starting { deadline, finished };
         self.publish(turn, Cause::Launched);
         turn.effects.push(Effect::Start { worker: self.id.clone(), incarnation: self.incarnation });
@@ -224,12 +227,12 @@ impl Worker {
         }
     }
 
-    /// The pause before a retry is over, or starts have waited long enough for a dependency: those are
-    /// answered, and the worker's goal stays.
+    /// The pause before a retry is over, or starts have waited long enough for a dependency: those
+    /// are answered, and the worker's goal stays.
     fn pause_is_over(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
         if let Next::At(_, cause) = self.next {
             self.next = Next::Now(cause);
-            self.gave_up = false;
+            self.gave_up &= planted(Bug::GaveUpKept);
             return;
         }
         let now = turn.now;
@@ -243,6 +246,7 @@ impl Worker {
     pub(super) fn out_of_patience(&mut self, turn: &mut Turn<'_>) {
         if let Phase::Ending(ending) = &self.phase
             && ending.step == Step::Ask
+            && !planted(Bug::ShutdownPatienceIgnored)
         {
             if self.spec.killable {
                 self.take_step(turn, Step::Force);
@@ -280,7 +284,8 @@ impl Worker {
 
     /// The incarnation is gone: the verdict, and what follows.
     fn gone(&mut self, turn: &mut Turn<'_>, exit: Exit) {
-        if !matches!(self.phase, Phase::Ending(_)) {
+        let stop_failed = planted(Bug::StopErrorFails) && matches!(exit, Exit::Failed(_));
+        if stop_failed || !matches!(self.phase, Phase::Ending(_)) {
             self.ended_by_itself(turn, &exit);
         }
         let Phase::Ending(ending) = std::mem::replace(&mut self.phase, Phase::None) else {
@@ -310,7 +315,8 @@ impl Worker {
         }
     }
 
-    /// An end that nobody asked for: completed work or a failure. There is no one left to give orders to.
+    /// An end that nobody asked for: completed work or a failure. There is no one left to give
+    /// orders to.
     fn ended_by_itself(&mut self, turn: &mut Turn<'_>, exit: &Exit) {
         let success = match exit {
             Exit::Code(code) => self.spec.success.codes.contains(code),
@@ -395,7 +401,7 @@ impl Worker {
         };
         let Judgement { changed, unhealthy } = probing.judge(policy, healthy);
         if changed {
-            self.news = true;
+            self.news = !planted(Bug::HealthNewsLost);
             turn.effects.push(Effect::Health {
                 worker: self.id.clone(),
                 incarnation: self.incarnation,

@@ -1,7 +1,9 @@
-//! When an ended worker is started again: policy, backoff, giving up. Integer arithmetic that saturates.
+//! When an ended worker is started again: policy, backoff, giving up. Integer arithmetic that
+//! saturates.
 
 use std::time::Duration;
 
+use super::planted::{Bug, planted};
 use super::rng::Rng;
 use crate::worker::{Ratio, RestartConfig, RestartPolicy};
 
@@ -16,8 +18,8 @@ pub(super) enum Decision {
     Rest,
 }
 
-/// What follows a failure. `stayed_up` is `None` when the incarnation never came up; `failures` counts
-/// consecutive incarnations that did not stay up for `reset_after`.
+/// What follows a failure. `stayed_up` is `None` when the incarnation never came up; `failures`
+/// counts consecutive incarnations that did not stay up for `reset_after`.
 pub(super) fn after_failure(
     policy: &RestartConfig,
     failures: &mut u32,
@@ -34,7 +36,8 @@ pub(super) fn after_failure(
     } else if policy.max_retries > 0 && *failures > policy.max_retries {
         Decision::GiveUp(Some(policy.half_open_after).filter(|pause| !pause.is_zero()))
     } else {
-        Decision::Again(backoff(policy, *failures, rng))
+        let n = if planted(Bug::BackoffFlat) { 1 } else { *failures };
+        Decision::Again(backoff(policy, n, rng))
     }
 }
 
@@ -48,6 +51,8 @@ pub(super) fn after_completion(
     let healthy_run = stayed_up.is_some_and(|uptime| uptime >= policy.reset_after);
     if healthy_run {
         *failures = 0;
+    } else if planted(Bug::CompletionSpendsRetry) {
+        *failures += 1;
     }
     match policy.policy {
         RestartPolicy::Never | RestartPolicy::OnFailure => Decision::Rest,
@@ -57,8 +62,8 @@ pub(super) fn after_completion(
     }
 }
 
-/// The pause before retry `n`, from 1: `retry_delay * backoff_rate^(n-1)`, at most `max_delay`, then
-/// jittered.
+/// The pause before retry `n`, from 1: `retry_delay * backoff_rate^(n-1)`, at most `max_delay`,
+/// then jittered.
 fn backoff(policy: &RestartConfig, n: u32, rng: &mut Rng) -> Duration {
     let cap = policy.max_delay.as_nanos();
     let mut delay = policy.retry_delay.as_nanos().min(cap);
@@ -87,9 +92,7 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn without_jitter() -> RestartConfig {
-        let mut policy = RestartConfig::default();
-        policy.jitter = Ratio::from_thousandths(0);
-        policy
+        RestartConfig { jitter: Ratio::from_thousandths(0), ..RestartConfig::default() }
     }
 
     #[test]

@@ -1,18 +1,19 @@
-//! Golden traces: lives that people must be able to read. A script of moments and events in, the trace of
-//! effects out.
+//! Golden traces: lives that people must be able to read. A script of moments and events in, the
+//! trace of effects out.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Core;
-use super::event::{Command, Condition, Effect, Event, HealthPolicy, Report, Ticket, WorkerSpec};
+use super::event::{
+    Command, Condition, Effect, Event, HealthPolicy, Refusal, Report, Ticket, WorkerSpec,
+};
 use super::moment::Moment;
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, OnUnhealthy, Ratio, RestartConfig, SuccessCodes, WorkerId};
 
 fn spec() -> WorkerSpec {
-    let mut restart = RestartConfig::default();
-    restart.jitter = Ratio::from_thousandths(0);
+    let restart = RestartConfig { jitter: Ratio::from_thousandths(0), ..RestartConfig::default() };
     WorkerSpec {
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),
@@ -24,8 +25,8 @@ fn spec() -> WorkerSpec {
     }
 }
 
-/// Runs a script and compares the trace. A line is `seconds verb worker [word]`; the n-th command has
-/// ticket n, and time passes through every deadline on the way.
+/// Runs a script and compares the trace. A line is `seconds verb worker [word]`; the n-th command
+/// has ticket n, and time passes through every deadline on the way.
 fn check(specs: &[(&str, WorkerSpec)], script: &str, expected: &str) {
     let mut core = Core::new(1, Duration::from_secs(30));
     let mut trace = String::new();
@@ -107,7 +108,11 @@ fn tell(trace: &mut String, now: Moment, effects: Vec<Effect>) {
             }
             Effect::Health { worker, health, .. } => writeln!(trace, "{now:?} {worker}: {health}"),
             Effect::Reply { ticket, reply } => {
-                let reply = reply.map_or_else(|e| format!("{e:?}"), |d| format!("{d:?}"));
+                let reply = match reply {
+                    Ok(done) => format!("{done:?}"),
+                    Err(Refusal::Failed(failure)) => format!("failed: {failure}"),
+                    Err(refusal) => format!("{refusal:?}"),
+                };
                 writeln!(trace, "{now:?} reply {}: {reply}", ticket.0)
             }
             Effect::Forgotten { worker } => writeln!(trace, "{now:?} {worker}: forgotten"),
@@ -141,6 +146,23 @@ fn a_first_life_passes_through_every_state() {
 }
 
 #[test]
+fn stale_reports_change_nothing_and_are_counted() {
+    let mut core = Core::new(1, Duration::from_secs(30));
+    let worker = WorkerId::new("a").unwrap();
+    let mut tell = |event| core.handle(Moment::ZERO, event);
+    let add = Command::Add { worker: worker.clone(), spec: Box::new(spec()) };
+    tell(Event::Command { ticket: Ticket(0), command: add });
+    let start = Command::Start { worker: worker.clone(), force: false };
+    tell(Event::Command { ticket: Ticket(1), command: start });
+    for incarnation in [0, 2] {
+        let report = Report::Gone(Exit::Returned);
+        let worker = worker.clone();
+        assert!(tell(Event::Report { worker, incarnation, report }).is_empty());
+    }
+    assert_eq!(core.stale_reports(), 2);
+}
+
+#[test]
 fn a_crash_loop_backs_off_and_gives_up_until_its_trial() {
     let mut spec = spec();
     spec.restart = spec.restart.max_retries(1);
@@ -152,7 +174,7 @@ fn a_crash_loop_backs_off_and_gives_up_until_its_trial() {
          300.2 exit a 1",
         "+0.000s a: uninitialized -> initializing (command)
          +0.000s a#1 launch
-         +0.000s reply 1: Failed(Failure { category: Crash, message: \"exit 1\", place: None, permanent: false })
+         +0.000s reply 1: failed: exit 1
          +0.000s a: initializing -> failed (crash)
          +0.200s a: failed -> starting (retry)
          +0.200s a#2 launch

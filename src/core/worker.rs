@@ -1,5 +1,5 @@
-//! One worker as the core knows it: its goal, its incarnation's phase, its last verdict, and the state
-//! computed from them.
+//! One worker as the core knows it: its goal, its incarnation's phase, its last verdict, and the
+//! state computed from them.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +11,7 @@ use super::event::{
 use super::health::Probing;
 use super::lifecycle::{Step, Why};
 use super::moment::Moment;
+use super::planted::{Bug, planted};
 use super::rng::Rng;
 use crate::error::Failure;
 use crate::worker::{Exit, HealthStatus, WorkerId, WorkerState};
@@ -122,8 +123,8 @@ pub(super) struct Worker {
     pub(super) past_stuck: bool,
     /// The last end needed force.
     pub(super) killed: bool,
-    /// Starts and restarts to be answered by the next or present incarnation, with the moment until which
-    /// they wait for dependencies.
+    /// Starts and restarts to be answered by the next or present incarnation, with the moment until
+    /// which they wait for dependencies.
     pub(super) starts: Vec<(Ticket, Moment)>,
     /// Stops to be answered when the present incarnation is gone.
     pub(super) stops: Vec<Ticket>,
@@ -223,7 +224,8 @@ impl Worker {
 
     /// True when `incarnation` is the one that lives now.
     pub(super) fn lives_as(&self, incarnation: u64) -> bool {
-        self.incarnation == incarnation && self.phase != Phase::None
+        let current = self.incarnation == incarnation || planted(Bug::StaleReport);
+        current && self.phase != Phase::None
     }
 
     /// The end of an incarnation that was written off. False if it was not.
@@ -279,7 +281,8 @@ impl Worker {
     }
 
     pub(super) fn is_removed(&self) -> bool {
-        self.goal == Goal::Gone && self.phase == Phase::None
+        let ended = self.phase == Phase::None || planted(Bug::StuckForgotten) && self.is_stuck();
+        self.goal == Goal::Gone && ended
     }
 
     pub(super) fn is_stuck(&self) -> bool {
@@ -339,6 +342,7 @@ impl Worker {
             failures: self.failures,
             retry_at,
             gave_up: self.gave_up,
+            completed: self.meets(Condition::Completed),
             waiting_for,
             exit: self.exit.clone(),
             last_failure: self.last_failure.clone(),
@@ -369,17 +373,6 @@ pub(super) fn relative(moment: Moment, now: Moment) -> i64 {
 
 #[cfg(test)]
 impl Worker {
-    pub(super) fn ending(&self) -> Option<(Why, Step)> {
-        match &self.phase {
-            Phase::Ending(ending) => Some((ending.why, ending.step)),
-            Phase::None
-            | Phase::Launching { .. }
-            | Phase::Launched { .. }
-            | Phase::Starting { .. }
-            | Phase::Up { .. } => None,
-        }
-    }
-
     pub(super) fn fingerprint(&self, now: Moment, text: &mut String) {
         use std::fmt::Write as _;
         let reset = self.spec.restart.reset_after;

@@ -1,5 +1,5 @@
-//! For tests: runs one test again in a process of its own, where no other test's descriptors, signals
-//! or limits are in the way.
+//! For tests: runs one test again in a process of its own, where no other test's descriptors,
+//! signals or limits are in the way.
 
 use std::any::type_name;
 use std::process::{Command, Output, Stdio};

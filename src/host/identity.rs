@@ -1,5 +1,5 @@
-//! Which worker the current thread belongs to: for log lines, for the panic hook, and to refuse a thread
-//! that would wait for itself.
+//! Which worker the current thread belongs to: for log lines, for the panic hook, and to refuse a
+//! thread that would wait for itself.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -11,7 +11,8 @@ use super::Report;
 use super::identity::{self, Role};
 use crate::error::{ErrorCategory, Failure};
 
-/// False in programs built with `panic = "abort"`: a panic there ends the process, whoever would catch it.
+/// False in programs built with `panic = "abort"`: a panic there ends the process, whoever would
+/// catch it.
 pub(crate) const CAN_CONTAIN: bool = cfg!(panic = "unwind");
 
 thread_local! {
@@ -19,9 +20,11 @@ thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Calls into a module. A panic becomes a failure that names the callback, the message and the place.
+/// Calls into a module. A panic becomes a failure that names the callback, the message and the
+/// place.
 ///
-/// After a failure the caller must not use what `call` borrowed, except to drop it in another `guarded`.
+/// After a failure the caller must not use what `call` borrowed, except to drop it in another
+/// `guarded`.
 pub(crate) fn guarded<T>(callback: &str, call: impl FnOnce() -> T) -> Result<T, Failure> {
     let _ = PLACE.try_with(|place| place.take());
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
@@ -53,8 +56,8 @@ fn discard(payload: Box<dyn Any + Send>) {
     }
 }
 
-/// Installs the process's panic hook, once: threads of modules get one line in the log and their place
-/// noted; all others go to the hook that was there before.
+/// Installs the process's panic hook, once: threads of modules get one line in the log and their
+/// place noted; all others go to the hook that was there before.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,5 +1,6 @@
-//! Process workers: each incarnation is a child process with a monitor thread of its own, which checks,
-//! spawns, reads its output and reports its end. Orders go past the monitor, through the gate.
+//! Process workers: each incarnation is a child process with a monitor thread of its own, which
+//! checks, spawns, reads its output and reports its end. Orders go past the monitor, through the
+//! gate.
 
 mod gate;
 #[cfg(target_os = "linux")]
@@ -38,8 +39,8 @@ const SPARE_BUFFERS: usize = 4;
 /// What to run, and how to end it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessPlan {
-    /// Without a slash it is looked up in the worker's `PATH`; a relative path with one starts at the
-    /// working directory.
+    /// Without a slash it is looked up in the worker's `PATH`; a relative path with one starts at
+    /// the working directory.
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
     /// Added to the master's environment.
@@ -121,16 +122,16 @@ impl fmt::Display for Life {
     }
 }
 
-/// The handle on one incarnation of a process worker. Dropped before `Order::Start`, it calls the start
-/// off; later its drop changes nothing. Nobody joins the monitor: `Report::Gone` says that the process
-/// is no more, and what the thread may still do is read what stragglers write.
+/// The handle on one incarnation of a process worker. Dropped before `Order::Start`, it calls the
+/// start off; later its drop changes nothing. Nobody joins the monitor: `Report::Gone` says that
+/// the process is no more, and what the thread may still do is read what stragglers write.
 pub(crate) struct ProcessHost {
     gate: Arc<Gate>,
 }
 
 impl ProcessHost {
-    /// Begins an incarnation. Reports `Launched` once it is known that the program can be spawned, or
-    /// `Gone` with the reason why not.
+    /// Begins an incarnation. Reports `Launched` once it is known that the program can be spawned,
+    /// or `Gone` with the reason why not.
     pub(crate) fn launch(
         worker: WorkerId,
         incarnation: u64,

@@ -1,5 +1,6 @@
-//! The module runner: one incarnation of a module on its own thread (an apartment), behind plain-data
-//! orders and reports. The same runner serves a thread of the master and, over a codec, a child process.
+//! The module runner: one incarnation of a module on its own thread (an apartment), behind
+//! plain-data orders and reports. The same runner serves a thread of the master and, over a codec,
+//! a child process.
 
 mod backend;
 #[cfg(test)]
@@ -53,8 +54,8 @@ impl ModuleRunner {
         Self { setting, apartment: None }
     }
 
-    /// Carries out an order, or hands it to the apartment. `report` is where an incarnation launched by
-    /// this order reports.
+    /// Carries out an order, or hands it to the apartment. `report` is where an incarnation
+    /// launched by this order reports.
     pub(crate) fn order(&mut self, order: Order, report: &Reporter) {
         match (order, &self.apartment) {
             (Order::Launch(launch), None) => {
@@ -180,7 +181,7 @@ impl Life {
         let made = guarded("the factory", || self.factory.create()).map_err(Broken::Panicked);
         let made = instance.note(made)?;
         let module = instance.module.insert(made);
-        let initialized = call("initialize", || module.initialize(ctx, &config));
+        let initialized = self.call("initialize", || module.initialize(ctx, &config));
         instance.note(initialized)
     }
 
@@ -193,7 +194,7 @@ impl Life {
 
     fn try_start(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
         let Some(module) = instance.usable() else { return Ok(()) };
-        let started = call("start", || module.start(ctx));
+        let started = self.call("start", || module.start(ctx));
         instance.note(started)?;
         instance.started = true;
         let Some(module) = instance.usable() else { return Ok(()) };
@@ -224,12 +225,27 @@ impl Life {
         if instance.started
             && let Some(module) = instance.usable()
         {
-            let stopped = call("stop", || module.stop(ctx));
+            let stopped = self.call("stop", || module.stop(ctx));
             result = instance.note(stopped);
         }
         self.backend.join_threads();
         let dropped = guarded("drop", move || drop(instance.module));
         result.and(dropped)
+    }
+
+    /// Calls a callback that may fail in two ways.
+    fn call<T>(&self, name: &str, callback: impl FnOnce() -> ModuleResult<T>) -> Result<T, Broken> {
+        match guarded(name, callback) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                // Reading an error runs the module's code too, and so does dropping it.
+                let read = guarded(name, move || {
+                    Failure::from_module_error(&self.launch.worker, error.as_ref())
+                });
+                Err(read.map_or_else(Broken::Panicked, Broken::Returned))
+            }
+            Err(failure) => Err(Broken::Panicked(failure)),
+        }
     }
 }
 
@@ -237,19 +253,6 @@ impl Life {
 enum Broken {
     Returned(Failure),
     Panicked(Failure),
-}
-
-/// Calls a callback that may fail in two ways.
-fn call<T>(name: &str, callback: impl FnOnce() -> ModuleResult<T>) -> Result<T, Broken> {
-    match guarded(name, callback) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            // Reading an error runs the module's code too, and so does dropping it.
-            let read = guarded(name, move || Failure::from_module_error(error.as_ref()));
-            Err(read.map_or_else(Broken::Panicked, Broken::Returned))
-        }
-        Err(failure) => Err(Broken::Panicked(failure)),
-    }
 }
 
 impl Instance {

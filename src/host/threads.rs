@@ -2,12 +2,28 @@
 //! that has no more threads to give is an error, not a panic.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
+
+/// How many threads we run at most. Each has four memory maps, and at the kernel's default of
+/// 65,530 maps the standard library does not return an error: it aborts the process.
+const MAX_THREADS: usize = 12_000;
+
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a thread for as long as it lives.
+struct Counted;
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Starts a thread called `name`.
 ///
 /// # Errors
-/// When the system refuses one more thread, or the name contains a NUL byte.
+/// When the system or our own limit refuses one more thread, or the name contains a NUL byte.
 pub(crate) fn spawn(
     name: &str,
     stack_size: usize,
@@ -18,7 +34,15 @@ pub(crate) fn spawn(
         let message = format!("thread name {name:?} contains a NUL byte");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    Builder::new().name(name.to_owned()).stack_size(stack_size).spawn(work)
+    let counted = Counted;
+    if RUNNING.fetch_add(1, Ordering::Relaxed) >= MAX_THREADS {
+        let message = format!("{MAX_THREADS} threads run already");
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
+    }
+    Builder::new().name(name.to_owned()).stack_size(stack_size).spawn(move || {
+        let _counted = counted;
+        work();
+    })
 }
 
 #[cfg(test)]

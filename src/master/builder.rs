@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
 
-use super::output::{LineSink, OutputLine};
+use super::output::{LineSink, Output, OutputLine};
 use super::{Master, signals};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::process::ProcessShared;
@@ -17,7 +17,7 @@ use crate::settings::MasterConfig;
 pub struct MasterBuilder {
     registry: ModuleRegistry,
     config: MasterConfig,
-    output: Option<Box<dyn Fn(OutputLine<'_>) + Send + Sync>>,
+    output: Option<Output>,
     panic_hook: bool,
     own_process: bool,
     seed: Option<u64>,
@@ -58,19 +58,19 @@ impl MasterBuilder {
         self
     }
 
-    /// Where the lines go that process workers write. Without it they are read and dropped, so that no
-    /// worker ever waits for a reader.
+    /// Where the lines go that process workers write. Without it they are read and dropped, so that
+    /// no worker ever waits for a reader.
     ///
-    /// It is called on the workers' monitor threads and must not block: the worker's own writes would
-    /// wait behind it.
+    /// It is called on the workers' monitor threads and must not block: the worker's own writes
+    /// would wait behind it.
     #[must_use]
     pub fn output(mut self, output: impl Fn(OutputLine<'_>) + Send + Sync + 'static) -> Self {
         self.output = Some(Box::new(output));
         self
     }
 
-    /// False: no panic hook is installed. A module's panic is then caught all the same, but its place is
-    /// not known, and the hook that is there prints it.
+    /// False: no panic hook is installed. A module's panic is then caught all the same, but its
+    /// place is not known, and the hook that is there prints it.
     #[must_use]
     pub fn panic_hook(mut self, install: bool) -> Self {
         self.panic_hook = install;
@@ -79,11 +79,12 @@ impl MasterBuilder {
 
     /// The process belongs to this master, as a supervisor's own program does. When it is built:
     ///
-    /// - descriptors 0 to 2 are opened on `/dev/null` where they are closed, and inherited ones from 3 up
-    ///   are marked to be closed in children (those of `LISTEN_FDS` are spared);
+    /// - descriptors 0 to 2 are opened on `/dev/null` where they are closed, and inherited ones
+    ///   from 3 up are marked to be closed in children (those of `LISTEN_FDS` are spared);
     /// - signals that were ignored are set to their defaults;
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
-    /// - SIGTERM and SIGINT shut down, a second one kills at once, a third one exits; SIGHUP is logged.
+    /// - SIGTERM and SIGINT shut down, a second one kills at once, a third one exits; SIGHUP is
+    ///   logged.
     #[must_use]
     pub fn own_process(mut self) -> Self {
         self.own_process = true;
@@ -99,9 +100,8 @@ impl MasterBuilder {
 
     /// Starts the event loop and adds the configured workers. Starts no worker.
     ///
-    /// # Errors
-    /// SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is wrong; the system
-    /// has no thread or descriptor left.
+    /// # Errors SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is
+    /// wrong; the system has no thread or descriptor left.
     pub fn build(self) -> Result<Master> {
         let nofile = if self.own_process { own_process()? } else { None };
         if sys::sigchld_is_ignored() {

@@ -25,14 +25,17 @@ pub struct OutputLine<'a> {
     pub complete: bool,
 }
 
+/// What lines are handed to.
+pub(super) type Output = Box<dyn Fn(OutputLine<'_>) + Send + Sync>;
+
 /// Hands lines to a function. Begun lines wait here for their rest.
 pub(super) struct LineSink {
-    output: Option<Box<dyn Fn(OutputLine<'_>) + Send + Sync>>,
+    output: Option<Output>,
     begun: Mutex<BTreeMap<(WorkerId, u64, bool), Vec<u8>>>,
 }
 
 impl LineSink {
-    pub(super) fn new(output: Option<Box<dyn Fn(OutputLine<'_>) + Send + Sync>>) -> Self {
+    pub(super) fn new(output: Option<Output>) -> Self {
         Self { output, begun: Mutex::default() }
     }
 
@@ -98,8 +101,10 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn lines_of(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
-        let seen: Arc<Mutex<Vec<(Vec<u8>, bool)>>> = Arc::default();
+    type Lines = Vec<(Vec<u8>, bool)>;
+
+    fn lines_of(chunks: &[&[u8]]) -> Lines {
+        let seen: Arc<Mutex<Lines>> = Arc::default();
         let told = Arc::clone(&seen);
         let sink = LineSink::new(Some(Box::new(move |line: OutputLine<'_>| {
             told.lock().unwrap().push((line.line.to_vec(), line.complete));
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn lines_are_put_together_whatever_the_cuts() {
         let whole = lines_of(&[b"one\ntwo\n\n\xff\0x\nrest"]);
-        let expected: Vec<(Vec<u8>, bool)> = vec![
+        let expected: Lines = vec![
             (b"one".to_vec(), true),
             (b"two".to_vec(), true),
             (b"".to_vec(), true),

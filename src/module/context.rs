@@ -1,5 +1,5 @@
-//! The module's handle on its own incarnation. What stands behind it (threads, reports) is a backend
-//! that `host` provides.
+//! The module's handle on its own incarnation. What stands behind it (threads, reports) is a
+//! backend that `host` provides.
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,8 +53,9 @@ impl ModuleContext {
 
     /// Starts a thread of this worker for work that goes on.
     ///
-    /// Its panic or error is the worker's crash. It is joined when the worker stops, after `stop()`;
-    /// returning `Ok` before that is fine. `name` is for people: the thread is called `worker#1-name`.
+    /// Its panic or error is the worker's crash. It is joined when the worker stops, after
+    /// `stop()`; returning `Ok` before that is fine. `name` is for people: the thread is called
+    /// `worker#1-name`.
     ///
     /// # Errors
     /// When the incarnation has ended, the name contains a NUL, or the system refuses a thread.
@@ -79,15 +80,15 @@ impl ModuleContext {
         self.backend.spawn_task(self.clone(), name, Box::new(work))
     }
 
-    /// Says where something the module offers can be reached: an address actually bound, so that port
-    /// 0 works. A later endpoint of the same name replaces the earlier one.
+    /// Says where something the module offers can be reached: an address actually bound, so that
+    /// port 0 works. A later endpoint of the same name replaces the earlier one.
     pub fn publish(&self, endpoint: EndpointInfo) {
         self.backend.publish(endpoint);
     }
 
     /// The service died inside: the worker fails with this error, and the restart policy decides.
     pub fn fail(&self, error: impl Into<ModuleError>) {
-        self.backend.fail(Failure::from_module_error(error.into().as_ref()));
+        self.backend.fail(Failure::from_module_error(self.worker_id(), error.into().as_ref()));
     }
 
     /// The work is done: the worker stops and counts as completed.
@@ -95,9 +96,9 @@ impl ModuleContext {
         self.backend.complete();
     }
 
-    /// Makes the calling thread, started by somebody else (an async runtime, a C library), one of this
-    /// worker's: its log lines carry the worker's id, and a panic on it is the worker's crash. The
-    /// thread is not joined on stop.
+    /// Makes the calling thread, started by somebody else (an async runtime, a C library), one of
+    /// this worker's: its log lines carry the worker's id, and a panic on it is the worker's crash.
+    /// The thread is not joined on stop.
     pub fn adopt_thread(&self) {
         self.backend.adopt_thread();
     }

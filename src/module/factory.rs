@@ -30,7 +30,7 @@ where
 /// The native modules of a program, by name. Cheap to clone; clones share the factories.
 #[derive(Clone, Default)]
 pub struct ModuleRegistry {
-    factories: BTreeMap<String, Arc<dyn ModuleFactory>>,
+    factories: Arc<BTreeMap<String, Arc<dyn ModuleFactory>>>,
 }
 
 impl ModuleRegistry {
@@ -52,7 +52,7 @@ impl ModuleRegistry {
         name: impl Into<String>,
         factory: impl ModuleFactory,
     ) {
-        self.factories.insert(name.into(), Arc::new(factory));
+        Arc::make_mut(&mut self.factories).insert(name.into(), Arc::new(factory));
     }
 
     /// The names, in alphabetical order.
@@ -62,7 +62,8 @@ impl ModuleRegistry {
 
     /// Adds all modules of another registry.
     pub(crate) fn extend(&mut self, other: &Self) {
-        self.factories.extend(other.factories.iter().map(|(k, v)| (k.clone(), Arc::clone(v))));
+        let others = other.factories.iter().map(|(name, factory)| (name.clone(), factory.clone()));
+        Arc::make_mut(&mut self.factories).extend(others);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn ModuleFactory>> {
@@ -139,7 +140,8 @@ where
     fn info(&self) -> ModuleInfo {
         match &self.built {
             Some(module) => module.info(),
-            // Without its configuration there is no instance to ask; the type's name is what is known.
+            // Without its configuration there is no instance to ask; the type's name is what is
+            // known.
             None => {
                 let name = std::any::type_name::<M>();
                 ModuleInfo::new(name.rsplit("::").next().unwrap_or(name), "")

@@ -44,8 +44,8 @@ impl StopToken {
         Self(Arc::new(Shared { fired: AtomicBool::new(false), state: Mutex::new(state), receiver }))
     }
 
-    /// Fires the token, with the moment by which the end is expected. Returns the actions to run, in
-    /// the order they were registered; none when it had fired before.
+    /// Fires the token, with the moment by which the end is expected. Returns the actions to run,
+    /// in the order they were registered; none when it had fired before.
     pub(crate) fn fire(&self, deadline: Option<Instant>) -> Vec<StopAction> {
         let mut state = self.state();
         if self.0.fired.swap(true, Ordering::SeqCst) {
@@ -89,8 +89,8 @@ impl StopToken {
 
     /// Registers an action that wakes something blocked, for as long as the returned guard lives.
     ///
-    /// It runs once, on a short-lived thread of the worker; at once, on this thread, when the token has
-    /// fired already. Keep it short: actions run one after another.
+    /// It runs once, on a short-lived thread of the worker; at once, on this thread, when the token
+    /// has fired already. Keep it short: actions run one after another.
     pub fn on_stop(&self, action: impl FnOnce() + Send + 'static) -> OnStop {
         let mut state = self.state();
         if self.is_stopped() {
@@ -106,8 +106,8 @@ impl StopToken {
 
     /// An iterator that yields every `period`, first after one period, until stopped.
     ///
-    /// It does not drift: tick `n` is due `n` periods after this call. Ticks that were missed because
-    /// the work took longer are skipped. A period of zero is taken as one nanosecond.
+    /// It does not drift: tick `n` is due `n` periods after this call. Ticks that were missed
+    /// because the work took longer are skipped. A period of zero is taken as one nanosecond.
     pub fn every(&self, period: Duration) -> Ticks {
         let period = period.max(Duration::from_nanos(1));
         Ticks { token: self.clone(), start: Instant::now(), period, count: 0 }

@@ -153,11 +153,8 @@ impl Board {
         self.state().end == Some(End::Died)
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.state().end.is_some()
-    }
-
-    /// Waits until `done` says so, the loop has ended, or the deadline has come. `None`: a deadline.
+    /// Waits until `done` says so, the loop has ended, or the deadline has come. `None`: a
+    /// deadline.
     fn wait<T>(
         &self,
         deadline: Option<Instant>,
@@ -300,6 +297,7 @@ impl Board {
             retry_at: status.retry_at.map(|moment| self.clock.wall(moment)),
             retry_in: status.retry_at.map(|moment| self.clock.until(moment)),
             gave_up: status.gave_up,
+            completed: status.completed,
             waiting_for: status
                 .waiting_for
                 .iter()

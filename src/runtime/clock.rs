@@ -24,8 +24,8 @@ impl Clock {
         self.start.checked_add(moment.since_start())
     }
 
-    /// How a moment reads on the wall, by what the wall clock says now: a clock that was set shows all
-    /// moments by its new time.
+    /// How a moment reads on the wall, by what the wall clock says now: a clock that was set shows
+    /// all moments by its new time.
     pub(crate) fn wall(&self, moment: Moment) -> SystemTime {
         let (now, wall) = (self.now(), SystemTime::now());
         let shifted = if moment <= now {

@@ -1,5 +1,5 @@
-//! Events for whoever wants to follow along. A slow reader misses some and is told how many; the loop
-//! waits for nobody.
+//! Events for whoever wants to follow along. A slow reader misses some and is told how many; the
+//! loop waits for nobody.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use crate::core::event::Transition;
 use crate::error::Failure;
 use crate::host::panics::guarded;
 use crate::module::EndpointInfo;
-use crate::worker::{HealthStatus, WorkerId, WorkerState};
+use crate::worker::{Exit, HealthStatus, WorkerId, WorkerState};
 
 /// How many events a reader may lag behind.
 const CAPACITY: usize = 1024;
@@ -53,6 +53,12 @@ pub enum EventKind {
     Endpoint {
         /// Name, type and address.
         endpoint: EndpointInfo,
+    },
+    /// An incarnation is gone: its thread has wound down, or the kernel has let its process go. Told
+    /// after the change of state that it led to.
+    Gone {
+        /// How it ended.
+        exit: Exit,
     },
     /// A task of a module failed; the worker lives on.
     TaskFailed {

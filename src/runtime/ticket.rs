@@ -17,8 +17,8 @@ pub(crate) type Answer = Option<Reply>;
 
 /// The promise of an answer to one request.
 ///
-/// Wait for it, ask whether it is there, or `.await` it: it is a `Future` and needs no runtime of ours.
-/// Dropping it does not take the request back.
+/// Wait for it, ask whether it is there, or `.await` it: it is a `Future` and needs no runtime of
+/// ours. Dropping it does not take the request back.
 #[must_use = "the request is made, but its outcome is in the ticket"]
 pub struct Ticket<T> {
     slot: Arc<Slot>,

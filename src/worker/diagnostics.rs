@@ -158,7 +158,7 @@ pub struct WorkerDiagnostics {
     pub module_type: Option<ModuleType>,
     /// The module's name, for a worker that is a module.
     pub module_name: Option<String>,
-    /// The program, resolved, for a worker that is an executable.
+    /// The program as it is configured, for a worker that is an executable.
     pub executable_path: Option<String>,
     /// What it is doing.
     pub state: WorkerState,
@@ -188,6 +188,8 @@ pub struct WorkerDiagnostics {
     pub retry_in: Option<Duration>,
     /// True when it failed too often and rests.
     pub gave_up: bool,
+    /// True when its last incarnation ended with success.
+    pub completed: bool,
     /// The workers, with conditions, that its start waits for.
     pub waiting_for: Vec<(String, &'static str)>,
     /// Why it entered its state.
@@ -212,17 +214,16 @@ impl WorkerDiagnostics {
     /// True when `condition` holds for this picture of the worker.
     pub fn satisfies(&self, condition: super::WaitFor) -> bool {
         let down = self.phase == "none";
-        let completed = self.state == WorkerState::Stopped && self.cause == "completed";
         match condition {
             super::WaitFor::Running => self.state == WorkerState::Running,
             super::WaitFor::Healthy => {
                 self.state == WorkerState::Running && self.health == HealthStatus::Healthy
             }
             super::WaitFor::Stopped => {
-                let resting = completed && self.retry_at.is_none();
+                let resting = self.completed && self.retry_at.is_none();
                 down && (self.goal != "up" || resting || self.gave_up)
             }
-            super::WaitFor::Completed => completed,
+            super::WaitFor::Completed => self.completed,
         }
     }
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// What a worker is doing, the same for threads and processes.
 ///
-/// Never assigned: the core computes it from the goal, the incarnation's phase and the last verdict.
+/// Never assigned: the core computes it from the goal, the incarnation's phase and the last
+/// verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerState {

@@ -227,6 +227,7 @@ mod tests {
     use crate::worker::Ratio;
 
     type Change = fn(&mut WorkerConfig);
+    type CheckChange = fn(&mut HealthCheckConfig);
 
     fn paths(config: &WorkerConfig) -> Vec<String> {
         config.mistakes().into_iter().map(|(path, _)| path).collect()
@@ -278,7 +279,7 @@ mod tests {
             change(&mut config);
             assert_eq!(paths(&config), [*path], "{config:?}");
         }
-        let checks: &[(&str, fn(&mut HealthCheckConfig))] = &[
+        let checks: &[(&str, CheckChange)] = &[
             ("health_check.interval", |h| h.interval = Duration::ZERO),
             ("health_check.timeout", |h| h.timeout = Duration::ZERO),
             ("health_check.initial_delay", |h| h.initial_delay = Duration::MAX),

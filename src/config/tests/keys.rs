@@ -142,7 +142,6 @@ fn every_key_is_heard() {
         let with = read(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(shows(&with), "{text}");
         if let Ok(without) = read(&format!("workers: [{{{worker}}}]\n")) {
-            // The one kind of check that there is makes no difference beyond being asked for.
             assert_ne!(with, without, "{text}");
         }
     }
@@ -242,4 +241,17 @@ fn every_misspelt_key_is_told_with_the_key_that_was_meant() {
             assert!(found.contains(&expected), "{text}: {found:?}, not {expected}");
         }
     }
+}
+
+#[test]
+fn every_key_is_documented_and_the_example_is_read() {
+    let page = include_str!("../../../docs/configuration.md");
+    for (path, ..) in KEYS {
+        let key = path.rsplit('.').next().unwrap();
+        assert!(page.contains(&format!("\n| `{key}` |")), "{path}");
+    }
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = read(example).unwrap();
+    assert_eq!(config.workers.len(), 2);
+    assert_eq!(config.workers[0].execution.as_ref().unwrap().args, ["--port", "8080"]);
 }

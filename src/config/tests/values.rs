@@ -14,7 +14,15 @@ fn numbers_and_booleans_are_text_as_they_are_written() {
         "workers: [{id: 7, command: [x, 8080, 1.10, 0x1F, true, &a -0.50, *a, 017, yes, 1e3]}]",
     );
     assert_eq!(args.args, ["8080", "1.10", "0x1F", "true", "-0.50", "-0.50", "017", "yes", "1e3"]);
-    let text = "workers:\n- id: 7\n  command: x\n  execution:\n    environment:\n      A: 1.10 # c\n      B: TRUE\n";
+    let text = "
+workers:
+- id: 7
+  command: x
+  execution:
+    environment:
+      A: 1.10 # c
+      B: TRUE
+";
     assert_eq!(worker_of(text).id, "7");
     let environment = execution(text).environment;
     assert_eq!((&*environment["A"], &*environment["B"]), ("1.10", "TRUE"));
@@ -95,7 +103,8 @@ fn an_environment_is_a_mapping_or_a_list() {
         "workers: [{id: a, command: x, execution: {environment: [A=1, B=b=c, 'C=${PORT}', D=]}}]",
     );
     let map = execution(
-        "workers: [{id: a, command: x, execution: {environment: {A: 1, B: b=c, C: '${PORT}', D: ''}}}]",
+        "workers: [{id: a, command: x,
+          execution: {environment: {A: 1, B: b=c, C: '${PORT}', D: ''}}}]",
     );
     assert_eq!(list, map);
     assert_eq!(list.environment.len(), 4);
@@ -152,15 +161,25 @@ fn the_type_follows_from_what_runs() {
 
 #[test]
 fn a_stop_longer_than_the_shutdown_is_a_warning() {
-    let text = "master: {shutdown_timeout: 5s}\nworkers:\n- {id: a, command: x}\n- {id: b, command: x, stop: {timeout: 6s}}\n";
+    let text = "
+master: {shutdown_timeout: 5s}
+workers:
+- {id: a, command: x}
+- {id: b, command: x, stop: {timeout: 6s}}
+";
     let warnings = read(text).unwrap().warnings;
-    assert_eq!(
-        warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        [
-            "w.yaml:4:37: workers[1].stop.timeout: is longer than master.shutdown_timeout, at whose end \
-         it is cut short"
-        ]
-    );
+    let [warning] = &warnings[..] else { panic!("one warning: {warnings:?}") };
+    let expected = "w.yaml:5:39: workers[1].stop.timeout: is longer than master.shutdown_timeout, \
+                    at whose end it is cut short";
+    assert_eq!(warning.to_string(), expected);
     let text = "defaults: {stop: {timeout: 31s}}\nworkers: []\n";
     assert_eq!(read(text).unwrap().warnings[0].path, "defaults.stop.timeout");
+}
+
+#[test]
+fn brackets_in_text_and_comments_are_no_nesting() {
+    let line = "  - { id: w@, command: [/bin/sh, -c, \"[ -f x ] && echo ']' don't\"] } # see [1]\n";
+    let text: String = (0..200).map(|n| line.replace('@', &n.to_string())).collect();
+    let config = crate::MasterConfig::from_yaml(&format!("workers:\n{text}")).unwrap();
+    assert_eq!(config.workers.len(), 200);
 }

@@ -55,8 +55,8 @@ impl Gate {
         }
     }
 
-    /// Asks the process to end: the stop signal, then SIGCONT, without which a stopped process would
-    /// not hear it.
+    /// Asks the process to end: the stop signal, then SIGCONT, without which a stopped process
+    /// would not hear it.
     pub(super) fn ask(&self) {
         let mut state = self.lock();
         match &mut *state {
@@ -110,8 +110,8 @@ impl Gate {
         }
     }
 
-    /// Reaps the process, which has ended, after what is left of its group was killed: as long as it is
-    /// unreaped its id stays taken, and so does the group's. Nothing is signalled afterwards.
+    /// Reaps the process, which has ended, after what is left of its group was killed: as long as
+    /// it is unreaped its id stays taken, and so does the group's. Nothing is signalled afterwards.
     pub(super) fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
         let mut state = self.lock();
         if self.group {
@@ -144,10 +144,36 @@ impl Gate {
     }
 }
 
-/// Sends a signal; false when there was nobody to receive it, which is no error: it may just have ended.
+/// Sends a signal; false when there was nobody to receive it, which is no error: it may just have
+/// ended.
 fn send(target: Target, signal: i32) -> bool {
     sys::signal(target, signal).unwrap_or_else(|error| {
         log::warn!("cannot send signal {signal} to {target:?}: {error}");
         true
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_lets_the_monitor_spawn_and_an_end_ordered_after_it_does_not() {
+        let gate = || Gate::new(15, true);
+        let started = gate();
+        started.start();
+        assert!(started.wait_for_start());
+        for end in [Gate::ask, Gate::force] {
+            for started in [true, false] {
+                let gate = gate();
+                if started {
+                    gate.start();
+                }
+                end(&gate);
+                gate.start();
+                assert!(!gate.wait_for_start());
+                assert!(matches!(*gate.lock(), State::Closed));
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The file that a program needs before it can run: a script's interpreter, or an executable's loader.
-//! When one is missing the system says that the program is.
+//! The file that a program needs before it can run: a script's interpreter, or an executable's
+//! loader. When one is missing the system says that the program is.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! The thread beside each process: it checks and spawns it, hands on what it writes, learns of its end
-//! from the kernel, and reports each step. It sleeps until one of these things happens.
+//! The thread beside each process: it checks and spawns it, hands on what it writes, learns of its
+//! end from the kernel, and reports each step. It sleeps until one of these things happens.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -71,8 +71,8 @@ struct Spawned<'a> {
 /// Spawns the program, so that it can be watched: otherwise nothing of it is left.
 fn spawn<'a>(life: &'a Life, program: &Path) -> Result<Spawned<'a>, Failure> {
     let plan = &life.plan;
-    // Everything set here keeps std on posix_spawn; `pre_exec` or an id would make it fork, which takes
-    // the longer the more memory the master has.
+    // Everything set here keeps std on posix_spawn; `pre_exec` or an id would make it fork, which
+    // takes the longer the more memory the master has.
     let mut command = Command::new(program);
     command.args(&plan.args).envs(&plan.environment).env("HSU_WORKER_ID", life.worker.as_str());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -134,8 +134,8 @@ impl Leader<'_> {
     fn reap(&mut self) -> Exit {
         self.reaped = true;
         let gate = &self.life.gate;
-        // The first wait is not under the gate's lock: a debugger may hear of the end before us, and
-        // keep us waiting.
+        // The first wait is not under the gate's lock: a debugger may hear of the end before us,
+        // and keep us waiting.
         match sys::await_end(self.child.id()).and_then(|()| gate.reap(&mut self.child)) {
             Ok(status) => exit_of(status),
             Err(error) => {

@@ -1,5 +1,6 @@
-//! Says before the spawn, and truly, why a program cannot be run: the system has one error number for
-//! a missing program, a missing directory and a missing interpreter. Explains failed spawns alike.
+//! Says before the spawn, and truly, why a program cannot be run: the system has one error number
+//! for a missing program, a missing directory and a missing interpreter. Explains failed spawns
+//! alike.
 
 use std::env;
 use std::ffi::OsStr;
@@ -174,8 +175,8 @@ pub(super) fn explain(error: &io::Error, plan: &ProcessPlan, program: &Path) -> 
     match error.raw_os_error() {
         Some(sys::ENOEXEC) => {
             let message = format!(
-                "{program_name} is neither an executable for this system nor a script that names its \
-                 interpreter with #!"
+                "{program_name} is neither an executable for this system nor a script that names \
+                 its interpreter with #!"
             );
             Failure::new(ErrorCategory::Configuration, message)
         }

@@ -1,5 +1,5 @@
-//! Lives of real processes. Nothing here waits for a time to pass: every step waits for the report or
-//! the bytes that show it, and scripts wait on FIFOs that the test holds.
+//! Lives of real processes. Nothing here waits for a time to pass: every step waits for the report
+//! or the bytes that show it, and scripts wait on FIFOs that the test holds.
 
 mod lives;
 mod output;
@@ -125,7 +125,8 @@ impl Watched {
         }
     }
 
-    /// Waits for the end of everything: nothing follows the last report, and the monitor is no more.
+    /// Waits for the end of everything: nothing follows the last report, and the monitor is no
+    /// more.
     fn nothing_more(self) {
         drop((self.host, self.shared));
         let mut gone = None;

@@ -61,8 +61,8 @@ impl Backend {
         Identity { realm: self.realm, role: Role::Module { worker: Arc::clone(&self.worker) } }
     }
 
-    /// Fires the stop token, once. The module's actions run on a thread of their own, so that neither
-    /// who gives the order nor a blocked `start` stands in their way.
+    /// Fires the stop token, once. The module's actions run on a thread of their own, so that
+    /// neither who gives the order nor a blocked `start` stands in their way.
     pub(super) fn fire(&self, deadline: Option<Instant>) {
         let actions = self.token.fire(deadline);
         if actions.is_empty() {
@@ -139,11 +139,11 @@ impl Backend {
         ended: impl FnOnce(Option<Failure>) + Send + 'static,
     ) -> Result<()> {
         let identity = self.identity();
-        let callback = format!("thread {name:?}");
+        let (callback, worker) = (format!("thread {name:?}"), Arc::clone(&self.worker));
         self.start_thread(name, move || {
             identity::assume(identity);
             let outcome = guarded(&callback, move || {
-                work(ctx).map_err(|error| Failure::from_module_error(error.as_ref()))
+                work(ctx).map_err(|error| Failure::from_module_error(&worker, error.as_ref()))
             });
             ended(match outcome {
                 Ok(Ok(())) => None,

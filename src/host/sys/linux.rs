@@ -5,10 +5,12 @@
 mod own;
 
 use std::ffi::{CString, c_int};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,8 +64,8 @@ pub(crate) fn await_end(pid: u32) -> io::Result<()> {
     }
 }
 
-/// Sends a signal; false when there is nobody to receive it. The caller makes sure that the id still
-/// belongs to whom it means.
+/// Sends a signal; false when there is nobody to receive it. The caller makes sure that the id
+/// still belongs to whom it means.
 ///
 /// # Errors
 /// When it is not allowed, and for the ids 0 and 1, which mean others than a child of ours.
@@ -136,8 +138,8 @@ pub(crate) fn readable_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// True when the system denies us to execute this file, or to search this directory. Any other answer
-/// is no reason to think so.
+/// True when the system denies us to execute this file, or to search this directory. Any other
+/// answer is no reason to think so.
 pub(crate) fn denies_execution(path: &Path) -> bool {
     let Ok(path) = c_path(path) else { return false };
     // SAFETY: `path` is a NUL-terminated string that outlives the call.
@@ -160,14 +162,22 @@ pub(crate) fn mounted_noexec(path: &Path) -> io::Result<bool> {
     Ok(about.f_flag & libc::ST_NOEXEC != 0)
 }
 
+/// Opens a file for reading. A FIFO is opened at once instead of waiting for its writer.
+///
+/// # Errors
+/// As the call has them.
+pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
 /// The user whose rights we act with.
 pub(crate) fn effective_uid() -> u32 {
     // SAFETY: the call takes nothing and cannot fail.
     unsafe { libc::geteuid() }
 }
 
-/// For tests: the calling thread's files are reached with this user's rights from now on, where we may
-/// choose.
+/// For tests: the calling thread's files are reached with this user's rights from now on, where we
+/// may choose.
 #[cfg(test)]
 pub(crate) fn reach_files_as(uid: u32) {
     // SAFETY: the call takes an integer and concerns this thread alone.

@@ -105,11 +105,13 @@ fn orders_that_mean_nothing_to_a_process_change_nothing() {
 
 #[test]
 fn what_ignores_the_stop_signal_is_ended_by_force() {
-    let script = "trap 'echo no' TERM; echo ready; while :; do sleep 1000; done";
-    let (mut watched, _) = Watched::started(shell(script));
+    let fifos = Fifos::new();
+    let script = "trap '' TERM; echo ready; read x < $A; echo lives; read x < $A";
+    let (mut watched, _) = Watched::started(scripted(script, &fifos));
     watched.said("ready");
     watched.host.order(&ASK);
-    watched.said("no");
+    fifos.release();
+    watched.said("lives");
     watched.host.order(&Order::Force);
     assert_eq!(watched.gone(), Exit::Signal { signal: 9, core_dumped: false });
 }
@@ -144,8 +146,8 @@ fn what_is_left_of_the_group_is_killed() {
 
 #[test]
 fn the_stop_signal_goes_to_the_group_or_to_the_leader_alone() {
-    let script = "(trap 'echo child > $B; exit' TERM; echo ready; read x < $A) &
-        trap 'echo leader > $B; exit 5' TERM; wait";
+    let script = "trap 'echo leader > $B; exit 5' TERM; \
+        (trap 'echo child > $B; exit' TERM; echo ready; read x < $A) & wait";
     let fifos = Fifos::new();
     let plan = ProcessPlan { kill_group: false, ..scripted(script, &fifos) };
     let (mut watched, _) = Watched::started(plan);

@@ -238,3 +238,28 @@ fn descriptors_that_run_out_are_an_error_until_there_are_some_again() {
     limit(1024);
     assert_eq!(launch("/bin/true"), Exit::Code(0));
 }
+
+#[test]
+fn errors_of_the_spawn_itself_are_told_apart() {
+    use ErrorCategory::{PermissionDenied, ResourceLimit, Unknown};
+    let plan = plan("/bin/true", &[]);
+    let explain = |number| {
+        let error = io::Error::from_raw_os_error(number);
+        preflight::explain(&error, &plan, Path::new("/bin/true"))
+    };
+    for (number, category, words) in [
+        (sys::EAGAIN, ResourceLimit, "no room for another process"),
+        (sys::ENOMEM, ResourceLimit, "no memory"),
+        (sys::EMFILE, ResourceLimit, "no descriptors left"),
+        (sys::ETXTBSY, Unknown, "/bin/true is open for writing"),
+        // Nothing that we know of stands against it; the system's word is passed on.
+        (1, PermissionDenied, "cannot run /bin/true: Operation not permitted"),
+        (2, ErrorCategory::ExecutableNotFound, "cannot run /bin/true: No such file"),
+        (5, Unknown, "cannot run /bin/true: "),
+    ] {
+        let failure = explain(number);
+        assert_eq!(failure.category, category, "{failure}");
+        assert!(failure.message.starts_with(words), "{failure}");
+        assert!(!failure.permanent);
+    }
+}

@@ -33,8 +33,8 @@ fn nofile(pid: u32, new: Option<Limit>) -> io::Result<Limit> {
     Ok(Limit { soft: old.rlim_cur, hard: old.rlim_max })
 }
 
-/// Raises our soft descriptor limit to the hard one. What it was, if that changed anything: children
-/// get it back, since some programs cannot handle descriptors from 1,024 up.
+/// Raises our soft descriptor limit to the hard one. What it was, if that changed anything:
+/// children get it back, since some programs cannot handle descriptors from 1,024 up.
 ///
 /// # Errors
 /// As the call has them.
@@ -72,8 +72,8 @@ pub(crate) fn ignored_signals() -> Vec<i32> {
     (1..=LAST_SIGNAL).filter(|signal| *signal != libc::SIGPIPE).filter(ignored).collect()
 }
 
-/// Gives every ignored signal but SIGPIPE its default meaning back. To be called before handlers are
-/// installed.
+/// Gives every ignored signal but SIGPIPE its default meaning back. To be called before handlers
+/// are installed.
 ///
 /// # Errors
 /// As the call has them.

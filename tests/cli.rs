@@ -1,0 +1,276 @@
+//! The command line as people and scripts use it: the real binary, its output and its exit codes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A directory with a configuration file in it.
+struct Setting {
+    directory: tempfile::TempDir,
+}
+
+impl Setting {
+    fn new(yaml: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("workers.yaml"), yaml).unwrap();
+        Self { directory }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
+        command.args(arguments).current_dir(self.path());
+        command.env_remove("RUST_LOG").env_remove("HSU_CONFIG");
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(&["run"]);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = unbounded();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let read = move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        };
+        std::thread::Builder::new().spawn(read).unwrap();
+        Running { child, lines, seen: Vec::new() }
+    }
+}
+
+/// A running master and what it has said so far.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    /// The first line that contains `part`; reads on until there is one.
+    fn until(&mut self, part: &str) -> String {
+        if let Some(line) = self.seen.iter().find(|line| line.contains(part)) {
+            return line.clone();
+        }
+        loop {
+            let Ok(line) = self.lines.recv_timeout(LONG) else {
+                panic!("no line with {part:?} came; seen:\n{}", self.seen.join("\n"));
+            };
+            self.seen.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end, and returns everything that was said.
+    fn end(mut self) -> (ExitStatus, String) {
+        while let Ok(line) = self.lines.recv_timeout(LONG) {
+            self.seen.push(line);
+        }
+        let status = self.child.wait().unwrap();
+        (status, std::mem::take(&mut self.seen).join("\n"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// True while the process lives; a zombie does not.
+fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(PathBuf::from("/proc").join(pid).join("stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
+
+#[test]
+fn workers_run_and_their_lines_carry_their_ids() {
+    let setting = Setting::new(
+        "workers:\n\
+         - { id: talker, command: [/bin/sh, -c, 'echo out; echo err >&2; exec sleep 1000'] }\n\
+         - { id: other, enabled: false, command: [/bin/sh, -c, 'echo never'] }\n",
+    );
+    let mut master = setting.run(&[]);
+    master.until("talker#1 is running, pid ");
+    master.until("talker | out");
+    master.until("talker | err");
+    master.signal("TERM");
+    let (status, said) = master.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("all workers are stopped") && !said.contains("never"), "{said}");
+}
+
+#[test]
+fn the_run_ends_by_itself_after_its_duration() {
+    let setting = Setting::new("workers: [ { id: nap, command: sleep 1000 } ]\n");
+    let mut master = setting.run(&["--run-duration", "200ms", "--quiet"]);
+    master.until("the run duration is over");
+    let (status, said) = master.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn a_second_signal_kills_what_ignores_the_first() {
+    let script = "trap '' TERM INT; echo ready; while :; do read line < fifo; done";
+    let setting = Setting::new(&format!(
+        "workers:\n- {{ id: deaf, stop: {{ timeout: 10m }}, \
+         command: [/bin/sh, -c, \"{script}\"] }}\n"
+    ));
+    assert!(Command::new("mkfifo").arg(setting.path().join("fifo")).status().unwrap().success());
+    let mut master = setting.run(&[]);
+    let pid = master.until("deaf#1 is running, pid ").rsplit(' ').next().unwrap().to_owned();
+    master.until("deaf | ready");
+    master.signal("INT");
+    master.until("asked to end: stopping all workers");
+    assert!(lives(&pid));
+    master.signal("TERM");
+    let (status, said) = master.end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("had to be killed: deaf"), "{said}");
+    assert!(!lives(&pid));
+}
+
+#[test]
+fn a_hangup_is_logged_and_ignored() {
+    let setting = Setting::new("workers: [ { id: nap, command: sleep 1000 } ]\n");
+    let mut master = setting.run(&[]);
+    master.until("nap#1 is running");
+    master.signal("HUP");
+    master.until("SIGHUP");
+    master.signal("TERM");
+    assert_eq!(master.end().0.code(), Some(0));
+}
+
+#[test]
+fn a_crash_is_told_and_retried_and_given_up() {
+    let setting = Setting::new(
+        "workers:\n\
+         - { id: bad, command: [/bin/sh, -c, 'exit 3'], \
+         restart: { max_retries: 1, retry_delay: 1ms } }\n\
+         - { id: missing, command: /no/such/program, restart: { policy: never } }\n",
+    );
+    let mut master = setting.run(&[]);
+    master.until("bad#2 failed 2 times in a row: giving up");
+    master.signal("TERM");
+    let (status, said) = master.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    for part in ["bad#1 failed: exit 3", "bad#2 starts again (retry)", "program /no/such/program"] {
+        assert!(said.contains(part), "{part}:\n{said}");
+    }
+}
+
+#[test]
+fn only_the_named_workers_are_run() {
+    let setting = Setting::new(
+        "workers: [ { id: a, command: sleep 1000 }, { id: b, command: sleep 1000 } ]\n",
+    );
+    let mut master = setting.run(&["--only", "b"]);
+    master.until("b#1 is running");
+    master.signal("TERM");
+    assert!(!master.end().1.contains("a#1"));
+    let output = setting.output(&["run", "--only", "c"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--only c: there is no such worker"));
+}
+
+#[test]
+fn every_problem_is_reported_with_its_place() {
+    let setting = Setting::new(
+        "workers:\n  - id: a\n    comand: x\n    restart: { policy: sometimes }\n\
+         \x20 - { id: a, command: y }\n",
+    );
+    for arguments in [["check"].as_slice(), &["run"], &["check", "-c", "workers.yaml"]] {
+        let output = setting.output(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = text(&output.stderr);
+        for part in
+            ["workers.yaml:3:5: ", "did you mean `command`?", "workers.yaml:4:24: ", "on-failure"]
+        {
+            assert!(said.contains(part), "{part}:\n{said}");
+        }
+    }
+    let output = setting.output(&["check", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["problems"][1]["line"], 3, "{json:#}");
+}
+
+#[test]
+fn a_good_file_is_summed_up() {
+    let setting = Setting::new("workers: [ { id: nap, command: sleep 1000 } ]\n");
+    let output = setting.output(&["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        "workers.yaml: 1 worker, no problems\n  nap  process  sleep\n"
+    );
+    let output = setting.output(&["check", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["workers"], serde_json::json!(["nap"]));
+}
+
+#[test]
+fn modules_that_this_program_does_not_have_are_named() {
+    let setting = Setting::new("workers: [ { id: m, type: module, module_name: nope } ]\n");
+    for verb in ["check", "run"] {
+        let output = setting.output(&[verb]);
+        assert_eq!(output.status.code(), Some(2), "{verb}");
+        let said = text(&output.stderr);
+        assert!(said.contains("no native module is called \"nope\""), "{said}");
+    }
+}
+
+#[test]
+fn usage_errors_and_help_have_their_exit_codes() {
+    let setting = Setting::new("workers: []\n");
+    for (arguments, code) in
+        [(["chekc"].as_slice(), 2), (&["run", "--nope"], 2), (&["--help"], 0), (&["--version"], 0)]
+    {
+        assert_eq!(setting.output(arguments).status.code(), Some(code), "{arguments:?}");
+    }
+    assert_eq!(setting.output(&["check", "-c", "missing.yaml"]).status.code(), Some(2));
+}
+
+#[test]
+fn closed_standard_descriptors_do_no_harm() {
+    let setting = Setting::new(
+        "workers: [ { id: a, command: ['/bin/sh', '-c', 'ls /proc/self/fd > fds'] } ]\n",
+    );
+    let binary = env!("CARGO_BIN_EXE_hsu-master");
+    let script = format!("exec {binary} run --run-duration 500ms 0<&- 1>&- 2>&- 7</dev/null");
+    let status =
+        Command::new("/bin/sh").args(["-c", &script]).current_dir(setting.path()).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let mut fds = String::new();
+    fs::File::open(setting.path().join("fds")).unwrap().read_to_string(&mut fds).unwrap();
+    // `ls` has its directory open beside the three that it was given.
+    assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+}
