@@ -1,5 +1,5 @@
-//! A worker that does as it is told, in each place where workers run: the same [`Behaviour`] played by
-//! a module and by a shell script.
+//! A worker that does as it is told, in each place where workers run: the same [`Behaviour`] played
+//! by a module and by a shell script.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Write};
@@ -128,8 +128,8 @@ fn no_program(beside: &Path) -> PathBuf {
     path
 }
 
-/// The behaviour as a shell script. A process does not know its incarnation: it counts its lives in a
-/// file.
+/// The behaviour as a shell script. A process does not know its incarnation: it counts its lives in
+/// a file.
 fn script(id: &str, behaviour: &Behaviour) -> String {
     let lives: Vec<_> = behaviour.lives.iter().map(|life| words(*life)).collect();
     let (last, before) = lives.split_last().unwrap();

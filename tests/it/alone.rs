@@ -1,5 +1,5 @@
-//! Runs one test again in a process of its own, where it may do what others in the same process would
-//! feel: install a logger, count descriptors, set limits, end.
+//! Runs one test again in a process of its own, where it may do what others in the same process
+//! would feel: install a logger, count descriptors, set limits, end.
 
 use std::any::type_name;
 use std::process::{Command, Output, Stdio};
@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 /// Set in the process of its own: the name of the test that runs there.
 const MARK: &str = "HSU_TEST_ALONE";
 
-/// What came of running `test` in a process of its own, behind the command `prefix`; `None` in that very
-/// process.
+/// What came of running `test` in a process of its own, behind the command `prefix`; `None` in that
+/// very process.
 pub(crate) fn run<F: Fn()>(prefix: &[&str], _test: F) -> Option<Output> {
     let (_crate, name) = type_name::<F>().split_once("::").unwrap();
     if std::env::var(MARK).as_deref() == Ok(name) {
@@ -27,8 +27,8 @@ pub(crate) fn run<F: Fn()>(prefix: &[&str], _test: F) -> Option<Output> {
     Some(command.stdin(Stdio::null()).output().unwrap())
 }
 
-/// True in the process of its own, where the test's body is to go on. Elsewhere the body has run there
-/// by now, and its failure is passed on.
+/// True in the process of its own, where the test's body is to go on. Elsewhere the body has run
+/// there by now, and its failure is passed on.
 pub(crate) fn here<F: Fn()>(prefix: &[&str], test: F) -> bool {
     let Some(ended) = run(prefix, test) else { return true };
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

@@ -1,5 +1,5 @@
-//! One lifecycle: each case is written once and played in every place where workers run. What differs
-//! between the places is in the library's table of differences, and nowhere else.
+//! One lifecycle: each case is written once and played in every place where workers run. What
+//! differs between the places is in the library's table of differences, and nowhere else.
 //!
 //! `cargo test --test it the_table -- --nocapture` prints what was played where.
 
@@ -69,7 +69,7 @@ cases! {
 }
 
 /// Differences that no case can show, and where they are shown instead.
-const SHOWN_ELSEWHERE: [&str; 1] = ["a crash beyond a panic"]; // modules::an_abort_ends_the_master
+const SHOWN_ELSEWHERE: [&str; 1] = ["a crash beyond a panic"]; // modules::faults::b05
 
 struct Case {
     name: &'static str,

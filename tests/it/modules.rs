@@ -1,5 +1,5 @@
-//! Modules as threads of this process: what breaks in one stays in it, and what the master offers to
-//! them works.
+//! Modules as threads of this process: what breaks in one stays in it, and what the master offers
+//! to them works.
 
 #![expect(clippy::unit_arg, reason = "a callback that is one call reads best on one line")]
 

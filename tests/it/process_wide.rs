@@ -10,8 +10,8 @@ use crate::alone;
 use crate::made::Made;
 use crate::support::{Bench, NEVER};
 
-/// The standard signals in a line of `/proc/self/status`. Those of the C library's own may be ignored
-/// for reasons of others.
+/// The standard signals in a line of `/proc/self/status`. Those of the C library's own may be
+/// ignored for reasons of others.
 fn mask(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     signals_in(status.lines().find(|line| line.starts_with(name)).unwrap())

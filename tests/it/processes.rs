@@ -1,6 +1,6 @@
 //! Programs as child processes: how they end, why they cannot be run, what they write, and what a
-//! thousand of them cost. What no test can provoke, a process that survives SIGKILL (FAULTS A17), is in
-//! the simulation.
+//! thousand of them cost. What no test can provoke, a process that survives SIGKILL (FAULTS A17),
+//! is in the simulation.
 
 mod crowds;
 mod ends;
@@ -45,8 +45,8 @@ impl Programs {
         Self { _directory: directory, path }
     }
 
-    /// A file made by another process: a descriptor of ours, open for writing, could leak into another
-    /// test's child for a moment, in which the file would be busy.
+    /// A file made by another process: a descriptor of ours, open for writing, could leak into
+    /// another test's child for a moment, in which the file would be busy.
     fn file(&self, name: &str, mode: &str, content: &[u8]) -> String {
         let path = self.path.join(name).to_str().unwrap().to_owned();
         let mut shell = Command::new("/bin/sh");

@@ -1,5 +1,5 @@
-//! The bench that tests work at: a master, everything it tells, a brake on its loop, and a directory
-//! with FIFOs through which workers are heard and let go.
+//! The bench that tests work at: a master, everything it tells, a brake on its loop, and a
+//! directory with FIFOs through which workers are heard and let go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hsu_master::crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use hsu_master::{
@@ -112,8 +112,8 @@ impl Bench {
         once(&self.master, worker, fits)
     }
 
-    /// Waits for the next states of a worker, each alone or followed by its cause: `"failed: crash"`.
-    /// Returns the incarnation that the last one is about.
+    /// Waits for the next states of a worker, each alone or followed by its cause: `"failed:
+    /// crash"`. Returns the incarnation that the last one is about.
     #[track_caller]
     pub(crate) fn sees(&self, worker: &str, expected: &[&str]) -> u64 {
         let mut last = 0;
@@ -143,13 +143,6 @@ impl Bench {
         let seen = self.seen.lock().unwrap();
         let asked = seen.asked[worker];
         seen.events[..asked].iter().rfind(|event| event.worker == worker).unwrap().incarnation
-    }
-
-    /// When the last event came about that was asked for of a worker.
-    pub(crate) fn last_event_at(&self, worker: &str) -> SystemTime {
-        let seen = self.seen.lock().unwrap();
-        let asked = seen.asked[worker];
-        seen.events[..asked].iter().rfind(|event| event.worker == worker).unwrap().at
     }
 
     /// The next event about a worker, with its incarnation.
@@ -207,8 +200,8 @@ impl Bench {
         self.let_go.write(&"go\n".repeat(count));
     }
 
-    /// Shuts down, and checks that what was told is one consistent story: every edge is in the table,
-    /// leaves the state that the last one led to, and incarnations never go back.
+    /// Shuts down, and checks that what was told is one consistent story: every edge is in the
+    /// table, leaves the state that the last one led to, and incarnations never go back.
     pub(crate) fn finish(self) -> Story {
         let report = self.master.shutdown().unwrap();
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
@@ -247,8 +240,8 @@ fn edges_of(events: &[Event]) -> BTreeSet<(WorkerState, WorkerState)> {
     edges
 }
 
-/// Waits until a picture of a worker fits. For what no event tells, such as that a failed incarnation is
-/// gone.
+/// Waits until a picture of a worker fits. For what no event tells, such as that a failed
+/// incarnation is gone.
 pub(crate) fn once(
     master: &Master,
     worker: &str,
@@ -317,7 +310,8 @@ pub(crate) struct Held<'b> {
 }
 
 impl Held<'_> {
-    /// Waits until the loop stands, and lets it stand while `act` sends what it wants to be heard next.
+    /// Waits until the loop stands, and lets it stand while `act` sends what it wants to be heard
+    /// next.
     pub(crate) fn while_held<T>(self, act: impl FnOnce() -> T) -> T {
         self.brake.held.recv_timeout(PATIENCE).expect("the loop did not come to this state");
         let result = act();

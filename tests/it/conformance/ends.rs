@@ -13,7 +13,7 @@ fn impatient(config: WorkerConfig) -> WorkerConfig {
 
 /// True where a worker that does not end is abandoned, false where it is killed.
 fn abandons(stage: &Stage) -> bool {
-    stage.difference("a stop that is ignored").starts_with("abandoned")
+    stage.difference("an ignored stop").starts_with("abandoned")
 }
 
 pub(super) fn a_stop_that_is_ignored(stage: &Stage) {
@@ -25,7 +25,7 @@ pub(super) fn a_stop_that_is_ignored(stage: &Stage) {
     let stopped = category(&master.stop_worker("w"));
     let known = bench.known("w");
     if stopped == Some(ErrorCategory::Stuck) {
-        stage.observed("a stop that is ignored", "abandoned after `stop.timeout`: failed, stuck");
+        stage.observed("an ignored stop", "abandoned after `stop.timeout`: stuck");
         bench.sees("w", &["stopping: command", "failed: stuck"]);
         assert_eq!((known.state, known.ending, known.goal), (WorkerState::Failed, true, "down"));
         assert_eq!((known.abandoned_threads, known.exit), (1, None));
@@ -37,7 +37,7 @@ pub(super) fn a_stop_that_is_ignored(stage: &Stage) {
         assert!(master.remove_worker("w").unwrap_err().is_stuck());
         assert_eq!(bench.known("w").goal, "gone");
     } else {
-        stage.observed("a stop that is ignored", "killed after `stop.timeout`: stopped");
+        stage.observed("an ignored stop", "killed after `stop.timeout`");
         assert_eq!(stopped, None);
         bench.sees("w", &["stopping: command", "stopped: ended"]);
         assert_eq!(known.exit, Some(Exit::Signal { signal: 9, core_dumped: false }));
@@ -61,10 +61,10 @@ pub(super) fn a_forced_stop_that_is_ignored(stage: &Stage) {
     let (forced, asked) = (category(&answer(&forced)), category(&answer(&asked)));
     assert_eq!(forced, asked, "one end, one answer for both");
     let (observed, state) = match forced {
-        None => ("killed at once: stopped", "stopped: ended"),
-        Some(_) => ("abandoned after 5 s: failed, stuck", "failed: stuck"),
+        None => ("killed at once", "stopped: ended"),
+        Some(_) => ("abandoned after 5 s: stuck", "failed: stuck"),
     };
-    stage.observed("a forced stop that is ignored", observed);
+    stage.observed("an ignored forced stop", observed);
     bench.sees("w", &[state]);
 }
 

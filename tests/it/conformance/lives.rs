@@ -56,7 +56,7 @@ pub(super) fn a_crash_is_failed_then_retried(stage: &Stage) {
         assert_eq!(error.category, stage.category(life));
         if life == Life::Breaks {
             let panic = error.message.contains("the actor was told to break at tests/it/actor.rs:");
-            let told = if panic { "a panic, told with its message and place" } else { "" };
+            let told = if panic { "a panic, with message and place" } else { "" };
             let signal = error.message == "signal SIGKILL (9)";
             stage.observed("a crash", if signal { "an exit code or a signal" } else { told });
         }
@@ -101,7 +101,7 @@ pub(super) fn a_start_that_hangs(stage: &Stage) {
     let late = bench.master.start_worker("w").unwrap_err();
     assert!(late.is_timeout(), "{late}");
     bench.sees("w", &["initializing", "initialized", "starting", "failed: timeout"]);
-    stage.observed("a start that hangs", "failed after `start.timeout`: timeout");
+    stage.observed("a start that hangs", "failed after `start.timeout`");
 }
 
 pub(super) fn every_policy_meets_completed_work(stage: &Stage) {
@@ -185,7 +185,7 @@ pub(super) fn diagnostics_tell_all(stage: &Stage) {
     assert_eq!((known.goal, known.phase, known.ready, known.ending), ("up", "up", true, false));
     assert!(known.uptime.is_some_and(|uptime| uptime < PATIENCE));
     let can = known.capabilities;
-    let kills = stage.difference("a stop that is ignored").starts_with("killed");
+    let kills = stage.difference("an ignored stop").starts_with("killed");
     let alone = stage.difference("a crash beyond a panic") == "is the worker's alone";
     let asked = stage.difference("health") != "not checked";
     assert_eq!((can.killable, can.isolated, can.health), (kills, alone, asked));
