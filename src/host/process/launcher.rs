@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use super::monitor::{self, Gone, Process};
+use super::monitor::{Gone, Monitor, Process};
 use super::{Life, preflight};
 use crate::error::Failure;
 use crate::host::Report;
@@ -20,6 +20,11 @@ pub(super) fn launch(life: Life) {
         Err(failure) => return gone.told(Exit::Failed(failure)),
     };
     (life.report)(Report::Launched);
+    // While the order to start is on its way, and before there is anything to be watched.
+    let monitor = match Monitor::start(&life) {
+        Ok(monitor) => monitor,
+        Err(failure) => return gone.told(Exit::Failed(failure)),
+    };
     if !life.gate.wait_for_start() {
         return gone.told(Exit::Returned);
     }
@@ -28,7 +33,7 @@ pub(super) fn launch(life: Life) {
         Err(failure) => return gone.told(Exit::Failed(failure)),
     };
     (life.report)(Report::Started { pid: Some(process.id()) });
-    monitor::start(process, gone);
+    monitor.watch(process, gone);
 }
 
 /// Spawns the program, so that it can be watched: otherwise nothing of it is left.

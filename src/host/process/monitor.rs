@@ -2,6 +2,7 @@
 //! kernel, and reports it. It sleeps until one of these things happens.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Life;
+use crossbeam_channel::{Sender, bounded};
+
 use super::output::Output;
 use crate::error::{ErrorCategory, Failure};
 use crate::host::{Report, sys, threads};
@@ -57,14 +60,29 @@ fn unwatchable(error: &io::Error) -> Failure {
     Failure::new(category, format!("cannot watch the process, so it was killed: {error}{hint}"))
 }
 
-/// Leaves a process to a monitor of its own until it is gone.
-pub(super) fn start(process: Process, mut gone: Gone) {
-    let life = Arc::clone(&gone.life);
-    let message = "there is no thread to watch the process with, so it was killed";
-    gone.otherwise = Some(Exit::Failed(Failure::new(ErrorCategory::ResourceLimit, message)));
-    let watched = Watched { process, gone };
-    if let Err(error) = threads::spawn(&life.to_string(), STACK, move || watched.run()) {
-        log::error!("{life}: cannot start a thread to watch the process: {error}");
+/// The thread that is there to watch one process. Dropped without one, it ends.
+pub(super) struct Monitor(Sender<Watched>);
+
+impl Monitor {
+    pub(super) fn start(life: &Life) -> Result<Self, Failure> {
+        let (hand, handed) = bounded::<Watched>(1);
+        let wait = move || {
+            if let Ok(watched) = handed.recv() {
+                drop(handed);
+                watched.run();
+            }
+        };
+        threads::spawn(&life.to_string(), STACK, wait).map_err(|error| {
+            let message = format!("cannot start a thread to watch the process: {error}");
+            Failure::new(ErrorCategory::ResourceLimit, message)
+        })?;
+        Ok(Self(hand))
+    }
+
+    /// Leaves a process to this monitor until it is gone.
+    pub(super) fn watch(self, process: Process, gone: Gone) {
+        // The thread waits for nothing else, so it is there to take it.
+        let _ = self.0.send(Watched { process, gone });
     }
 }
 
@@ -78,8 +96,7 @@ struct Watched {
 impl Watched {
     fn run(self) {
         // Declared first, hence dropped last.
-        let mut gone = self.gone;
-        gone.otherwise = Some(Exit::Unknown);
+        let gone = self.gone;
         let Process { leader, ended, mut output } = self.process;
         let life = Arc::clone(&gone.life);
         watch(&life, &ended, &mut output);
@@ -109,26 +126,23 @@ fn watch(life: &Life, ended: &OwnedFd, output: &mut Output) {
 /// Owes the report `Gone`, and pays it also when the thread that has it panics.
 pub(super) struct Gone {
     life: Arc<Life>,
-    /// What is told when nobody tells anything else; nothing once it was told.
-    otherwise: Option<Exit>,
+    exit: Exit,
 }
 
 impl Gone {
     pub(super) fn owed_by(life: &Arc<Life>) -> Self {
-        Self { life: Arc::clone(life), otherwise: Some(Exit::Unknown) }
+        Self { life: Arc::clone(life), exit: Exit::Unknown }
     }
 
     pub(super) fn told(mut self, exit: Exit) {
-        self.otherwise = Some(exit);
+        self.exit = exit;
     }
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        if let Some(exit) = self.otherwise.take() {
-            self.life.gate.close();
-            (self.life.report)(Report::Gone(exit));
-        }
+        self.life.gate.close();
+        (self.life.report)(Report::Gone(mem::replace(&mut self.exit, Exit::Unknown)));
     }
 }
 
