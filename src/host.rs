@@ -26,7 +26,8 @@ use crate::worker::{Exit, WorkerId};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Make an instance and initialize it. Modules only; a process is launched by its constructor.
-    Launch(Launch),
+    /// Boxed, since a queue of orders has room for many of the largest.
+    Launch(Box<Launch>),
     /// Start: call `start()`, or spawn the process.
     Start,
     /// Ask for health; answered by `Report::Probed` with the same number.

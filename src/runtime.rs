@@ -146,7 +146,8 @@ struct Slot {
 }
 
 enum Host {
-    Module(ModuleRunner, Reporter),
+    // Boxed, since a map has room for several hosts even where there is one, a small one.
+    Module(Box<ModuleRunner>, Reporter),
     Process(ProcessHost),
 }
 
@@ -421,8 +422,8 @@ impl Loop {
                     module: module.clone(),
                     config: slot.config.config.clone(),
                 };
-                let mut host = Host::Module(ModuleRunner::new(setting), reporter);
-                host.order(Order::Launch(launch));
+                let mut host = Host::Module(Box::new(ModuleRunner::new(setting)), reporter);
+                host.order(Order::Launch(Box::new(launch)));
                 host
             }
             Plan::Process(plan) => {

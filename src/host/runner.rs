@@ -59,7 +59,7 @@ impl ModuleRunner {
     pub(crate) fn order(&mut self, order: Order, report: &Reporter) {
         match (order, &self.apartment) {
             (Order::Launch(launch), None) => {
-                self.apartment = self.open(launch, report);
+                self.apartment = self.open(*launch, report);
             }
             (Order::Ask { patience }, Some(apartment)) => {
                 apartment.backend.fire(Instant::now().checked_add(patience));

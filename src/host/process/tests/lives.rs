@@ -96,7 +96,9 @@ fn orders_that_mean_nothing_to_a_process_change_nothing() {
         module: "api".to_owned(),
         config: serde_json::Value::Null,
     };
-    for order in [Order::Launch(launch), Order::Start, Order::Probe { probe: 1 }, Order::Abandon] {
+    for order in
+        [Order::Launch(Box::new(launch)), Order::Start, Order::Probe { probe: 1 }, Order::Abandon]
+    {
         watched.host.order(&order);
     }
     fifos.release();
