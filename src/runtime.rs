@@ -280,11 +280,11 @@ impl Loop {
 
     /// Fetches what an incarnation told beside its lifecycle.
     fn hear_aside(&mut self, worker: &WorkerId, incarnation: u64, aside: &Aside) {
-        let (endpoints, failed_tasks, failure) = aside.take();
+        let (endpoints, failed_tasks, failures) = aside.take();
         let Some(slot) = self.workers.get_mut(worker) else { return };
         slot.facts.task_failures += failed_tasks;
-        let mut news: Vec<_> =
-            failure.map(|failure| EventKind::TaskFailed { failure }).into_iter().collect();
+        let failures = failures.into_iter().map(|failure| EventKind::TaskFailed { failure });
+        let mut news: Vec<_> = failures.collect();
         if slot.current == incarnation {
             for endpoint in endpoints {
                 if slot.facts.publish(&endpoint) {

@@ -9,6 +9,8 @@ use crate::module::EndpointInfo;
 
 /// How many endpoints one incarnation may have.
 const MAX_ENDPOINTS: usize = 64;
+/// So many failed tasks are told one by one between two visits of the loop; the rest is counted.
+const MAX_FAILURES: usize = 16;
 /// The longest name or address of an endpoint, in bytes.
 const MAX_TEXT: usize = 1024;
 
@@ -21,7 +23,8 @@ pub(crate) struct Aside(Mutex<News>);
 struct News {
     endpoints: Vec<EndpointInfo>,
     failed_tasks: u64,
-    last_failure: Option<Failure>,
+    /// The first of them.
+    failures: Vec<Failure>,
     /// Every name that was ever told, to keep their number within bounds.
     names: Vec<String>,
     refused: bool,
@@ -57,7 +60,9 @@ impl Aside {
             }
             Report::TaskFailed(failure) => {
                 news.failed_tasks += 1;
-                news.last_failure = Some(failure);
+                if news.failures.len() < MAX_FAILURES {
+                    news.failures.push(failure);
+                }
             }
             Report::Launched
             | Report::Started { .. }
@@ -70,10 +75,10 @@ impl Aside {
     }
 
     /// Takes what is new.
-    pub(super) fn take(&self) -> (Vec<EndpointInfo>, u64, Option<Failure>) {
+    pub(super) fn take(&self) -> (Vec<EndpointInfo>, u64, Vec<Failure>) {
         let mut news = self.news();
         let failed_tasks = std::mem::take(&mut news.failed_tasks);
-        (std::mem::take(&mut news.endpoints), failed_tasks, news.last_failure.take())
+        (std::mem::take(&mut news.endpoints), failed_tasks, std::mem::take(&mut news.failures))
     }
 
     fn news(&self) -> MutexGuard<'_, News> {

@@ -63,7 +63,8 @@ fn a_thousand_processes_start_and_stop() {
     let known = master.all_worker_diagnostics();
     assert_eq!(known.len(), 1000);
     assert!(known.iter().all(|known| known.state == WorkerState::Running && known.pid.is_some()));
-    assert_eq!(children(), 1000);
+    // Those of a thread that has just ended are on their way to another one's list.
+    until(|| children() == 1000);
     let report = master.shutdown().unwrap();
     assert_eq!((report.killed.len(), report.stuck.len()), (0, 0));
     assert_eq!(children(), 0);
