@@ -16,10 +16,12 @@ use std::path::Path;
 pub use crate::units::{ListenAddr, duration, size};
 
 use crate::error::{Error, Problem};
+use crate::master::unavailable;
+use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
-use crate::worker::WorkerConfig;
+use crate::worker::{Mistake, WorkerConfig};
 use interpolate::Lookup;
-use reader::{Reader, Source};
+use reader::{Check, Reader, Source};
 use yaml::{Fault, Node, Value};
 
 impl MasterConfig {
@@ -31,7 +33,16 @@ impl MasterConfig {
     /// # Errors
     /// Of category `configuration`, with every mistake in [`Error::problems`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
-        load(path.as_ref(), &variable)
+        load(path.as_ref(), &variable, &nothing)
+    }
+
+    /// Reads the file at `path` for a program with these native modules: a worker whose module is not
+    /// among them is one more mistake in the file, with its place.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_for(registry: &ModuleRegistry, path: impl AsRef<Path>) -> Result<Self, Error> {
+        load(path.as_ref(), &variable, &|worker| unavailable(worker, registry))
     }
 
     /// Reads the text of a file. Relative paths stay relative, and there is no name by default.
@@ -39,7 +50,7 @@ impl MasterConfig {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_yaml(text: &str) -> Result<Self, Error> {
-        master(Source { file: "", directory: None, lookup: &variable }, text)
+        master(Source { file: "", directory: None, lookup: &variable, check: &nothing }, text)
     }
 }
 
@@ -49,23 +60,27 @@ impl WorkerConfig {
     /// # Errors
     /// Of category `configuration`, with every mistake in [`Error::problems`].
     pub fn from_yaml(text: &str) -> Result<Self, Error> {
-        one_worker(Source { file: "", directory: None, lookup: &variable }, text)
+        one_worker(Source { file: "", directory: None, lookup: &variable, check: &nothing }, text)
     }
+}
+
+fn nothing(_: &WorkerConfig) -> Option<Mistake> {
+    None
 }
 
 fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-/// Reads the file at `path`, with variables from `lookup`.
-fn load(path: &Path, lookup: Lookup<'_>) -> Result<MasterConfig, Error> {
+/// Reads the file at `path`, with variables from `lookup` and a further check.
+fn load(path: &Path, lookup: Lookup<'_>, check: Check<'_>) -> Result<MasterConfig, Error> {
     let file = path.display().to_string();
     let absolute = std::path::absolute(path);
     let directory = absolute.as_deref().ok().and_then(Path::parent);
     let text = source::read(path)
         .map_err(|message| unplaced(&file, message))
         .and_then(|bytes| source::text(bytes).map_err(|fault| rejected(&file, fault)))?;
-    let mut config = master(Source { file: &file, directory, lookup }, &text)?;
+    let mut config = master(Source { file: &file, directory, lookup, check }, &text)?;
     if config.name.is_none() {
         config.name =
             directory.and_then(Path::file_name).and_then(|name| as_name(&name.to_string_lossy()));
@@ -111,12 +126,12 @@ fn tree<'t>(file: &str, text: &'t str) -> Result<(Node, &'t str), Error> {
 
 /// A text that is no configuration at all.
 fn rejected(file: &str, fault: Fault) -> Error {
-    Error::rejected(vec![fault.problem(file)], 0)
+    Error::rejected(vec![fault.problem(file)])
 }
 
 /// A file without a text.
 fn unplaced(file: &str, message: String) -> Error {
     let (line, column) = (0, 0);
     let problem = Problem { file: file.to_owned(), line, column, path: String::new(), message };
-    Error::rejected(vec![problem], 0)
+    Error::rejected(vec![problem])
 }

@@ -26,7 +26,7 @@
 mod command;
 pub(crate) mod event;
 mod health;
-mod lifecycle;
+pub(crate) mod lifecycle;
 pub(crate) mod moment;
 pub(crate) mod planted;
 mod restart;
@@ -48,12 +48,18 @@ use worker::{Turn, Worker};
 
 use crate::worker::WorkerId;
 
+/// Of so many removed workers the incarnations are remembered one by one; a program that gives each
+/// job an id of its own must not fill the memory.
+const MAX_RETIRED: usize = 4096;
+
 /// The decider. See the module's documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct Core {
     workers: BTreeMap<WorkerId, Worker>,
     /// What must outlive a removed worker: its incarnations go on when it comes back.
     retired: BTreeMap<WorkerId, Retired>,
+    /// No id that is not in `retired` had a later incarnation.
+    retired_floor: u64,
     /// Each worker's next deadline: a cache of `Worker::deadline`, kept in `settle`.
     timers: BTreeSet<(Moment, WorkerId)>,
     /// For each worker the ones whose launch may wait for it.
@@ -88,6 +94,7 @@ impl Core {
         Self {
             workers: BTreeMap::new(),
             retired: BTreeMap::new(),
+            retired_floor: 0,
             timers: BTreeSet::new(),
             dependants: BTreeMap::new(),
             shutdown: None,
@@ -272,7 +279,8 @@ impl Core {
                 dependants.remove(id);
             }
         }
-        self.retired.insert(id.clone(), retired);
+        self.dependants.retain(|_, dependants| !dependants.is_empty());
+        self.remember(id, retired);
         self.with_worker(id, effects, Worker::forget);
         if let Some(worker) = self.workers.remove(id)
             && let Some(timer) = worker.timer()
@@ -281,6 +289,16 @@ impl Core {
         }
         effects.push(Effect::Forgotten { worker: id.clone() });
         true
+    }
+
+    /// Keeps what must outlive a removed worker, for so many ids.
+    fn remember(&mut self, id: &WorkerId, retired: Retired) {
+        self.retired.insert(id.clone(), retired);
+        if self.retired.len() > MAX_RETIRED
+            && let Some((_, oldest)) = self.retired.pop_first()
+        {
+            self.retired_floor = self.retired_floor.max(oldest.incarnation);
+        }
     }
 
     /// Ends the shutdown once nothing but stuck incarnations is left.
@@ -340,6 +358,18 @@ impl Core {
     /// All workers, in alphabetical order.
     pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerId> {
         self.workers.keys()
+    }
+
+    /// Why and how far a worker is ending.
+    pub(crate) fn ending(&self, worker: &str) -> Option<(lifecycle::Why, lifecycle::Step)> {
+        match &self.workers.get(worker)?.phase {
+            worker::Phase::Ending(ending) => Some((ending.why, ending.step)),
+            worker::Phase::None
+            | worker::Phase::Launching { .. }
+            | worker::Phase::Launched { .. }
+            | worker::Phase::Starting { .. }
+            | worker::Phase::Up { .. } => None,
+        }
     }
 
     /// Reports that came too late to matter.

@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+/// So many mistakes of a configuration are told at once.
+const MAX_PROBLEMS: usize = 50;
+/// The longest text of others that is kept, in bytes.
+const MAX_TEXT: usize = 4 << 10;
+
 /// What the library's own functions return.
 pub type Result<T = ()> = std::result::Result<T, Error>;
 
@@ -140,9 +145,10 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of `category` with a message that fits after "failed: ".
+    /// A failure of `category` with a message that fits after "failed: ". A message longer than
+    /// 4 KiB is cut: it is kept, copied and shown in many places.
     pub fn new(category: ErrorCategory, message: impl Into<String>) -> Self {
-        Self { category, message: message.into(), place: None, permanent: false }
+        Self { category, message: cut(message.into()), place: None, permanent: false }
     }
 
     /// The same failure, marked as one that no retry can mend.
@@ -178,7 +184,7 @@ impl Failure {
             }
             let text = text(current);
             if !failure.message.contains(&text) {
-                failure.message = format!("{}: {text}", failure.message);
+                failure.message = cut(format!("{}: {text}", failure.message));
             }
             next = current.source();
         }
@@ -194,6 +200,16 @@ impl fmt::Display for Failure {
             None => Ok(()),
         }
     }
+}
+
+/// Cuts a text that somebody else made too long.
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" ...");
+    }
+    text
 }
 
 /// One mistake in a configuration: what, where, and what to write instead.
@@ -271,8 +287,11 @@ impl Error {
         Self::new(ErrorCategory::Configuration, message).with(|inner| inner.permanent = true)
     }
 
-    pub(crate) fn rejected(problems: Vec<Problem>, more: usize) -> Self {
-        let count = problems.len() + more;
+    /// A configuration with these mistakes, of which the first 50 are told.
+    pub(crate) fn rejected(mut problems: Vec<Problem>) -> Self {
+        let count = problems.len();
+        problems.truncate(MAX_PROBLEMS);
+        let more = count - problems.len();
         let mut message = match count {
             1 => "1 problem in the configuration".to_owned(),
             _ => format!("{count} problems in the configuration"),

@@ -26,15 +26,16 @@ use crate::worker::{Exit, WorkerId};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Make an instance and initialize it. Modules only; a process is launched by its constructor.
-    Launch(Launch),
+    /// Boxed, since a queue of orders has room for many of the largest.
+    Launch(Box<Launch>),
     /// Start: call `start()`, or spawn the process.
     Start,
     /// Ask for health; answered by `Report::Probed` with the same number.
     Probe { probe: u64 },
     /// End in order, expected within `patience`.
     Ask { patience: Duration },
-    /// End against its will, where that is possible.
-    Force,
+    /// End against its will, where that is possible; given up after `patience`.
+    Force { patience: Duration },
     /// No longer waited for: of this incarnation only `Gone` still matters.
     Abandon,
 }

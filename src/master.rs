@@ -18,7 +18,7 @@ pub use handle::Worker;
 pub use output::OutputLine;
 
 use crate::core::event::{Command, Done};
-use crate::error::{Error, ErrorCategory, Failure, Problem, Result};
+use crate::error::{Error, ErrorCategory, Problem, Result};
 use crate::host::panics::CAN_CONTAIN;
 use crate::host::runner::{uncontained, unknown_module};
 use crate::module::ModuleRegistry;
@@ -26,7 +26,8 @@ use crate::runtime::{
     Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
 use crate::worker::{
-    ModuleType, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerType,
+    Mistake, ModuleType, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId,
+    WorkerType,
 };
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
@@ -47,6 +48,8 @@ pub struct Master {
     registry: ModuleRegistry,
     configured: Vec<WorkerConfig>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held for its drop, which comes after the loop's end.
+    _signals: Option<signals::Signals>,
 }
 
 impl Master {
@@ -60,6 +63,7 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once; a worker of this id exists or is being removed.
     pub fn add_worker(&self, config: WorkerConfig) -> Result<()> {
+        self.refuse_deadlock(Some(&config.id))?;
         self.add_worker_nowait(config)?.wait()
     }
 
@@ -70,12 +74,13 @@ impl Master {
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
         let problems = check_worker(&config, &self.registry);
         if !problems.is_empty() {
-            return Err(Error::rejected(problems, 0).of_worker(&config.id));
+            return Err(Error::rejected(problems).of_worker(&config.id));
         }
         let worker = WorkerId::new(&config.id)?;
         let (ticket, reply) =
             self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
-        self.handle.send(Input::Add { worker, config: Box::new(config), reply });
+        let config = Box::new(config);
+        self.submit(reply, |reply| Input::Add { worker, config, reply });
         Ok(ticket)
     }
 
@@ -194,7 +199,8 @@ impl Master {
             Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
             Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
         });
-        self.handle.send(Input::Command { command: Command::Shutdown { force }, reply });
+        let command = Command::Shutdown { force };
+        self.handle.send(Input::Command { command, reply });
         ticket
     }
 
@@ -298,6 +304,13 @@ impl Master {
         Ticket::new(self.origin(worker), read)
     }
 
+    /// Sends a request, unless the worker on whose thread this is has too many open.
+    fn submit(&self, reply: ReplySender, input: impl FnOnce(ReplySender) -> Input) {
+        if let Some(reply) = reply.admitted(self.handle.realm) {
+            self.handle.send(input(reply));
+        }
+    }
+
     fn origin(&self, worker: Option<&str>) -> Origin {
         Origin {
             board: Arc::clone(&self.handle.board),
@@ -319,7 +332,10 @@ impl Master {
     ) -> Ticket<T> {
         let (ticket, reply) = self.ticket(Some(worker), read);
         match WorkerId::new(worker) {
-            Ok(id) => self.handle.send(Input::Command { command: command(id), reply }),
+            Ok(id) => {
+                let command = command(id);
+                self.submit(reply, |reply| Input::Command { command, reply });
+            }
             Err(_) => reply.unknown_worker(),
         }
         ticket
@@ -333,28 +349,36 @@ impl Master {
     }
 }
 
-/// Everything that is wrong with a configuration, whether it came from a file or from a program.
-pub(crate) fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry) -> Vec<Problem> {
-    let mistakes = config.mistakes().into_iter();
-    let mut problems: Vec<_> =
-        mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect();
-    if let Some(failure) = unavailable(config, registry) {
-        problems.push(Problem::unplaced("module_name", failure.message));
+/// Everything that is wrong with the workers of one configuration.
+fn check_workers(workers: &[WorkerConfig], registry: &ModuleRegistry) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, worker) in workers.iter().enumerate() {
+        for problem in check_worker(worker, registry) {
+            let path = format!("workers[{index}].{}", problem.path);
+            problems.push(Problem { path, ..problem });
+        }
     }
     problems
 }
 
+/// Everything that is wrong with a configuration, whether it came from a file or from a program.
+fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry) -> Vec<Problem> {
+    let mistakes = config.mistakes().into_iter().chain(unavailable(config, registry));
+    mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect()
+}
+
 /// Why a module worker cannot run in this program, if it cannot.
-fn unavailable(config: &WorkerConfig, registry: &ModuleRegistry) -> Option<Failure> {
+pub(crate) fn unavailable(config: &WorkerConfig, registry: &ModuleRegistry) -> Option<Mistake> {
     let module = config.module_name.as_deref()?;
     let native = config.module_type != Some(ModuleType::Plugin);
-    if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
-        Some(uncontained())
+    let failure = if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
+        uncontained()
     } else if native && registry.get(module).is_none() {
-        Some(unknown_module(registry, module))
+        unknown_module(registry, module)
     } else {
-        None
-    }
+        return None;
+    };
+    Some(("module_name".to_owned(), failure.message))
 }
 
 fn running(done: Done) -> Option<u64> {

@@ -16,6 +16,7 @@ pub use context::ModuleContext;
 pub(crate) use context::{ContextBackend, Work};
 pub use factory::{ModuleFactory, ModuleRegistry, configured, from_config};
 pub use listener::{Incoming, Listener};
+pub(crate) use token::StopAction;
 pub use token::{OnStop, StopToken, Ticks};
 
 use crate::error::Error;

@@ -2,6 +2,7 @@
 //! once, lets the core decide, and performs the effects. The core and the hosts meet here and
 //! nowhere else.
 
+mod aside;
 mod board;
 mod clock;
 mod feed;
@@ -21,6 +22,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use crate::core::Core;
 use crate::core::event as core;
 use crate::core::event::{Command, Effect, Event as CoreEvent, Ticket as TicketNumber};
+use crate::core::lifecycle::FORCE_PATIENCE;
 use crate::core::moment::Moment;
 use crate::host::identity::{self, Identity, Role};
 use crate::host::process::{ProcessHost, ProcessShared};
@@ -28,6 +30,7 @@ use crate::host::runner::{ModuleRunner, Setting};
 use crate::host::{Launch, Order, Report, Reporter, threads};
 use crate::worker::{Exit, WorkerConfig, WorkerId};
 
+use aside::{Aside, Kept};
 pub(crate) use board::Board;
 use board::Facts;
 pub use board::ShutdownReport;
@@ -41,8 +44,6 @@ pub(crate) use ticket::{Origin, ReplySender};
 
 /// The loop's own stack.
 const STACK: usize = 512 << 10;
-/// So many inputs are applied before timers are looked at again.
-const BATCH: usize = 256;
 
 /// Everything that can wake the loop.
 pub(crate) enum Input {
@@ -52,6 +53,8 @@ pub(crate) enum Input {
     Add { worker: WorkerId, config: Box<WorkerConfig>, reply: ReplySender },
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
+    /// An incarnation has news beside its lifecycle.
+    Aside { worker: WorkerId, incarnation: u64, aside: Arc<Aside> },
     /// Somebody wants to hear of events.
     Subscribe(Subscriber),
 }
@@ -111,7 +114,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         all_down: false,
     };
     let thread = threads::spawn("hsu-master", STACK, move || {
-        identity::assume(Identity { realm, role: Role::Loop });
+        identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
         state.run();
     })?;
     Ok((handle, thread))
@@ -143,7 +146,8 @@ struct Slot {
 }
 
 enum Host {
-    Module(ModuleRunner, Reporter),
+    // Boxed, since a map has room for several hosts even where there is one, a small one.
+    Module(Box<ModuleRunner>, Reporter),
     Process(ProcessHost),
 }
 
@@ -161,14 +165,10 @@ impl Loop {
         while !self.all_down {
             let first = self.wait();
             let now = self.clock.now();
-            let mut next = first;
-            let mut left = BATCH;
-            while let Some(input) = next.take() {
+            // All that was sent before `now`, and no more: who sends without end holds up nobody.
+            let waiting = self.inbox.len();
+            for input in first.into_iter().chain(self.inbox.clone().try_iter().take(waiting)) {
                 self.take(now, input);
-                left -= 1;
-                if left > 0 {
-                    next = self.inbox.try_recv().ok();
-                }
             }
             // Only now: what has been heard is applied before a timeout is judged.
             if self.core.next_deadline().is_some_and(|due| due <= now) {
@@ -176,7 +176,8 @@ impl Loop {
             }
         }
         // Whoever asked meanwhile gets the core's answer: the master launches nothing any more.
-        while let Ok(input) = self.inbox.try_recv() {
+        let waiting = self.inbox.len();
+        for input in self.inbox.clone().try_iter().take(waiting) {
             self.take(self.clock.now(), input);
         }
         self.board.close(false);
@@ -200,6 +201,9 @@ impl Loop {
             Input::Add { worker, config, reply } => self.add(now, worker, *config, reply),
             Input::Report { worker, incarnation, report } => {
                 self.hear(now, worker, incarnation, report);
+            }
+            Input::Aside { worker, incarnation, aside } => {
+                self.hear_aside(&worker, incarnation, &aside);
             }
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
         }
@@ -244,6 +248,9 @@ impl Loop {
             Report::Started { pid } => {
                 if current {
                     slot.facts.pid = pid;
+                    for endpoint in &slot.config.endpoints {
+                        slot.facts.publish(endpoint);
+                    }
                 }
                 core::Report::Started
             }
@@ -265,24 +272,30 @@ impl Loop {
                 self.feed.tell(&gone);
                 return;
             }
-            Report::Endpoint(endpoint) => {
-                if current {
-                    slot.facts.publish(endpoint.clone());
-                    self.board.update_facts(&worker, &slot.facts);
-                    let kind = EventKind::Endpoint { endpoint };
-                    self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
-                }
-                return;
-            }
-            Report::TaskFailed(failure) => {
-                slot.facts.task_failures += 1;
-                self.board.update_facts(&worker, &slot.facts);
-                let kind = EventKind::TaskFailed { failure };
-                self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
-                return;
-            }
+            // Kept aside by the reporter: see `hear_aside`.
+            Report::Endpoint(_) | Report::TaskFailed(_) => return,
         };
         self.decide(now, CoreEvent::Report { worker, incarnation, report });
+    }
+
+    /// Fetches what an incarnation told beside its lifecycle.
+    fn hear_aside(&mut self, worker: &WorkerId, incarnation: u64, aside: &Aside) {
+        let (endpoints, failed_tasks, failure) = aside.take();
+        let Some(slot) = self.workers.get_mut(worker) else { return };
+        slot.facts.task_failures += failed_tasks;
+        let mut news: Vec<_> =
+            failure.map(|failure| EventKind::TaskFailed { failure }).into_iter().collect();
+        if slot.current == incarnation {
+            for endpoint in endpoints {
+                if slot.facts.publish(&endpoint) {
+                    news.push(EventKind::Endpoint { endpoint });
+                }
+            }
+        }
+        self.board.update_facts(worker, &slot.facts);
+        for kind in news {
+            self.feed.tell(&Event::of_worker(worker, incarnation, kind));
+        }
     }
 
     fn decide(&mut self, now: Moment, event: CoreEvent) {
@@ -338,14 +351,15 @@ impl Loop {
                 self.order(&worker, incarnation, Order::Ask { patience });
             }
             Effect::Force { worker, incarnation } => {
-                self.order(&worker, incarnation, Order::Force);
+                let patience = FORCE_PATIENCE;
+                self.order(&worker, incarnation, Order::Force { patience });
             }
             Effect::Abandon { worker, incarnation } => {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
             Effect::Transition(transition) => {
-                if log::log_enabled!(log::Level::Warn) {
+                if log::log_enabled!(log::Level::Error) {
                     let worker = &transition.worker;
                     let status = self.core.status(worker.as_str());
                     let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
@@ -386,9 +400,16 @@ impl Loop {
         let Some(slot) = self.workers.get_mut(worker) else { return };
         let reporter: Reporter = {
             let (worker, inbox) = (worker.clone(), self.sender.clone());
+            let aside = Arc::new(Aside::default());
             Arc::new(move |report| {
+                let worker = worker.clone();
+                let input = match aside.keep(worker.as_str(), report) {
+                    Kept::Quiet => return,
+                    Kept::Tell => Input::Aside { worker, incarnation, aside: Arc::clone(&aside) },
+                    Kept::Not(report) => Input::Report { worker, incarnation, report },
+                };
                 // After the master's end nobody wants to know.
-                let _ = inbox.send(Input::Report { worker: worker.clone(), incarnation, report });
+                let _ = inbox.send(input);
             })
         };
         let host = match &slot.plan {
@@ -401,8 +422,8 @@ impl Loop {
                     module: module.clone(),
                     config: slot.config.config.clone(),
                 };
-                let mut host = Host::Module(ModuleRunner::new(setting), reporter);
-                host.order(Order::Launch(launch));
+                let mut host = Host::Module(Box::new(ModuleRunner::new(setting)), reporter);
+                host.order(Order::Launch(Box::new(launch)));
                 host
             }
             Plan::Process(plan) => {
@@ -432,7 +453,7 @@ impl Drop for Loop {
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
             for host in slot.hosts.values_mut() {
-                host.order(Order::Force);
+                host.order(Order::Force { patience: Duration::ZERO });
             }
         }
         if std::thread::panicking() {

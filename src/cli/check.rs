@@ -4,16 +4,14 @@ use serde_json::{Value, json};
 
 use super::args::Check;
 use super::{Outcome, complain, print};
-use crate::error::{Error, Problem, Result};
-use crate::master::check_worker;
+use crate::error::{Problem, Result};
 use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
 use crate::worker::WorkerConfig;
 
 pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
     let file = arguments.config.display().to_string();
-    let checked = MasterConfig::load(&arguments.config)
-        .and_then(|config| with_registry(config, registry, &file));
+    let checked = MasterConfig::load_for(registry, &arguments.config);
     if arguments.json {
         print(&format!("{:#}\n", as_json(&file, &checked)));
     }
@@ -31,23 +29,6 @@ pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
             Outcome::Usage
         }
     }
-}
-
-/// What the file alone cannot know: the modules of this program.
-fn with_registry(
-    config: MasterConfig,
-    registry: &ModuleRegistry,
-    file: &str,
-) -> Result<MasterConfig> {
-    let mut problems = Vec::new();
-    for (index, worker) in config.workers.iter().enumerate() {
-        for mut problem in check_worker(worker, registry) {
-            problem.file = file.to_owned();
-            problem.path = format!("workers[{index}].{}", problem.path);
-            problems.push(problem);
-        }
-    }
-    if problems.is_empty() { Ok(config) } else { Err(Error::rejected(problems, 0)) }
 }
 
 fn summary(file: &str, config: &MasterConfig) -> String {

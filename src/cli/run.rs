@@ -13,7 +13,7 @@ use crate::settings::MasterConfig;
 use crate::suggest;
 
 pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
-    let started = MasterConfig::load(&arguments.config)
+    let started = MasterConfig::load_for(registry, &arguments.config)
         .and_then(|config| only(config, &arguments.only))
         .and_then(|config| start(registry, config, arguments.quiet));
     let (master, echo) = match started {

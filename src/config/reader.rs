@@ -10,10 +10,8 @@ use super::yaml::{Entry, Fault, Mark, Node, Value, parse};
 use crate::error::{Error, Problem};
 use crate::suggest::nearest;
 use crate::units::{parse_duration, parse_size};
-use crate::worker::{Mistake, Ratio};
+use crate::worker::{Mistake, Ratio, WorkerConfig};
 
-/// How many problems are told with their place; of more only the number is.
-const MAX_PROBLEMS: usize = 50;
 /// How far into a line that is not plain ASCII the text of a number is looked for.
 const MAX_COUNTED: usize = 4096;
 /// How much text all variables of a file may bring in, in bytes.
@@ -22,6 +20,9 @@ const MAX_EXPANDED: usize = 8 << 20;
 /// A key that a mapping may have, and what reads its value. The one list of keys is also what reads
 /// them: a known key that nothing reads cannot be.
 pub(super) type Key<T> = (&'static str, fn(&mut Reader<'_>, &Node, &mut T));
+
+/// Finds what is wrong with a worker.
+pub(super) type Check<'a> = &'a dyn Fn(&WorkerConfig) -> Option<Mistake>;
 
 /// Where a configuration comes from, and what it may ask of the place.
 #[derive(Clone, Copy)]
@@ -32,6 +33,8 @@ pub(super) struct Source<'a> {
     pub(super) directory: Option<&'a Path>,
     /// Where `${VAR}` is looked up.
     pub(super) lookup: Lookup<'a>,
+    /// What the program knows to be wrong with a worker, beyond what any program would.
+    pub(super) check: Check<'a>,
 }
 
 /// The walk: where it is, and what it found.
@@ -62,9 +65,7 @@ impl<'a> Reader<'a> {
             return Ok(read);
         }
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
-        let more = self.problems.len().saturating_sub(MAX_PROBLEMS);
-        self.problems.truncate(MAX_PROBLEMS);
-        Err(Error::rejected(self.problems, more))
+        Err(Error::rejected(self.problems))
     }
 
     /// Notes a problem at the current path.

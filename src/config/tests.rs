@@ -27,7 +27,7 @@ fn lookup(name: &str) -> Option<OsString> {
 /// Reads `text` as a file `w.yaml` in `/etc/app`.
 fn read(text: &str) -> Result<MasterConfig, Error> {
     let directory = Some(Path::new("/etc/app"));
-    master(Source { file: "w.yaml", directory, lookup: &lookup }, text)
+    master(Source { file: "w.yaml", directory, lookup: &lookup, check: &nothing }, text)
 }
 
 /// The problems of `text`, as they are shown, each without the file's name.

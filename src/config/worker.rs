@@ -6,6 +6,7 @@ use super::reader::{Key, Reader};
 use super::schema::{Defaults, HEALTH_CHECK, RESTART, START, STOP};
 use super::words;
 use super::yaml::{Node, Value};
+use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
     ExecutionConfig, Mistake, ModuleType, SuccessCodes, WorkerConfig, WorkerType, signal_number,
 };
@@ -41,6 +42,9 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     }),
     ("restart", |r, node, draft| r.mapping(node, RESTART, &mut draft.config.restart)),
     ("stop", |r, node, draft| r.mapping(node, STOP, &mut draft.config.stop)),
+    ("endpoints", |r, node, draft| {
+        r.set(node, &mut draft.config.endpoints, |r, node| r.list(node, endpoint));
+    }),
     ("success_codes", |r, node, draft| {
         r.set(node, &mut draft.config.success_codes, success_codes);
     }),
@@ -59,6 +63,31 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
             r.text(node).map(PathBuf::from).map(Some)
         });
     }),
+];
+
+pub(super) const ENDPOINT: &[Key<EndpointDraft>] = &[
+    ("name", |r, node, draft| r.set(node, &mut draft.name, |r, node| r.text(node).map(Some))),
+    ("type", |r, node, draft| {
+        r.set(node, &mut draft.endpoint_type, |r, node| r.word(node, ENDPOINT_TYPES).map(Some));
+    }),
+    ("address", |r, node, draft| {
+        r.set(node, &mut draft.address, |r, node| r.text(node).map(Some));
+    }),
+];
+
+/// An endpoint while its keys are read.
+#[derive(Default)]
+pub(super) struct EndpointDraft {
+    name: Option<String>,
+    endpoint_type: Option<EndpointType>,
+    address: Option<String>,
+}
+
+const ENDPOINT_TYPES: &[(&str, EndpointType)] = &[
+    ("http", EndpointType::Http),
+    ("grpc", EndpointType::Grpc),
+    ("tcp", EndpointType::Tcp),
+    ("unix", EndpointType::Unix),
 ];
 
 const TYPES: &[(&str, WorkerType)] =
@@ -97,6 +126,7 @@ pub(super) fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Wo
     } else {
         mistakes.extend(config.mistakes());
     }
+    mistakes.extend((r.source.check)(&config));
     r.mistakes(since, node, mistakes);
     if let Some(directory) = r.source.directory {
         make_absolute(&mut config, directory);
@@ -124,6 +154,7 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         WorkerType::Module => &[
             ("command", "is for processes; write `type: process`, or remove it"),
             ("success_codes", "is for processes: a module has no exit code"),
+            ("endpoints", "is for processes: a module publishes its own"),
             ("stop.signal", "is for processes: a module is asked by its stop token"),
             ("stop.kill_group", "is for processes: a module has no process group"),
         ],
@@ -229,6 +260,22 @@ fn environment(r: &mut Reader<'_>, node: &Node, execution: &mut ExecutionConfig)
         }
         Some(())
     });
+}
+
+/// One endpoint that a program is known to have.
+fn endpoint(r: &mut Reader<'_>, node: &Node) -> Option<EndpointInfo> {
+    let since = r.found();
+    let mut draft = EndpointDraft::default();
+    r.mapping(node, ENDPOINT, &mut draft);
+    if let (Some(name), Some(kind), Some(address)) =
+        (draft.name, draft.endpoint_type, draft.address)
+    {
+        return Some(EndpointInfo::new(name, kind, address));
+    }
+    if r.found() == since {
+        r.problem(node.at, "needs all of name, type and address");
+    }
+    None
 }
 
 /// The ends that count as completed: exit codes and names of signals.

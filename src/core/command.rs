@@ -7,7 +7,7 @@ use super::lifecycle::{MAX_WRITTEN_OFF, Step, Why};
 use super::moment::Moment;
 use super::planted::{Bug, planted};
 use super::worker::{Goal, Next, Phase, Turn, Verdict, Worker};
-use super::{Core, Shutdown};
+use super::{Core, Retired, Shutdown};
 use crate::worker::WorkerId;
 
 impl Core {
@@ -79,7 +79,10 @@ impl Core {
         for (dependency, _) in &spec.depends_on {
             self.dependants.entry(dependency.clone()).or_default().insert(id.clone());
         }
-        let retired = self.retired.remove(&id).unwrap_or_default();
+        let retired = self
+            .retired
+            .remove(&id)
+            .unwrap_or_else(|| Retired { incarnation: self.retired_floor, ..Retired::default() });
         let worker = Worker::new(id.clone(), self.added, spec, retired, self.now);
         self.added += 1;
         self.workers.insert(id.clone(), worker);

@@ -78,7 +78,8 @@ impl Probing {
         match &mut self.in_flight {
             Some(in_flight) => {
                 // The first silence is judged at the deadline, further ones at each interval.
-                if in_flight.deadline.take().is_none() {
+                let again = in_flight.deadline.take().is_none();
+                if again || self.next <= now {
                     self.schedule(policy, now);
                 }
                 Due::Silence

@@ -244,15 +244,12 @@ impl Worker {
 
     /// The shutdown's time is up: what was only asked is now forced, or waited for no longer.
     pub(super) fn out_of_patience(&mut self, turn: &mut Turn<'_>) {
-        if let Phase::Ending(ending) = &self.phase
-            && ending.step == Step::Ask
-            && !planted(Bug::ShutdownPatienceIgnored)
-        {
-            if self.spec.killable {
-                self.take_step(turn, Step::Force);
-            } else {
-                self.abandon(turn);
-            }
+        let Phase::Ending(ending) = &self.phase else { return };
+        match (ending.step, self.spec.killable) {
+            _ if planted(Bug::ShutdownPatienceIgnored) => {}
+            (Step::Ask, true) => self.take_step(turn, Step::Force),
+            (Step::Ask | Step::Force, false) => self.abandon(turn),
+            (Step::Force, true) | (Step::Abandon, _) => {}
         }
     }
 
@@ -296,8 +293,9 @@ impl Worker {
         }
         self.exit = Some(exit);
         self.past_stuck = false;
-        self.killed = ending.step > Step::Ask;
-        let stopped = Done::Stopped { forced: self.killed };
+        let forced = ending.step > Step::Ask;
+        self.killed = forced && self.spec.killable;
+        let stopped = Done::Stopped { forced };
         for ticket in self.stops.drain(..) {
             turn.reply(ticket, Ok(stopped.clone()));
         }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::Reporter;
 
@@ -16,6 +17,8 @@ pub(crate) struct Identity {
     /// Which master of this process: there may be several.
     pub(crate) realm: u64,
     pub(crate) role: Role,
+    /// Requests to the master that this worker's threads have made and that are not answered yet.
+    pub(crate) requests: Arc<AtomicUsize>,
 }
 
 #[derive(Clone)]

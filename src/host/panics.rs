@@ -77,6 +77,9 @@ fn of_module(role: &Role, info: &PanicHookInfo<'_>, previous: &dyn Fn(&PanicHook
     let place = info.location().map(ToString::to_string);
     let text = message(info.payload());
     // Said here and now: a panic that aborts (in a drop while unwinding, say) gets no other chance.
+    if !log::log_enabled!(log::Level::Error) {
+        previous(info);
+    }
     let trace = Backtrace::capture();
     let shown = place.as_deref().unwrap_or("an unknown place");
     if trace.status() == BacktraceStatus::Captured {
@@ -96,13 +99,15 @@ fn of_module(role: &Role, info: &PanicHookInfo<'_>, previous: &dyn Fn(&PanicHook
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::host::identity::Identity;
 
     fn as_module() {
         install_hook();
         let role = Role::Module { worker: "m".into() };
-        identity::assume(Identity { realm: 0, role });
+        identity::assume(Identity { realm: 0, role, requests: Arc::default() });
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! Process workers: each incarnation is a child process with a monitor thread of its own, which
-//! checks, spawns, reads its output and reports its end. Orders go past the monitor, through the
-//! gate.
+//! Process workers: each incarnation is a child process. A launcher checks and spawns it; a monitor
+//! thread of its own reads its output and reports its end. Orders go past both, through the gate.
 
 mod gate;
 #[cfg(target_os = "linux")]
 mod interpreter;
 #[cfg(target_os = "linux")]
-mod monitor;
+mod launcher;
 #[cfg(not(target_os = "linux"))]
 #[path = "process/unsupported.rs"]
+mod launcher;
+mod launchers;
+#[cfg(target_os = "linux")]
 mod monitor;
 #[cfg(target_os = "linux")]
 mod output;
@@ -24,13 +26,11 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Order, OutputSink, Report, Reporter, sys, threads};
-use crate::error::{ErrorCategory, Failure};
-use crate::worker::{Exit, WorkerId};
+use super::{Order, OutputSink, Reporter, sys};
+use crate::worker::WorkerId;
 use gate::Gate;
+use launchers::Launchers;
 
-/// A monitor calls into the output sink and the logger, but keeps no buffer on its stack.
-const MONITOR_STACK: usize = 128 << 10;
 /// As much as a pipe holds.
 const BUFFER: usize = 64 << 10;
 /// As many idle buffers are kept; there may be more in use.
@@ -57,6 +57,7 @@ pub(crate) struct ProcessPlan {
 /// output of stragglers to end.
 pub(crate) struct ProcessShared {
     means: Arc<Means>,
+    launchers: Launchers,
     /// Closed by the drop, which `Means::master_ended` shows to all at once.
     _master_lives: PipeWriter,
 }
@@ -73,7 +74,8 @@ impl ProcessShared {
         let (master_ended, master_lives) = io::pipe()?;
         let buffers = Buffers::default();
         let means = Arc::new(Means { output, nofile, buffers, master_ended });
-        Ok(Arc::new(Self { means, _master_lives: master_lives }))
+        let launchers = Launchers::new();
+        Ok(Arc::new(Self { means, launchers, _master_lives: master_lives }))
     }
 }
 
@@ -105,7 +107,7 @@ impl Buffers {
     }
 }
 
-/// One life of a process worker, as its monitor knows it. Displayed as `api#3`.
+/// One life of a process worker, as its launcher and its monitor know it. Displayed as `api#3`.
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is run there"))]
 struct Life {
     worker: WorkerId,
@@ -140,14 +142,9 @@ impl ProcessHost {
         report: Reporter,
     ) -> Self {
         let gate = Arc::new(Gate::new(plan.signal, plan.kill_group));
-        let (means, told) = (Arc::clone(&shared.means), Arc::clone(&report));
+        let means = Arc::clone(&shared.means);
         let life = Life { worker, incarnation, plan, means, gate: Arc::clone(&gate), report };
-        let name = life.to_string();
-        if let Err(error) = threads::spawn(&name, MONITOR_STACK, move || monitor::run(&life)) {
-            let message = format!("cannot start a thread to watch the process: {error}");
-            let failure = Failure::new(ErrorCategory::ResourceLimit, message);
-            told(Report::Gone(Exit::Failed(failure)));
-        }
+        shared.launchers.launch(life);
         Self { gate }
     }
 
@@ -156,7 +153,7 @@ impl ProcessHost {
         match order {
             Order::Start => self.gate.start(),
             Order::Ask { patience: _ } => self.gate.ask(),
-            Order::Force => self.gate.force(),
+            Order::Force { patience: _ } => self.gate.force(),
             // It was launched by its constructor, is not asked for its health this way, and its end
             // is reported however late it comes.
             Order::Launch(_) | Order::Probe { probe: _ } | Order::Abandon => {}

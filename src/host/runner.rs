@@ -15,7 +15,7 @@ use super::identity;
 use super::panics::{self, guarded};
 use super::threads;
 use super::{Launch, Order, Report, Reporter};
-use crate::error::{ErrorCategory, Failure};
+use crate::error::{ErrorCategory, Failure, cut};
 use crate::module::{
     ModuleConfig, ModuleContext, ModuleFactory, ModuleRegistry, ModuleResult, WorkerModule,
 };
@@ -59,15 +59,15 @@ impl ModuleRunner {
     pub(crate) fn order(&mut self, order: Order, report: &Reporter) {
         match (order, &self.apartment) {
             (Order::Launch(launch), None) => {
-                self.apartment = self.open(launch, report);
+                self.apartment = self.open(*launch, report);
             }
             (Order::Ask { patience }, Some(apartment)) => {
                 apartment.backend.fire(Instant::now().checked_add(patience));
                 apartment.send(Order::Ask { patience });
             }
-            (Order::Force, Some(apartment)) => {
-                apartment.backend.fire(Some(Instant::now()));
-                apartment.send(Order::Force);
+            (Order::Force { patience }, Some(apartment)) => {
+                apartment.backend.fire(Instant::now().checked_add(patience));
+                apartment.send(Order::Force { patience });
             }
             (order @ (Order::Start | Order::Probe { .. }), Some(apartment)) => {
                 apartment.send(order);
@@ -168,7 +168,7 @@ impl Life {
                 Ok(Order::Start) => self.start(&mut instance, &ctx),
                 Ok(Order::Probe { probe }) => self.probe(&mut instance, probe),
                 // Without a master there is nobody to live for.
-                Ok(Order::Ask { .. } | Order::Force) | Err(_) => break,
+                Ok(Order::Ask { .. } | Order::Force { .. }) | Err(_) => break,
                 Ok(Order::Launch(_) | Order::Abandon) => {}
             }
         }
@@ -193,13 +193,14 @@ impl Life {
     }
 
     fn try_start(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
-        let Some(module) = instance.usable() else { return Ok(()) };
-        let started = self.call("start", || module.start(ctx));
-        instance.note(started)?;
-        instance.started = true;
-        let Some(module) = instance.usable() else { return Ok(()) };
-        let info = guarded("info", || module.info()).map_err(Broken::Panicked);
+        let Some(module) = instance.usable() else {
+            return Err(Failure::new(ErrorCategory::Refused, "nothing was initialized"));
+        };
+        let info = self
+            .call("start", || module.start(ctx))
+            .and_then(|()| guarded("info", || module.info()).map_err(Broken::Panicked));
         let info = instance.note(info)?;
+        instance.started = true;
         self.backend.declare(info.endpoints);
         Ok(())
     }
@@ -210,7 +211,7 @@ impl Life {
         let health = guarded("health", || module.health()).map_err(Broken::Panicked);
         match instance.note(health) {
             Ok(health) => {
-                let reason = health.reason().unwrap_or_default().to_owned();
+                let reason = cut(health.reason().unwrap_or_default().to_owned());
                 let healthy = health.is_healthy();
                 self.backend.report(Report::Probed { probe, healthy, reason });
             }
@@ -221,6 +222,7 @@ impl Life {
     /// Stop, join, drop: whatever breaks on the way is remembered, and the way goes on.
     fn wind_down(&self, mut instance: Instance, ctx: &ModuleContext) -> Result<(), Failure> {
         self.backend.fire(None);
+        self.backend.run_late_actions();
         let mut result = Ok(());
         if instance.started
             && let Some(module) = instance.usable()

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
 
 use super::output::{LineSink, Output, OutputLine};
-use super::{Master, signals};
+use super::{Master, check_workers, signals};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::process::ProcessShared;
 use crate::host::runner::Setting;
@@ -62,7 +62,7 @@ impl MasterBuilder {
     /// no worker ever waits for a reader.
     ///
     /// It is called on the workers' monitor threads and must not block: the worker's own writes
-    /// would wait behind it.
+    /// would wait behind it, and so would the news of its end. Should it panic, the line is lost.
     #[must_use]
     pub fn output(mut self, output: impl Fn(OutputLine<'_>) + Send + Sync + 'static) -> Self {
         self.output = Some(Box::new(output));
@@ -84,7 +84,10 @@ impl MasterBuilder {
     /// - signals that were ignored are set to their defaults;
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
     /// - SIGTERM and SIGINT shut down, a second one kills at once, a third one exits; SIGHUP is
-    ///   logged.
+    ///   logged. After the master's end they do what they do by default.
+    ///
+    /// It does not become a subreaper yet: processes that leave their worker's group and lose their
+    /// parent are nobody's.
     #[must_use]
     pub fn own_process(mut self) -> Self {
         self.own_process = true;
@@ -109,6 +112,10 @@ impl MasterBuilder {
                            to its default before building a master";
             return Err(Error::new(ErrorCategory::Refused, message));
         }
+        let problems = check_workers(&self.config.workers, &self.registry);
+        if !problems.is_empty() {
+            return Err(Error::rejected(problems));
+        }
         let sink = Arc::new(LineSink::new(self.output));
         let processes = ProcessShared::new(sink, nofile)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
@@ -122,17 +129,18 @@ impl MasterBuilder {
         let shutdown_timeout = self.config.shutdown_timeout;
         let (handle, thread) = runtime::start(Parts { seed, shutdown_timeout, setting, processes })
             .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
-        let master = Master {
+        let mut master = Master {
             handle,
             registry: self.registry,
             configured: self.config.workers,
             thread: Mutex::new(Some(thread)),
+            _signals: None,
         };
+        if self.own_process {
+            master._signals = Some(signals::install(&master.handle)?);
+        }
         for worker in &master.configured {
             master.add_worker(worker.clone())?;
-        }
-        if self.own_process {
-            signals::install(&master.handle)?;
         }
         Ok(master)
     }

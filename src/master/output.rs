@@ -1,8 +1,10 @@
 //! Cuts what process workers write into lines, for whoever wants to see them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::host::panics::guarded;
 use crate::host::{OutputSink, Stream};
 use crate::worker::WorkerId;
 
@@ -31,12 +33,23 @@ pub(super) type Output = Box<dyn Fn(OutputLine<'_>) + Send + Sync>;
 /// Hands lines to a function. Begun lines wait here for their rest.
 pub(super) struct LineSink {
     output: Option<Output>,
+    complained: AtomicBool,
     begun: Mutex<BTreeMap<(WorkerId, u64, bool), Vec<u8>>>,
 }
 
 impl LineSink {
     pub(super) fn new(output: Option<Output>) -> Self {
-        Self { output, begun: Mutex::default() }
+        Self { output, complained: AtomicBool::new(false), begun: Mutex::default() }
+    }
+
+    /// Hands over one line. A panic of the program's function is not the worker's.
+    fn tell(&self, line: OutputLine<'_>) {
+        let Some(output) = &self.output else { return };
+        if let Err(failure) = guarded("the output function", || output(line))
+            && !self.complained.swap(true, Ordering::Relaxed)
+        {
+            log::error!("{failure}; lines may be missing, and no more is said about it");
+        }
     }
 
     fn take_begun(&self, key: &(WorkerId, u64, bool)) -> Vec<u8> {
@@ -47,10 +60,13 @@ impl LineSink {
 
 impl OutputSink for LineSink {
     fn output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, bytes: &[u8]) {
-        let Some(output) = &self.output else { return };
+        if self.output.is_none() {
+            return;
+        }
         let stderr = stream == Stream::Stderr;
         let tell = |line: &[u8], complete| {
-            output(OutputLine { worker: worker.as_str(), incarnation, stderr, line, complete });
+            let worker = worker.as_str();
+            self.tell(OutputLine { worker, incarnation, stderr, line, complete });
         };
         let key = (worker.clone(), incarnation, stderr);
         let mut begun = self.take_begun(&key);
@@ -77,12 +93,11 @@ impl OutputSink for LineSink {
     }
 
     fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream) {
-        let Some(output) = &self.output else { return };
         let stderr = stream == Stream::Stderr;
         let begun = self.take_begun(&(worker.clone(), incarnation, stderr));
         if !begun.is_empty() {
             let (worker, line) = (worker.as_str(), begun.as_slice());
-            output(OutputLine { worker, incarnation, stderr, line, complete: false });
+            self.tell(OutputLine { worker, incarnation, stderr, line, complete: false });
         }
     }
 }

@@ -1,48 +1,109 @@
 //! The operating system's signals as commands: one thread, woken only when one comes.
 
 use crate::core::event::Command;
-use crate::error::{Error, Result};
-use crate::host::{sys, threads};
+use crate::error::Result;
+use crate::host::sys;
 use crate::runtime::{Handle, Input, Origin, Ticket};
 
-const STACK: usize = 128 << 10;
-
-/// Turns SIGTERM, SIGINT and SIGHUP into commands for this master, until it ends.
 #[cfg(unix)]
-pub(super) fn install(handle: &Handle) -> Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    use signal_hook::iterator::Signals;
+pub(super) use unix::{Signals, install};
+#[cfg(windows)]
+pub(super) use windows::{Signals, install};
 
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-        .map_err(|error| Error::io("cannot handle signals", error))?;
-    let handle = handle.clone();
-    let listen = move || {
-        let mut asked = 0;
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                log::info!("SIGHUP: there is no reload yet, ignored");
-                continue;
+#[cfg(unix)]
+mod unix {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::{Arc, LazyLock};
+    use std::thread::JoinHandle;
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::flag::register_conditional_default;
+    use signal_hook::iterator::{Handle as Closer, Signals as Stream};
+
+    use super::{Handle, Result, on_request_to_end};
+    use crate::error::Error;
+    use crate::host::threads;
+
+    const STACK: usize = 128 << 10;
+    const HANDLED: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+
+    /// How many masters of this process handle signals.
+    static LISTENING: AtomicUsize = AtomicUsize::new(0);
+    /// True when none does: a signal then does what it does by default.
+    static NOBODY_LISTENS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+    static DEFAULTS_ARE_SET: AtomicBool = AtomicBool::new(false);
+
+    /// Signals are commands for a master for as long as this lives.
+    pub(in crate::master) struct Signals {
+        closer: Closer,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    /// Turns SIGTERM, SIGINT and SIGHUP into commands for this master.
+    pub(in crate::master) fn install(handle: &Handle) -> Result<Signals> {
+        let cannot = |error| Error::io("cannot handle signals", error);
+        let mut stream = Stream::new(HANDLED).map_err(cannot)?;
+        // The library does not put default actions back, so they are emulated when nobody listens.
+        if !DEFAULTS_ARE_SET.swap(true, Ordering::SeqCst) {
+            for signal in HANDLED {
+                let condition = Arc::clone(&NOBODY_LISTENS);
+                register_conditional_default(signal, condition).map_err(cannot)?;
             }
-            asked += 1;
-            on_request_to_end(&handle, asked);
         }
-    };
-    threads::spawn("signals", STACK, listen)
-        .map(drop)
-        .map_err(|error| Error::io("cannot start the thread for signals", error))
+        let closer = stream.handle();
+        let handle = handle.clone();
+        let listen = move || {
+            let mut asked = 0;
+            for signal in stream.forever() {
+                if signal == SIGHUP {
+                    log::info!("SIGHUP: there is no reload yet, ignored");
+                } else {
+                    asked += 1;
+                    on_request_to_end(&handle, asked);
+                }
+            }
+        };
+        let thread = threads::spawn("signals", STACK, listen)
+            .map_err(|error| Error::io("cannot start the thread for signals", error))?;
+        LISTENING.fetch_add(1, Ordering::SeqCst);
+        NOBODY_LISTENS.store(false, Ordering::SeqCst);
+        Ok(Signals { closer, thread: Some(thread) })
+    }
+
+    impl Drop for Signals {
+        fn drop(&mut self) {
+            self.closer.close();
+            if let Some(thread) = self.thread.take() {
+                // It runs no code but ours.
+                let _ = thread.join();
+            }
+            if LISTENING.fetch_sub(1, Ordering::SeqCst) == 1 {
+                NOBODY_LISTENS.store(true, Ordering::SeqCst);
+            }
+        }
+    }
 }
 
-/// Turns ctrl-c and its kin into commands for this master.
 #[cfg(windows)]
-pub(super) fn install(handle: &Handle) -> Result<()> {
+mod windows {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    let (handle, asked) = (handle.clone(), AtomicU32::new(0));
-    let on_signal =
-        move || on_request_to_end(&handle, asked.fetch_add(1, Ordering::Relaxed).saturating_add(1));
-    ctrlc::try_set_handler(on_signal).map_err(|error| {
-        Error::new(crate::error::ErrorCategory::Refused, format!("cannot handle ctrl-c: {error}"))
-    })
+    use super::{Handle, Result, on_request_to_end};
+    use crate::error::{Error, ErrorCategory};
+
+    /// The handler stays for the life of the process.
+    pub(in crate::master) struct Signals;
+
+    /// Turns ctrl-c and its kin into commands for this master.
+    pub(in crate::master) fn install(handle: &Handle) -> Result<Signals> {
+        let (handle, asked) = (handle.clone(), AtomicU32::new(0));
+        let on_signal = move || {
+            on_request_to_end(&handle, asked.fetch_add(1, Ordering::Relaxed).saturating_add(1));
+        };
+        ctrlc::try_set_handler(on_signal).map(|()| Signals).map_err(|error| {
+            Error::new(ErrorCategory::Refused, format!("cannot handle ctrl-c: {error}"))
+        })
+    }
 }
 
 /// The first request ends in order, the second kills, the third exits whatever is left.

@@ -49,6 +49,8 @@ impl StopToken {
     pub(crate) fn fire(&self, deadline: Option<Instant>) -> Vec<StopAction> {
         let mut state = self.state();
         if self.0.fired.swap(true, Ordering::SeqCst) {
+            // A later call only brings the deadline closer.
+            state.deadline = [state.deadline, deadline].into_iter().flatten().min();
             return Vec::new();
         }
         state.deadline = deadline;

@@ -39,13 +39,17 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// A later endpoint of the same name replaces the earlier one.
-    pub(super) fn publish(&mut self, endpoint: EndpointInfo) {
+    /// A later endpoint of the same name replaces the earlier one. False: nothing changed.
+    pub(super) fn publish(&mut self, endpoint: &EndpointInfo) -> bool {
+        if self.endpoints.contains(endpoint) {
+            return false;
+        }
         let endpoints = Arc::make_mut(&mut self.endpoints);
         match endpoints.iter_mut().find(|known| known.name == endpoint.name) {
-            Some(known) => *known = endpoint,
-            None => endpoints.push(endpoint),
+            Some(known) => known.clone_from(endpoint),
+            None => endpoints.push(endpoint.clone()),
         }
+        true
     }
 
     /// A new incarnation has nothing of the old one's.
@@ -195,7 +199,11 @@ impl Board {
         let mut last = None;
         let found = self.wait(Instant::now().checked_add(timeout), |state| {
             let Some((id, entry)) = state.workers.get_key_value(worker) else {
-                return Some(Err(self.unknown(worker, state)));
+                // Seen before and forgotten now: it is stopped for good.
+                return Some(match last.take() {
+                    Some(last) if condition == WaitFor::Stopped => Ok(last),
+                    Some(_) | None => Err(self.unknown(worker, state)),
+                });
             };
             let diagnostics = self.diagnose(id, entry);
             if diagnostics.satisfies(condition) {

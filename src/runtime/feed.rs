@@ -124,6 +124,14 @@ impl Subscriber {
     }
 }
 
+impl Drop for Subscriber {
+    /// On the loop's thread too: what the program's function holds may panic when it is dropped.
+    fn drop(&mut self) {
+        let wake = self.wake.take();
+        let _ = guarded("the wake function of a subscriber", move || drop(wake));
+    }
+}
+
 /// All readers.
 #[derive(Default)]
 pub(super) struct Feed {

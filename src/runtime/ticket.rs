@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -11,9 +12,21 @@ use super::Board;
 use crate::core::event::{Refusal, Reply};
 use crate::error::{Error, ErrorCategory, Failure, Result};
 use crate::host::identity::{self, Role};
+use crate::host::panics::guarded;
 
-/// What the loop answers; `None`: the loop ended before it could.
-pub(crate) type Answer = Option<Reply>;
+/// How many requests of one worker's own threads may be open at a time.
+const MAX_REQUESTS: usize = 1024;
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// The loop has decided.
+    Reply(Reply),
+    /// It was not even made: the worker that asks has too many open.
+    Busy,
+    /// The loop ended before it could answer.
+    Never,
+}
 
 /// The promise of an answer to one request.
 ///
@@ -52,11 +65,39 @@ impl Slot {
 }
 
 /// The loop's end of a ticket. Dropped without an answer, it says that there will be none.
-pub(crate) struct ReplySender(Option<Arc<Slot>>);
+pub(crate) struct ReplySender {
+    slot: Option<Arc<Slot>>,
+    /// Counts the request as open until it is answered.
+    open: Option<Open>,
+}
+
+/// One open request of a worker's own thread.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl ReplySender {
     pub(crate) fn answer(mut self, reply: Reply) {
-        self.send(Some(reply));
+        self.send(Answer::Reply(reply));
+    }
+
+    /// Counts the request against the worker on whose thread it is made. `None`: it has too many
+    /// open, and this one is answered so.
+    pub(crate) fn admitted(mut self, realm: u64) -> Option<Self> {
+        let Some(identity) = identity::current().filter(|i| i.realm == realm) else {
+            return Some(self);
+        };
+        let before = identity.requests.fetch_add(1, Ordering::Relaxed);
+        self.open = Some(Open(identity.requests));
+        if before >= MAX_REQUESTS {
+            self.send(Answer::Busy);
+            return None;
+        }
+        Some(self)
     }
 
     /// For a request about a name that no worker can have.
@@ -65,21 +106,23 @@ impl ReplySender {
     }
 
     fn send(&mut self, answer: Answer) {
-        let Some(slot) = self.0.take() else { return };
+        let Some(slot) = self.slot.take() else { return };
+        self.open = None;
         let mut state = slot.state();
         state.answer = Some(answer);
         let waker = state.waker.take();
         drop(state);
         slot.ready.notify_all();
+        // The program's executor on our thread: its panic must not be the loop's.
         if let Some(waker) = waker {
-            waker.wake();
+            let _ = guarded("a ticket's waker", || waker.wake());
         }
     }
 }
 
 impl Drop for ReplySender {
     fn drop(&mut self) {
-        self.send(None);
+        self.send(Answer::Never);
     }
 }
 
@@ -149,6 +192,11 @@ impl Origin {
         self.name(error)
     }
 
+    fn busy(&self) -> Error {
+        let message = format!("busy: {MAX_REQUESTS} requests of this worker's threads are open");
+        self.name(Error::new(ErrorCategory::Refused, message))
+    }
+
     fn of_failure(&self, failure: &Failure) -> Error {
         Error::of_failure(self.worker.as_deref().unwrap_or_default(), failure)
     }
@@ -161,7 +209,10 @@ impl<T> Ticket<T> {
         read: fn(crate::core::event::Done) -> Option<T>,
     ) -> (Self, ReplySender) {
         let slot = Arc::new(Slot::default());
-        (Self { slot: Arc::clone(&slot), origin, read }, ReplySender(Some(slot)))
+        (
+            Self { slot: Arc::clone(&slot), origin, read },
+            ReplySender { slot: Some(slot), open: None },
+        )
     }
 
     /// Waits for the answer. The request's own deadlines bound the wait.
@@ -174,7 +225,7 @@ impl<T> Ticket<T> {
         while state.answer.is_none() {
             state = self.slot.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let answer = state.answer.take().flatten();
+        let answer = state.answer.take().unwrap_or(Answer::Never);
         drop(state);
         self.read(answer)
     }
@@ -212,11 +263,12 @@ impl<T> Ticket<T> {
 
     fn read(&self, answer: Answer) -> Result<T> {
         match answer {
-            Some(Ok(done)) => (self.read)(done).ok_or_else(|| {
+            Answer::Reply(Ok(done)) => (self.read)(done).ok_or_else(|| {
                 Error::new(ErrorCategory::Internal, "the answer is not one to this request")
             }),
-            Some(Err(refusal)) => Err(self.origin.error(Some(refusal))),
-            None => Err(self.origin.error(None)),
+            Answer::Reply(Err(refusal)) => Err(self.origin.error(Some(refusal))),
+            Answer::Busy => Err(self.origin.busy()),
+            Answer::Never => Err(self.origin.error(None)),
         }
     }
 }
@@ -232,7 +284,9 @@ impl<T> Future for Ticket<T> {
                 Poll::Ready(self.read(answer))
             }
             None => {
-                state.waker = Some(context.waker().clone());
+                let before = state.waker.replace(context.waker().clone());
+                drop(state);
+                drop(before);
                 Poll::Pending
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::WorkerType;
 use super::policy::{HealthCheckConfig, RestartConfig, StartConfig, StopConfig, SuccessCodes};
+use crate::module::EndpointInfo;
 
 /// Where a module comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +65,8 @@ pub struct WorkerConfig {
     pub stop: StopConfig,
     /// The ends that count as completed work.
     pub success_codes: SuccessCodes,
+    /// Where a program can be reached while it runs; modules publish their own.
+    pub endpoints: Vec<EndpointInfo>,
 }
 
 impl WorkerConfig {
@@ -83,6 +86,7 @@ impl WorkerConfig {
             restart: RestartConfig::default(),
             stop: StopConfig::default(),
             success_codes: SuccessCodes::default(),
+            endpoints: Vec::new(),
         }
     }
 
@@ -191,6 +195,13 @@ impl WorkerConfig {
     #[must_use]
     pub fn health_check(mut self, health_check: HealthCheckConfig) -> Self {
         self.health_check = Some(health_check);
+        self
+    }
+
+    /// One more address at which the program can be reached while it runs. Modules publish theirs.
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: EndpointInfo) -> Self {
+        self.endpoints.push(endpoint);
         self
     }
 

@@ -20,6 +20,9 @@ const MAX_ARGUMENT: usize = 128 << 10;
 /// The steepest growth of the delay between retries, in thousandths.
 const MAX_BACKOFF: u32 = 100_000;
 
+/// How deep a `config` may be nested: it is copied by recursion.
+const MAX_DEPTH: usize = 64;
+
 /// One mistake: the path of the key, relative to the checked part, and what is wrong with it.
 pub(crate) type Mistake = (String, String);
 
@@ -138,6 +141,29 @@ impl WorkerConfig {
         found.check(self.stack_size <= MAX_STACK, "stack_size", "must be at most 1GiB");
         let size = serde_json::to_vec(&self.config).map_or(0, |json| json.len());
         found.check(size <= MAX_CONFIG, "config", "is larger than 1 MiB as JSON");
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let told = !endpoint.name.is_empty() && !endpoint.address.is_empty();
+            found.check(told, &format!("endpoints[{index}]"), "needs a name and an address");
+        }
+        let shallow = is_at_most(&self.config, MAX_DEPTH);
+        found.check(shallow, "config", "is nested more than 64 levels deep");
+        if self.worker_type == WorkerType::Module {
+            let message = "must be longer than zero for a module: a thread cannot be killed";
+            found.check(!self.stop.timeout.is_zero(), "stop.timeout", message);
+        }
+    }
+}
+
+/// True when `value` is nested at most `depth` levels deep. Recursion ends there too.
+fn is_at_most(value: &serde_json::Value, depth: usize) -> bool {
+    let within = |value| depth > 0 && is_at_most(value, depth - 1);
+    match value {
+        serde_json::Value::Array(values) => values.iter().all(within),
+        serde_json::Value::Object(values) => values.values().all(within),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => true,
     }
 }
 

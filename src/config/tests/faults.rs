@@ -14,7 +14,7 @@ fn load_bytes(bytes: &[u8]) -> Result<MasterConfig, Error> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.yaml");
     fs::write(&path, bytes).unwrap();
-    load(&path, &lookup)
+    load(&path, &lookup, &super::nothing)
 }
 
 /// The one problem of a file with these bytes, without the file's name.
@@ -87,7 +87,7 @@ fn only_regular_files_are_read() {
         (directory.path(), "is a directory; name the file in it"),
         ("/nowhere/w.yaml".as_ref(), "cannot be opened: No such file or directory (os error 2)"),
     ] {
-        let error = load(path, &lookup).unwrap_err();
+        let error = load(path, &lookup, &super::nothing).unwrap_err();
         assert_eq!(error.category(), ErrorCategory::Configuration);
         assert_eq!(shown(&error), [format!("{}: {expected}", path.display())]);
     }
@@ -103,7 +103,12 @@ fn a_file_is_at_most_one_mebibyte() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.yaml");
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    assert!(load(&path, &lookup).unwrap_err().to_string().contains("is larger than 1 MiB"));
+    assert!(
+        load(&path, &lookup, &super::nothing)
+            .unwrap_err()
+            .to_string()
+            .contains("is larger than 1 MiB")
+    );
     assert_eq!(problems(&" ".repeat((1 << 20) + 1)), ["1:1: is larger than 1 MiB"]);
 }
 
@@ -179,7 +184,7 @@ fn the_config_of_a_worker_is_at_most_one_mebibyte() {
 #[test]
 fn variables_cannot_grow_without_bound() {
     let huge = |_: &str| Some("x".repeat(500_000).into());
-    let source = super::Source { file: "", directory: None, lookup: &huge };
+    let source = super::Source { file: "", directory: None, lookup: &huge, check: &super::nothing };
     let text = format!("workers: [{{id: a, command: [{}]}}]", "'${A}',".repeat(100));
     let error = super::master(source, &text).unwrap_err();
     assert_eq!(error.problems().len(), 50);

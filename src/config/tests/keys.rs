@@ -56,6 +56,9 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("module_name", "id: a, type: module", "n", |c| first(c).module_name.as_deref() == Some("n")),
     ("stack_size", MODULE, "1MiB", |c| first(c).stack_size == 1 << 20),
     ("config", MODULE, "{a: [1]}", |c| first(c).config == serde_json::json!({"a": [1]})),
+    ("endpoints", PROGRAM, "[{name: n, type: tcp, address: a}]", |c| {
+        first(c).endpoints == [crate::EndpointInfo::tcp("n", "a")]
+    }),
     ("start.timeout", PROGRAM, "1s", |c| first(c).start.timeout == seconds(1)),
     ("health_check.type", MODULE, "module", |c| first(c).health_check.is_some()),
     ("health_check.interval", MODULE, "1s", |c| health(c).interval == seconds(1)),

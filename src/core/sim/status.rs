@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::health::Probes;
 use super::judge::Judge;
-use super::life::{KILL_TIMEOUT, Life};
+use super::life::{KILL_TIMEOUT, Life, Step, Why};
 use super::model::{MAX_WRITTEN_OFF, Rest, Worker};
 use super::{Verdict, demand};
 use crate::core::event::{Condition, Goal, Status};
+use crate::core::lifecycle;
 use crate::core::moment::Moment;
 use crate::worker::{HealthStatus, WorkerId, WorkerState};
 
@@ -26,6 +27,8 @@ impl Judge {
             settle_rest(now, self.tick, worker, status, unmet).map_err(place)?;
             let newest = self.numbers.get(id).copied().unwrap_or(0);
             agree(worker, status, newest).map_err(place)?;
+            let told = self.core.ending(id.as_str());
+            first_reason_stays(worker, told).map_err(place)?;
             worker.told_health = status.health;
             bounds(now, self.tick, worker, over).map_err(place)?;
             let published = before.get(id) == Some(status) || self.changed.contains(id);
@@ -205,6 +208,28 @@ fn agree(worker: &Worker, status: &Status, newest: u64) -> Verdict {
         demand!(told, "I39: its health is {must_be:?}");
     }
     demand!(worker.goal != Goal::Gone || worker.life.is_some(), "rule 16: it is not forgotten");
+    Ok(())
+}
+
+/// Rule 1: the first reason stays, and steps are never taken back.
+fn first_reason_stays(worker: &Worker, told: Option<(lifecycle::Why, lifecycle::Step)>) -> Verdict {
+    let why = |why| match why {
+        lifecycle::Why::Command | lifecycle::Why::Shutdown => Why::Command,
+        lifecycle::Why::Cancelled => Why::Cancelled,
+        lifecycle::Why::Completed => Why::Completed,
+        lifecycle::Why::Crashed => Why::Failed,
+        lifecycle::Why::TimedOut => Why::Timeout,
+        lifecycle::Why::Unhealthy => Why::Health,
+    };
+    let step = |step| match step {
+        lifecycle::Step::Ask => Step::Ask,
+        lifecycle::Step::Force => Step::Force,
+        lifecycle::Step::Abandon => Step::Abandon,
+    };
+    let told = told.map(|(reason, pressed)| (why(reason), step(pressed)));
+    let life = worker.life.as_ref();
+    let known = life.and_then(|life| life.ending.map(|ending| (ending.why, life.step())));
+    demand!(told == known, "rule 1: it ends by {told:?}, the model says {known:?}");
     Ok(())
 }
 

@@ -127,7 +127,8 @@ impl Judge {
             let found = self.workers.iter().filter(|(_, worker)| wanted(worker));
             found.map(|(id, _)| id.clone()).collect()
         };
-        let (all_killed, all_stuck) = (of(|worker| worker.killed), of(Worker::is_stuck));
+        let (all_killed, all_stuck) =
+            (of(|worker| worker.killed && worker.spec.killable), of(Worker::is_stuck));
         demand!(*stuck == all_stuck, "I40: {stuck:?} are told to be stuck, {all_stuck:?} are");
         demand!(*killed == all_killed, "I40: {killed:?} are told to be killed, {all_killed:?} are");
         Ok(())

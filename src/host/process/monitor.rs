@@ -1,96 +1,54 @@
-//! The thread beside each process: it checks and spawns it, hands on what it writes, learns of its
-//! end from the kernel, and reports each step. It sleeps until one of these things happens.
+//! The thread beside each process: it hands on what the process writes, learns of its end from the
+//! kernel, and reports it. It sleeps until one of these things happens.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::Life;
+use crossbeam_channel::{Sender, bounded};
+
 use super::output::Output;
-use super::{Life, preflight};
 use crate::error::{ErrorCategory, Failure};
-use crate::host::{Report, Reporter, sys};
+use crate::host::{Report, sys, threads};
 use crate::worker::Exit;
 
+/// A monitor calls into the output sink and the logger, but keeps no buffer on its stack.
+const STACK: usize = 128 << 10;
 /// How long pipes are read that somebody outside the killed group still holds.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The whole life of one incarnation.
-pub(super) fn run(life: &Life) {
-    let gone = Gone(Some(&life.report));
-    let program = match preflight::check(&life.plan) {
-        Ok(program) => program,
-        Err(failure) => return gone.told(life, Exit::Failed(failure)),
-    };
-    (life.report)(Report::Launched);
-    if !life.gate.wait_for_start() {
-        return gone.told(life, Exit::Returned);
-    }
-    let Spawned { leader, ended, mut output } = match spawn(life, &program) {
-        Ok(spawned) => spawned,
-        Err(failure) => return gone.told(life, Exit::Failed(failure)),
-    };
-    (life.report)(Report::Started { pid: Some(leader.child.id()) });
-    watch(life, ended, &mut output);
-    let exit = leader.end();
-    output.drain();
-    gone.told(life, exit);
-    output.linger(life.plan.kill_group.then_some(LINGER));
-}
-
-/// Owes the report `Gone`, and pays it also when the monitor panics.
-struct Gone<'a>(Option<&'a Reporter>);
-
-impl Gone<'_> {
-    fn told(mut self, life: &Life, exit: Exit) {
-        life.gate.close();
-        if let Some(report) = self.0.take() {
-            report(Report::Gone(exit));
-        }
-    }
-}
-
-impl Drop for Gone<'_> {
-    fn drop(&mut self) {
-        if let Some(report) = self.0.take() {
-            report(Report::Gone(Exit::Unknown));
-        }
-    }
-}
-
-/// A process that is there, and what to know it by.
-struct Spawned<'a> {
-    leader: Leader<'a>,
+/// A process that is there, and what to know it by. Dropped unwatched, it is killed and reaped.
+pub(super) struct Process {
+    leader: Leader,
     /// Readable once the process has ended.
     ended: OwnedFd,
-    output: Output<'a>,
+    output: Output,
 }
 
-/// Spawns the program, so that it can be watched: otherwise nothing of it is left.
-fn spawn<'a>(life: &'a Life, program: &Path) -> Result<Spawned<'a>, Failure> {
-    let plan = &life.plan;
-    // Everything set here keeps std on posix_spawn; `pre_exec` or an id would make it fork, which
-    // takes the longer the more memory the master has.
-    let mut command = Command::new(program);
-    command.args(&plan.args).envs(&plan.environment).env("HSU_WORKER_ID", life.worker.as_str());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    if let Some(directory) = &plan.working_directory {
-        command.current_dir(directory);
+impl Process {
+    /// Takes a child over, which is killed if it cannot be watched.
+    pub(super) fn of(life: &Arc<Life>, child: Child) -> Result<Self, Failure> {
+        let mut leader = Leader { life: Arc::clone(life), child, reaped: false };
+        let pid = leader.child.id();
+        if let Some(limit) = life.means.nofile
+            && let Err(error) = sys::set_nofile(pid, limit)
+        {
+            log::warn!("{life}: cannot put its descriptor limit back: {error}");
+        }
+        life.gate.spawned(pid);
+        let ended = sys::pidfd_open(pid).map_err(|error| unwatchable(&error))?;
+        let output = Output::of(life, &mut leader.child).map_err(|error| unwatchable(&error))?;
+        Ok(Self { leader, ended, output })
     }
-    let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
-    let mut leader = Leader { life, child, reaped: false };
-    let pid = leader.child.id();
-    if let Some(limit) = life.means.nofile
-        && let Err(error) = sys::set_nofile(pid, limit)
-    {
-        log::warn!("{life}: cannot put its descriptor limit back: {error}");
+
+    pub(super) fn id(&self) -> u32 {
+        self.leader.child.id()
     }
-    life.gate.spawned(pid);
-    let ended = sys::pidfd_open(pid).map_err(|error| unwatchable(&error))?;
-    let output = Output::of(life, &mut leader.child).map_err(|error| unwatchable(&error))?;
-    Ok(Spawned { leader, ended, output })
 }
 
 fn unwatchable(error: &io::Error) -> Failure {
@@ -102,8 +60,55 @@ fn unwatchable(error: &io::Error) -> Failure {
     Failure::new(category, format!("cannot watch the process, so it was killed: {error}{hint}"))
 }
 
+/// The thread that is there to watch one process. Dropped without one, it ends.
+pub(super) struct Monitor(Sender<Watched>);
+
+impl Monitor {
+    pub(super) fn start(life: &Life) -> Result<Self, Failure> {
+        let (hand, handed) = bounded::<Watched>(1);
+        let wait = move || {
+            if let Ok(watched) = handed.recv() {
+                drop(handed);
+                watched.run();
+            }
+        };
+        threads::spawn(&life.to_string(), STACK, wait).map_err(|error| {
+            let message = format!("cannot start a thread to watch the process: {error}");
+            Failure::new(ErrorCategory::ResourceLimit, message)
+        })?;
+        Ok(Self(hand))
+    }
+
+    /// Leaves a process to this monitor until it is gone.
+    pub(super) fn watch(self, process: Process, gone: Gone) {
+        // The thread waits for nothing else, so it is there to take it.
+        let _ = self.0.send(Watched { process, gone });
+    }
+}
+
+/// What a monitor is handed. Its fields are dropped in their order: the process is no more when it
+/// is reported gone.
+struct Watched {
+    process: Process,
+    gone: Gone,
+}
+
+impl Watched {
+    fn run(self) {
+        // Declared first, hence dropped last.
+        let gone = self.gone;
+        let Process { leader, ended, mut output } = self.process;
+        let life = Arc::clone(&gone.life);
+        watch(&life, &ended, &mut output);
+        let exit = leader.end();
+        output.drain();
+        gone.told(exit);
+        output.linger(life.plan.kill_group.then_some(LINGER));
+    }
+}
+
 /// Hands on what the process writes until it has ended.
-fn watch(life: &Life, ended: OwnedFd, output: &mut Output<'_>) {
+fn watch(life: &Life, ended: &OwnedFd, output: &mut Output) {
     loop {
         let [out, err] = output.open();
         match sys::wait_readable([Some(ended.as_fd()), out, err], None) {
@@ -118,14 +123,37 @@ fn watch(life: &Life, ended: OwnedFd, output: &mut Output<'_>) {
     }
 }
 
+/// Owes the report `Gone`, and pays it also when the thread that has it panics.
+pub(super) struct Gone {
+    life: Arc<Life>,
+    exit: Exit,
+}
+
+impl Gone {
+    pub(super) fn owed_by(life: &Arc<Life>) -> Self {
+        Self { life: Arc::clone(life), exit: Exit::Unknown }
+    }
+
+    pub(super) fn told(mut self, exit: Exit) {
+        self.exit = exit;
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.life.gate.close();
+        (self.life.report)(Report::Gone(mem::replace(&mut self.exit, Exit::Unknown)));
+    }
+}
+
 /// A child that leads its group and is not reaped. Dropped before it was, it is killed and reaped.
-struct Leader<'a> {
-    life: &'a Life,
+struct Leader {
+    life: Arc<Life>,
     child: Child,
     reaped: bool,
 }
 
-impl Leader<'_> {
+impl Leader {
     /// Waits for its end, kills what is left of its group, and reaps it.
     fn end(mut self) -> Exit {
         self.reap()
@@ -147,7 +175,7 @@ impl Leader<'_> {
     }
 }
 
-impl Drop for Leader<'_> {
+impl Drop for Leader {
     fn drop(&mut self) {
         if !self.reaped {
             self.life.gate.force();

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,20 @@ use super::Life;
 use crate::host::{Stream, sys};
 
 /// The open ends of what a process writes.
-pub(super) struct Output<'a> {
-    life: &'a Life,
+pub(super) struct Output {
+    life: Arc<Life>,
     pipes: [Option<File>; 2],
 }
 
 /// The order of the pipes.
 const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
-impl<'a> Output<'a> {
+impl Output {
     /// Takes the pipes of a child over.
-    pub(super) fn of(life: &'a Life, child: &mut Child) -> io::Result<Self> {
+    pub(super) fn of(life: &Arc<Life>, child: &mut Child) -> io::Result<Self> {
         let out = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         let err = child.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
-        let output = Self { life, pipes: [out, err] };
+        let output = Self { life: Arc::clone(life), pipes: [out, err] };
         for pipe in output.pipes.iter().flatten() {
             sys::set_nonblocking(pipe.as_fd())?;
         }
@@ -70,7 +71,7 @@ impl<'a> Output<'a> {
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                let life = self.life;
+                let life = &self.life;
                 log::warn!(
                     "{life}: its output is still held open by a process outside its group, and is \
                      read no longer"
@@ -92,7 +93,7 @@ impl<'a> Output<'a> {
     /// Reads once and hands on what came; how much that was.
     fn read(&mut self, which: usize) -> usize {
         let Some(pipe) = &mut self.pipes[which] else { return 0 };
-        let Life { worker, incarnation, means, .. } = self.life;
+        let Life { worker, incarnation, means, .. } = &*self.life;
         let result = means.buffers.lend(|buffer| {
             let read = pipe.read(buffer)?;
             if read > 0 {
@@ -115,13 +116,13 @@ impl<'a> Output<'a> {
     /// Closes a pipe and says that no more will come of it.
     fn end(&mut self, which: usize) {
         if self.pipes[which].take().is_some() {
-            let Life { worker, incarnation, means, .. } = self.life;
+            let Life { worker, incarnation, means, .. } = &*self.life;
             means.output.end_of_output(worker, *incarnation, STREAMS[which]);
         }
     }
 }
 
-impl Drop for Output<'_> {
+impl Drop for Output {
     fn drop(&mut self) {
         // After a panic the sink may be what is broken, and a second panic would end the master.
         if !thread::panicking() {

@@ -15,10 +15,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
 use super::*;
-use crate::host::{Launch, Stream, alone};
+use crate::error::{ErrorCategory, Failure};
+use crate::host::{Launch, Report, Stream, alone, threads};
+use crate::worker::Exit;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ASK: Order = Order::Ask { patience: PATIENCE };
+const FORCE: Order = Order::Force { patience: PATIENCE };
 
 /// What the monitor tells, in its order.
 enum Seen {

@@ -1,7 +1,7 @@
 //! What stands behind a module's context: its threads, its stop token and the way of its reports.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorCategory, Failure, Result};
 use crate::host::identity::{self, Identity, Role};
 use crate::host::panics::guarded;
 use crate::host::{Launch, Report, Reporter, threads};
-use crate::module::{ContextBackend, EndpointInfo, ModuleContext, StopToken, Work};
+use crate::module::{ContextBackend, EndpointInfo, ModuleContext, StopAction, StopToken, Work};
 
 /// How many `spawn_task` threads one incarnation may have at a time.
 const MAX_TASKS: usize = 1024;
@@ -26,6 +26,12 @@ pub(super) struct Backend {
     report: Reporter,
     threads: Mutex<Threads>,
     tasks: Arc<AtomicUsize>,
+    /// Actions of the stop token, from its firing until they run.
+    on_stop: Arc<Mutex<Vec<StopAction>>>,
+    /// There was no thread for them.
+    on_stop_late: AtomicBool,
+    /// Requests of the module's threads to the master that are not answered yet.
+    requests: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -50,6 +56,9 @@ impl Backend {
             report,
             threads: Mutex::default(),
             tasks: Arc::default(),
+            on_stop: Arc::default(),
+            on_stop_late: AtomicBool::new(false),
+            requests: Arc::default(),
         }
     }
 
@@ -58,7 +67,11 @@ impl Backend {
     }
 
     pub(super) fn identity(&self) -> Identity {
-        Identity { realm: self.realm, role: Role::Module { worker: Arc::clone(&self.worker) } }
+        self.identity_as(Role::Module { worker: Arc::clone(&self.worker) })
+    }
+
+    fn identity_as(&self, role: Role) -> Identity {
+        Identity { realm: self.realm, role, requests: Arc::clone(&self.requests) }
     }
 
     /// Fires the stop token, once. The module's actions run on a thread of their own, so that
@@ -68,17 +81,30 @@ impl Backend {
         if actions.is_empty() {
             return;
         }
-        let identity = self.identity();
+        self.on_stop().extend(actions);
+        let (identity, waiting) = (self.identity(), Arc::clone(&self.on_stop));
         let spawned = self.start_thread("on_stop", move || {
             identity::assume(identity);
-            for action in actions {
-                // The hook has logged it; the end goes on.
-                let _ = guarded("on_stop", action);
-            }
+            run_all(&waiting);
         });
         if let Err(error) = spawned {
-            log::error!("{}: its on_stop actions cannot run: {error}", self.worker);
+            log::error!(
+                "{}: its on_stop actions must wait for its own thread: {error}",
+                self.worker
+            );
+            self.on_stop_late.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// Runs the actions for which there was no thread, on the apartment.
+    pub(super) fn run_late_actions(&self) {
+        if self.on_stop_late.load(Ordering::SeqCst) {
+            run_all(&self.on_stop);
+        }
+    }
+
+    fn on_stop(&self) -> MutexGuard<'_, Vec<StopAction>> {
+        self.on_stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for all threads of the module, those included that they start meanwhile.
@@ -117,13 +143,18 @@ impl Backend {
             threads.prune_at = 2 * threads.handles.len() + 8;
         }
         let name = format!("{}#{}-{name}", self.worker, self.incarnation);
-        match threads::spawn(&name, self.stack_size, work) {
-            Ok(handle) => {
-                threads.handles.push(handle);
-                Ok(())
+        // What a refused thread would have run is the module's: its drop must not meet our lock.
+        let work = Arc::new(Mutex::new(Some(work)));
+        let taken = Arc::clone(&work);
+        let spawned = threads::spawn(&name, self.stack_size, move || {
+            let work = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(work) = work {
+                work();
             }
-            Err(error) => fail(Error::io(format!("cannot start the thread {name:?}"), error)),
-        }
+        });
+        let result = spawned.map(|handle| threads.handles.push(handle));
+        drop(threads);
+        result.or_else(|error| fail(Error::io(format!("cannot start the thread {name:?}"), error)))
     }
 
     fn threads(&self) -> MutexGuard<'_, Threads> {
@@ -150,6 +181,14 @@ impl Backend {
                 Ok(Err(failure)) | Err(failure) => Some(failure),
             });
         })
+    }
+}
+
+/// Runs actions one after another. What one of them breaks is logged by the panic hook.
+fn run_all(actions: &Mutex<Vec<StopAction>>) {
+    let actions = std::mem::take(&mut *actions.lock().unwrap_or_else(PoisonError::into_inner));
+    for action in actions {
+        let _ = guarded("on_stop", action);
     }
 }
 
@@ -215,6 +254,6 @@ impl ContextBackend for Backend {
 
     fn adopt_thread(&self) {
         let (worker, report) = (Arc::clone(&self.worker), Arc::clone(&self.report));
-        identity::assume(Identity { realm: self.realm, role: Role::Adopted { worker, report } });
+        identity::assume(self.identity_as(Role::Adopted { worker, report }));
     }
 }

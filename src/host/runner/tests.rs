@@ -83,12 +83,12 @@ impl Linked {
     }
 
     fn launch(&self) {
-        self.order(Order::Launch(Launch {
+        self.order(Order::Launch(Box::new(Launch {
             worker: "w".into(),
             incarnation: 3,
             module: "scripted".into(),
             config: serde_json::json!({}),
-        }));
+        })));
     }
 
     fn launch_and_start(&self) {
@@ -344,12 +344,12 @@ fn an_adopted_threads_panic_is_the_workers_crash() {
 #[test]
 fn an_unknown_module_is_refused_with_the_known_ones() {
     let link = Linked::new(|_, _| Ok(()));
-    link.order(Order::Launch(Launch {
+    link.order(Order::Launch(Box::new(Launch {
         worker: "w".into(),
         incarnation: 1,
         module: "scriptd".into(),
         config: serde_json::Value::Null,
-    }));
+    })));
     let Report::Gone(Exit::Failed(failure)) = link.next() else { panic!("expected Gone") };
     assert_eq!(failure.message, "no native module is called \"scriptd\"; registered are scripted");
     assert!(failure.permanent);

@@ -33,7 +33,7 @@ fn the_start_is_reported_before_the_end_however_short_the_life() {
 fn an_end_that_races_with_a_kill_is_no_error() {
     for round in 0..300 {
         let (mut watched, _) = Watched::started(plan("/bin/true", &[]));
-        let (order, signal) = if round % 2 == 0 { (Order::Force, 9) } else { (ASK, 15) };
+        let (order, signal) = if round % 2 == 0 { (FORCE, 9) } else { (ASK, 15) };
         watched.host.order(&order);
         let exit = watched.gone();
         let killed = Exit::Signal { signal, core_dumped: false };
@@ -45,7 +45,7 @@ fn an_end_that_races_with_a_kill_is_no_error() {
 
 #[test]
 fn asked_before_the_start_it_is_never_spawned() {
-    for order in [ASK, Order::Force] {
+    for order in [ASK, FORCE] {
         let mut watched = Watched::launch(plan("/bin/true", &[]));
         assert_eq!(watched.report(), Report::Launched);
         watched.host.order(&order);
@@ -59,7 +59,7 @@ fn asked_before_the_start_it_is_never_spawned() {
 fn an_order_is_never_lost_between_start_and_spawn() {
     for round in 0..100 {
         let mut watched = Watched::launch(plan("/bin/sleep", &["1000"]));
-        let (order, signal) = if round % 2 == 0 { (Order::Force, 9) } else { (ASK, 15) };
+        let (order, signal) = if round % 2 == 0 { (FORCE, 9) } else { (ASK, 15) };
         if round % 3 == 0 {
             assert_eq!(watched.report(), Report::Launched);
         }
@@ -96,7 +96,9 @@ fn orders_that_mean_nothing_to_a_process_change_nothing() {
         module: "api".to_owned(),
         config: serde_json::Value::Null,
     };
-    for order in [Order::Launch(launch), Order::Start, Order::Probe { probe: 1 }, Order::Abandon] {
+    for order in
+        [Order::Launch(Box::new(launch)), Order::Start, Order::Probe { probe: 1 }, Order::Abandon]
+    {
         watched.host.order(&order);
     }
     fifos.release();
@@ -112,7 +114,7 @@ fn what_ignores_the_stop_signal_is_ended_by_force() {
     watched.host.order(&ASK);
     fifos.release();
     watched.said("lives");
-    watched.host.order(&Order::Force);
+    watched.host.order(&FORCE);
     assert_eq!(watched.gone(), Exit::Signal { signal: 9, core_dumped: false });
 }
 

@@ -160,7 +160,7 @@ fn a_directory_that_may_not_be_searched_is_named() {
         sys::reach_files_as(NOBODY);
         tell.send([preflight::check(&program), preflight::check(&entered)]).unwrap();
     };
-    threads::spawn("nobody", MONITOR_STACK, check).unwrap().join().unwrap();
+    threads::spawn("nobody", launchers::STACK, check).unwrap().join().unwrap();
     let [searched, entered] = told.recv().unwrap().map(Result::unwrap_err);
     let at = locked.display();
     assert_eq!(searched.category, ErrorCategory::PermissionDenied);

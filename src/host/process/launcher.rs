@@ -1,0 +1,52 @@
+//! What comes before a process is there: its program is checked and spawned.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use super::monitor::{Gone, Monitor, Process};
+use super::{Life, preflight};
+use crate::error::Failure;
+use crate::host::Report;
+use crate::worker::Exit;
+
+/// Brings a life to the point where its process runs and has a monitor, and reports each step.
+pub(super) fn launch(life: Life) {
+    let life = Arc::new(life);
+    let gone = Gone::owed_by(&life);
+    let program = match preflight::check(&life.plan) {
+        Ok(program) => program,
+        Err(failure) => return gone.told(Exit::Failed(failure)),
+    };
+    (life.report)(Report::Launched);
+    // While the order to start is on its way, and before there is anything to be watched.
+    let monitor = match Monitor::start(&life) {
+        Ok(monitor) => monitor,
+        Err(failure) => return gone.told(Exit::Failed(failure)),
+    };
+    if !life.gate.wait_for_start() {
+        return gone.told(Exit::Returned);
+    }
+    let process = match spawn(&life, &program) {
+        Ok(process) => process,
+        Err(failure) => return gone.told(Exit::Failed(failure)),
+    };
+    (life.report)(Report::Started { pid: Some(process.id()) });
+    monitor.watch(process, gone);
+}
+
+/// Spawns the program, so that it can be watched: otherwise nothing of it is left.
+fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
+    let plan = &life.plan;
+    // Everything set here keeps std on posix_spawn; `pre_exec` or an id would make it fork, which
+    // takes the longer the more memory the master has.
+    let mut command = Command::new(program);
+    command.args(&plan.args).envs(&plan.environment).env("HSU_WORKER_ID", life.worker.as_str());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    if let Some(directory) = &plan.working_directory {
+        command.current_dir(directory);
+    }
+    let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
+    Process::of(life, child)
+}
