@@ -8,7 +8,7 @@ use hsu_master::{ErrorCategory, Master, WorkerConfig};
 
 use crate::alone;
 use crate::made::Made;
-use crate::support::{Bench, NEVER};
+use crate::support::{Bench, NEVER, PATIENCE};
 
 /// The standard signals in a line of `/proc/self/status`. Those of the C library's own may be
 /// ignored for reasons of others.
@@ -153,7 +153,7 @@ fn ends_in_order(signal: &str) {
         while :; do sleep 1000 & wait; done"
     );
     let config = WorkerConfig::executable("w", "/bin/sh").args(["-c", &script]);
-    let stop = config.stop.clone().timeout(NEVER);
+    let stop = config.stop.clone().timeout(PATIENCE);
     master.add_worker(config.stop(stop)).unwrap();
     let _ = master.start_worker("w");
     let report = master.wait().unwrap();
@@ -181,14 +181,13 @@ fn s09_a_second_signal_kills() {
     }
     let bench = Bench::new(Master::builder().own_process());
     // It does not end when asked, but asks its master again.
-    let script = format!(
-        "trap 'kill -TERM $PPID' TERM; echo ready; kill -TERM $PPID; while :; do read x < {}; done",
-        bench.gate().display()
-    );
-    let config = WorkerConfig::executable("w", "/bin/sh").args(["-c", &script]);
+    let script = "trap 'kill -TERM $PPID' TERM; kill -TERM $PPID
+        while :; do sleep 1000 & wait; done";
+    let config = WorkerConfig::executable("w", "/bin/sh").args(["-c", script]);
     let stop = config.stop.clone().timeout(NEVER);
     bench.add(config.stop(stop));
     let _ = bench.master.start_worker("w");
+    assert!(bench.master.wait_timeout(PATIENCE).unwrap(), "it waits for the worker");
     let report = bench.master.wait().unwrap();
     assert_eq!((report.killed, report.stuck), (vec!["w".to_owned()], vec![]));
 }

@@ -6,12 +6,10 @@ use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Life;
-use crossbeam_channel::{Sender, bounded};
-
 use super::output::Output;
 use crate::error::{ErrorCategory, Failure};
 use crate::host::{Report, sys, threads};
@@ -61,14 +59,14 @@ fn unwatchable(error: &io::Error) -> Failure {
 }
 
 /// The thread that is there to watch one process. Dropped without one, it ends.
-pub(super) struct Monitor(Sender<Watched>);
+pub(super) struct Monitor(Arc<Handover>);
 
 impl Monitor {
     pub(super) fn start(life: &Life) -> Result<Self, Failure> {
-        let (hand, handed) = bounded::<Watched>(1);
+        let monitor = Self(Arc::default());
+        let handover = Arc::clone(&monitor.0);
         let wait = move || {
-            if let Ok(watched) = handed.recv() {
-                drop(handed);
+            if let Some(watched) = handover.wait() {
                 watched.run();
             }
         };
@@ -76,13 +74,42 @@ impl Monitor {
             let message = format!("cannot start a thread to watch the process: {error}");
             Failure::new(ErrorCategory::ResourceLimit, message)
         })?;
-        Ok(Self(hand))
+        Ok(monitor)
     }
 
     /// Leaves a process to this monitor until it is gone.
     pub(super) fn watch(self, process: Process, gone: Gone) {
-        // The thread waits for nothing else, so it is there to take it.
-        let _ = self.0.send(Watched { process, gone });
+        self.0.decide(Some(Watched { process, gone }));
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.0.decide(None);
+    }
+}
+
+/// Where a monitor waits for its process. A channel would do the same, and leave each monitor with
+/// a kilobyte of what waiting on channels takes.
+#[derive(Default)]
+struct Handover {
+    /// What there is to watch, if anything, once that is decided.
+    decision: Mutex<Option<Option<Watched>>>,
+    decided: Condvar,
+}
+
+impl Handover {
+    fn decide(&self, watched: Option<Watched>) {
+        let mut decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first decision counts.
+        decision.get_or_insert(watched);
+        self.decided.notify_one();
+    }
+
+    fn wait(&self) -> Option<Watched> {
+        let decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        let decision = self.decided.wait_while(decision, |decision| decision.is_none());
+        decision.unwrap_or_else(PoisonError::into_inner).take().flatten()
     }
 }
 

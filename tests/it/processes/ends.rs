@@ -1,6 +1,7 @@
 //! Ends of processes, by themselves and when asked (FAULTS A01, A02, A04 to A06, A15, A16, A24,
 //! A30, A31).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hsu_master::{
@@ -8,8 +9,8 @@ use hsu_master::{
     WorkerConfig, WorkerState,
 };
 
-use super::{bench, scripted, shell};
-use crate::support::{NEVER, answer, ms, once, quick, until};
+use super::{bench, shell};
+use crate::support::{NEVER, PATIENCE, answer, ms, once, quick, until};
 
 const UP: [&str; 4] = ["initializing", "initialized", "starting", "running"];
 
@@ -146,19 +147,20 @@ fn success_is_what_the_configuration_says() {
     bench.finish();
 }
 
+/// Waits for ever, in a way that cannot miss a signal: it ends the sleep too, and so the wait.
+const WAIT: &str = "while :; do sleep 1000 & wait; done";
+
 #[test]
 fn a15_what_had_to_be_killed_is_reported() {
     let bench = bench();
-    for (id, trap) in [("deaf", "trap '' TERM"), ("hears", "trap 'exit 0' TERM")] {
-        let script = format!("{trap}; echo ready; while :; do read x < $GATE; done");
-        let config = scripted(&bench, id, &script);
-        let patience = if id == "deaf" { ms(50) } else { NEVER };
+    for (id, trap, patience) in [("deaf", "", ms(50)), ("hears", "exit 0", PATIENCE)] {
+        let config = shell(id, &format!("trap '{trap}' TERM; echo ready; {WAIT}"));
         let stop = config.stop.clone().timeout(patience);
         bench.add(config.stop(stop));
         bench.master.start_worker(id).unwrap();
         assert_eq!(bench.line().text, "ready");
     }
-    let master = std::sync::Arc::clone(&bench.master);
+    let master = Arc::clone(&bench.master);
     let report = bench.finish().report;
     assert_eq!((report.killed, report.stuck), (vec!["deaf".to_owned()], vec![]));
     let exit = |id| master.worker_diagnostics(id).unwrap().exit.unwrap();
@@ -169,11 +171,11 @@ fn a15_what_had_to_be_killed_is_reported() {
 #[test]
 fn a15_what_is_left_of_the_group_ends_with_its_leader() {
     let bench = bench();
-    let script = "sleep 1000 & echo $!; trap 'exit 0' TERM; echo ready; read x < $GATE";
-    bench.add(scripted(&bench, "w", script));
+    let script = "(trap '' TERM; echo deaf; exec sleep 1000) & echo $!; exec sleep 1000";
+    bench.add(shell("w", script));
     bench.master.start_worker("w").unwrap();
-    let straggler = bench.line().text;
-    assert_eq!(bench.line().text, "ready");
+    let said = [bench.line().text, bench.line().text];
+    let straggler = said.iter().find(|line| *line != "deaf").unwrap();
     bench.master.stop_worker("w").unwrap();
     // Whoever inherits it may leave it unreaped, dead as it is.
     let stat = format!("/proc/{straggler}/stat");
@@ -184,9 +186,8 @@ fn a15_what_is_left_of_the_group_ends_with_its_leader() {
 #[test]
 fn a16_a_stopped_process_hears_that_it_is_asked() {
     let bench = bench();
-    let script = "trap 'exit 7' TERM; (kill -STOP $$; echo stopped) & wait; read x < $GATE";
-    let config = scripted(&bench, "w", script);
-    let stop = config.stop.clone().timeout(NEVER);
+    let config = shell("w", &format!("trap 'exit 7' TERM; (kill -STOP $$; echo stopped) & {WAIT}"));
+    let stop = config.stop.clone().timeout(PATIENCE);
     bench.add(config.stop(stop));
     bench.master.start_worker("w").unwrap();
     assert_eq!(bench.line().text, "stopped");
@@ -198,9 +199,8 @@ fn a16_a_stopped_process_hears_that_it_is_asked() {
 #[test]
 fn the_configured_signal_asks() {
     let bench = bench();
-    let script = "trap 'exit 4' INT; trap '' TERM; echo ready; while :; do read x < $GATE; done";
-    let config = scripted(&bench, "w", script);
-    let stop = config.stop.clone().timeout(NEVER).signal(2);
+    let config = shell("w", &format!("trap 'exit 4' HUP; trap '' TERM; echo ready; {WAIT}"));
+    let stop = config.stop.clone().timeout(PATIENCE).signal(1);
     bench.add(config.stop(stop));
     bench.master.start_worker("w").unwrap();
     assert_eq!(bench.line().text, "ready");
