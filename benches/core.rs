@@ -1,5 +1,5 @@
-//! Events per second: through the core alone, and through the whole way from a command to its reply,
-//! each beside a channel that only hands the same number of messages on.
+//! Events per second: through the core alone, and through the whole way from a command to its
+//! reply, each beside a channel that only hands the same number of messages on.
 
 mod common;
 
@@ -42,7 +42,8 @@ fn core_alone(table: &mut Table) -> Outcome {
     Ok(())
 }
 
-/// Commands that change nothing, all on their way at once; raw: a thread that sends back what it gets.
+/// Commands that change nothing, all on their way at once; raw: a thread that sends back what it
+/// gets.
 fn command_to_reply(table: &mut Table) -> Outcome {
     let master = Master::builder().build()?;
     master.add_worker(WorkerConfig::executable("p", "/bin/sleep").args(["1000"]))?;

@@ -1,5 +1,5 @@
-//! How fast a worker runs: modules beside a raw thread, processes beside a raw loop of kill, wait and
-//! spawn.
+//! How fast a worker runs: modules beside a raw thread, processes beside a raw loop of kill, wait
+//! and spawn.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! A thousand workers: how long until all run and until all are gone, what each costs in memory while
-//! idle, and whether anything wakes up when nothing happens.
+//! A thousand workers: how long until all run and until all are gone, what each costs in memory
+//! while idle, and whether anything wakes up when nothing happens.
 
 mod common;
 

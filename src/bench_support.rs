@@ -1,8 +1,9 @@
-//! What the benchmarks need and programs do not: the core driven without threads, and two system calls.
+//! What the benchmarks need and programs do not: the core driven without threads, and two system
+//! calls.
 //!
-//! The core is private, and so are the calls (`unsafe` lives in `host::sys` alone), while benchmarks are
-//! crates of their own. Hence this door, which exists with the feature `bench` only and is no part of the
-//! interface.
+//! The core is private, and so are the calls (`unsafe` lives in `host::sys` alone), while
+//! benchmarks are crates of their own. Hence this door, which exists with the feature `bench` only
+//! and is no part of the interface.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use crate::core::moment::Moment;
 use crate::host::sys::{self, Target};
 use crate::worker::{Exit, RestartConfig, SuccessCodes, WorkerId};
 
-/// Lets `workers` workers fail `lives` times each, restarted at once. Returns how many events that took.
+/// Lets `workers` workers fail `lives` times each, restarted at once. Returns how many events that
+/// took.
 ///
 /// # Panics
 /// When the core did not launch each of those lives.

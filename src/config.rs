@@ -36,8 +36,8 @@ impl MasterConfig {
         load(path.as_ref(), &variable, &nothing)
     }
 
-    /// Reads the file at `path` for a program with these native modules: a worker whose module is not
-    /// among them is one more mistake in the file, with its place.
+    /// Reads the file at `path` for a program with these native modules: a worker whose module is
+    /// not among them is one more mistake in the file, with its place.
     ///
     /// # Errors
     /// As [`load`](Self::load).

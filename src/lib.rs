@@ -96,4 +96,9 @@ pub use module::{
 };
 pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
-pub use worker::*;
+pub use worker::{
+    DIFFERENCES, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig, HealthStatus,
+    LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
+    StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
+    WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+};

@@ -61,6 +61,8 @@ pub(crate) enum Input {
 
 /// What a loop is made of.
 pub(crate) struct Parts {
+    /// The name of the loop's thread.
+    pub(crate) name: String,
     pub(crate) seed: u64,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) setting: Setting,
@@ -100,6 +102,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
     let realm = parts.setting.realm;
     let handle = Handle { inbox: sender.clone(), board: Arc::clone(&board), realm };
     let core = Core::new(parts.seed, parts.shutdown_timeout);
+    let name = parts.name.clone();
     let state = Loop {
         core,
         clock,
@@ -113,7 +116,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         board,
         all_down: false,
     };
-    let thread = threads::spawn("hsu-master", STACK, move || {
+    let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
         state.run();
     })?;

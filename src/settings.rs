@@ -13,7 +13,7 @@ use crate::worker::WorkerConfig;
 pub struct MasterConfig {
     /// Its name; from a file, by default the name of the file's directory.
     pub name: Option<String>,
-    /// What is logged. Default `info`.
+    /// What `App` logs. Default `info`. A program with a logger of its own decides for itself.
     pub log_level: LevelFilter,
     /// How long a shutdown may take; at its end what remains is killed or abandoned. Default 30 s.
     pub shutdown_timeout: Duration,

@@ -262,3 +262,28 @@ fn the_readme_shows_the_table_of_states() {
         .collect();
     demand(missing);
 }
+
+#[test]
+fn the_readme_shows_the_table_of_differences() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let row =
+        |d: &hsu_master::Difference| format!("| {} | {} | {} |", d.aspect, d.module, d.process);
+    let rows = hsu_master::DIFFERENCES.iter().map(row);
+    demand(rows.filter(|row| !readme.contains(row)).collect());
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut complaints = Vec::new();
+    for document in ["README.md", "CHANGELOG.md", "docs/configuration.md", "docs/benchmarks.md"] {
+        let path = root().join(document);
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or(link);
+            if !file.contains("://") && !path.parent().unwrap().join(file).exists() {
+                complaints.push(format!("{document}: {link} leads nowhere"));
+            }
+        }
+    }
+    demand(complaints);
+}

@@ -1,5 +1,6 @@
 //! What all benchmarks share: contestants that take turns, their median and p99, and one table.
-//! Nothing here judges: a figure is printed beside its raw limit and its aim, and never fails a run.
+//! Nothing here judges: a figure is printed beside its raw limit and its aim, and never fails a
+//! run.
 
 #![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 
@@ -17,8 +18,8 @@ pub(crate) fn asked_for() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }
 
-/// Lets the contestants take turns (A B A B ...), so that whatever else the machine does is everybody's
-/// burden. The first turn of each warms up and is not counted.
+/// Lets the contestants take turns (A B A B ...), so that whatever else the machine does is
+/// everybody's burden. The first turn of each warms up and is not counted.
 pub(crate) fn alternate<const N: usize>(
     turns: usize,
     mut contestants: [Contestant<'_>; N],

@@ -16,7 +16,7 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
     let started = MasterConfig::load_for(registry, &arguments.config)
         .and_then(|config| only(config, &arguments.only))
         .and_then(|config| start(registry, config, arguments.quiet));
-    let (master, echo) = match started {
+    let (master, name, echo) = match started {
         Ok(started) => started,
         Err(error) => {
             complain(&error);
@@ -24,7 +24,7 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
             return if wrong { Outcome::Usage } else { Outcome::Failed };
         }
     };
-    let outcome = match supervise(&master, arguments) {
+    let outcome = match supervise(&master, &name, arguments) {
         Ok(report) => conclude(&report),
         Err(error) => {
             log::error!("{error}");
@@ -64,19 +64,24 @@ fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
     Ok(config)
 }
 
-fn start(registry: &ModuleRegistry, config: MasterConfig, quiet: bool) -> Result<(Master, Echo)> {
+fn start(
+    registry: &ModuleRegistry,
+    config: MasterConfig,
+    quiet: bool,
+) -> Result<(Master, String, Echo)> {
     let echo = Echo::start(std::io::stderr())?;
     logger::install(config.log_level, &echo);
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
+    let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
     let mut builder = Master::builder().registry(registry).config(config).own_process();
     if !quiet {
         let echo = echo.clone();
         builder = builder.output(move |line| echo.line(labelled(&line)));
     }
     match builder.build() {
-        Ok(master) => Ok((master, echo)),
+        Ok(master) => Ok((master, name, echo)),
         Err(error) => {
             echo.flush();
             Err(error)
@@ -95,10 +100,10 @@ fn labelled(line: &OutputLine<'_>) -> Vec<u8> {
 }
 
 /// Starts everything and waits for the end, whoever asks for it.
-fn supervise(master: &Master, arguments: &Run) -> Result<ShutdownReport> {
+fn supervise(master: &Master, name: &str, arguments: &Run) -> Result<ShutdownReport> {
     let count = master.start_all_nowait().len();
     let noun = if count == 1 { "worker" } else { "workers" };
-    log::info!("starting {count} {noun} of {}", arguments.config.display());
+    log::info!("{name}: starting {count} {noun}");
     if let Some(duration) = arguments.duration
         && !master.wait_timeout(duration)?
     {

@@ -127,8 +127,10 @@ impl MasterBuilder {
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
-        let (handle, thread) = runtime::start(Parts { seed, shutdown_timeout, setting, processes })
-            .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
+        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
+        let (handle, thread) =
+            runtime::start(Parts { name, seed, shutdown_timeout, setting, processes })
+                .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
         let mut master = Master {
             handle,
             registry: self.registry,

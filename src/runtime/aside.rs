@@ -1,5 +1,5 @@
-//! What an incarnation tells beside its lifecycle: endpoints and failed tasks. Kept here until the loop
-//! comes for it, so that a module that tells a lot fills no inbox: the loop sees the latest.
+//! What an incarnation tells beside its lifecycle: endpoints and failed tasks. Kept here until the
+//! loop comes for it, so that a module that tells a lot fills no inbox: the loop sees the latest.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

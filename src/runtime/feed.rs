@@ -54,8 +54,8 @@ pub enum EventKind {
         /// Name, type and address.
         endpoint: EndpointInfo,
     },
-    /// An incarnation is gone: its thread has wound down, or the kernel has let its process go. Told
-    /// after the change of state that it led to.
+    /// An incarnation is gone: its thread has wound down, or the kernel has let its process go.
+    /// Told after the change of state that it led to.
     Gone {
         /// How it ended.
         exit: Exit,

@@ -47,7 +47,7 @@ const fn difference(
 /// | how its end is shown | returned | exit code or signal |
 /// | process id | none | its own |
 /// | health | asked of the module | not checked |
-/// | endpoints | those the module publishes | none |
+/// | endpoints | those the module publishes | those its configuration lists |
 /// | standard output | the master's own | read by the master, line by line |
 /// | environment and directory | the master's own | set for the worker |
 pub const DIFFERENCES: [Difference; 12] = [
@@ -68,7 +68,7 @@ pub const DIFFERENCES: [Difference; 12] = [
     difference("how its end is shown", "returned", "exit code or signal"),
     difference("process id", "none", "its own"),
     difference("health", "asked of the module", "not checked"),
-    difference("endpoints", "those the module publishes", "none"),
+    difference("endpoints", "those the module publishes", "those its configuration lists"),
     difference("standard output", "the master's own", "read by the master, line by line"),
     difference("environment and directory", "the master's own", "set for the worker"),
 ];

@@ -1,7 +1,7 @@
 //! The threads that launch processes, lent for one launch each.
 //!
-//! A launch needs deep stack and much memory for a moment, and a thread keeps the pages of both. The
-//! monitors, of which there are as many as processes, stay small because these few do it.
+//! A launch needs deep stack and much memory for a moment, and a thread keeps the pages of both.
+//! The monitors, of which there are as many as processes, stay small because these few do it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
