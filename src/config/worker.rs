@@ -154,7 +154,6 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         WorkerType::Module => &[
             ("command", "is for processes; write `type: process`, or remove it"),
             ("success_codes", "is for processes: a module has no exit code"),
-            ("endpoints", "is for processes: a module publishes its own"),
             ("stop.signal", "is for processes: a module is asked by its stop token"),
             ("stop.kill_group", "is for processes: a module has no process group"),
         ],

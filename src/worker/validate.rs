@@ -141,6 +141,8 @@ impl WorkerConfig {
         found.check(self.stack_size <= MAX_STACK, "stack_size", "must be at most 1GiB");
         let size = serde_json::to_vec(&self.config).map_or(0, |json| json.len());
         found.check(size <= MAX_CONFIG, "config", "is larger than 1 MiB as JSON");
+        let message = "is for programs: a module publishes its own";
+        found.check(self.endpoints.is_empty() || !self.is_module(), "endpoints", message);
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let told = !endpoint.name.is_empty() && !endpoint.address.is_empty();
             found.check(told, &format!("endpoints[{index}]"), "needs a name and an address");

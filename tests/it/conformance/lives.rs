@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use hsu_master::{
-    Exit, HealthStatus, RestartConfig, RestartPolicy, WaitFor, WorkerState, WorkerType,
+    EndpointInfo, Exit, HealthStatus, RestartConfig, RestartPolicy, WaitFor, WorkerState,
+    WorkerType,
 };
 
 use super::{Stage, category};
@@ -218,14 +219,20 @@ pub(super) fn diagnostics_tell_all(stage: &Stage) {
 
 pub(super) fn what_it_runs_in(stage: &Stage) {
     let (bench, master) = (&stage.bench, &stage.bench.master);
-    stage.add("w", &[Life::Stays], |config| config);
+    let program = stage.place.deployment == WorkerType::Process;
+    let listed = EndpointInfo::http("api", "127.0.0.1:2");
+    stage.add("w", &[Life::Stays], |config| if program { config.endpoint(listed) } else { config });
     master.start_worker("w").unwrap();
     let known = bench.known("w");
     let own = known.pid.is_some_and(|pid| pid != std::process::id());
     stage.observed("process id", if own { "its own" } else { "none" });
-    let endpoint = master.endpoint("w", "api").map(|endpoint| endpoint.info.address);
-    let found = endpoint.is_ok_and(|address| address == "127.0.0.1:1");
-    stage.observed("endpoints", if found { "those the module publishes" } else { "none" });
+    let endpoint = master.endpoint("w", "api").unwrap();
+    let seen = match endpoint.info.address.as_str() {
+        "127.0.0.1:1" => "those the module publishes",
+        "127.0.0.1:2" => "those its configuration lists",
+        other => other,
+    };
+    stage.observed("endpoints", seen);
 
     let asked = known.health != HealthStatus::None;
     stage.observed("health", if asked { "asked of the module" } else { "not checked" });
