@@ -8,7 +8,7 @@ use hsu_master::{ErrorCategory, Master, WorkerConfig};
 
 use crate::alone;
 use crate::made::Made;
-use crate::support::{Bench, NEVER, PATIENCE};
+use crate::support::{Bench, NEVER, PATIENCE, slow};
 
 /// The standard signals in a line of `/proc/self/status`. Those of the C library's own may be
 /// ignored for reasons of others.
@@ -30,6 +30,17 @@ fn descriptor_limits() -> [String; 2] {
     [words.next().unwrap(), words.next().unwrap()]
 }
 
+/// A logger that hears everything and says nothing.
+struct Silent;
+
+impl log::Log for Silent {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, _: &log::Record<'_>) {}
+    fn flush(&self) {}
+}
+
 #[test]
 fn a_master_changes_nothing_by_itself() {
     if !alone::here(&[], a_master_changes_nothing_by_itself) {
@@ -48,14 +59,6 @@ fn a_master_changes_nothing_by_itself() {
     bench.finish();
     assert_eq!(of_the_process(), before);
 
-    struct Silent;
-    impl log::Log for Silent {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            false
-        }
-        fn log(&self, _: &log::Record<'_>) {}
-        fn flush(&self) {}
-    }
     assert_eq!(log::max_level(), log::LevelFilter::Off);
     log::set_logger(&Silent).expect("nobody has installed a logger");
 }
@@ -69,11 +72,19 @@ fn panics_of_others_reach_their_own_hook() {
     std::panic::set_hook(Box::new(move |info| {
         let _ = tell.send(info.to_string());
     }));
-    let bench =
-        Bench::new(Master::builder().module("m", Made::new().start(|_| panic!("ours")).made()));
-    bench.add(WorkerConfig::native("w", "m"));
-    let error = bench.master.start_worker("w").unwrap_err().to_string();
-    assert!(error.contains("ours at tests/it/process_wide.rs"), "{error}");
+    let made = Made::new().start(|_| panic!("ours")).made();
+    let bench = Bench::new(Master::builder().module("m", made));
+    let start = |id: &str| {
+        bench.add(WorkerConfig::native(id, "m").restart(slow()));
+        let error = bench.master.start_worker(id).unwrap_err().to_string();
+        assert!(error.contains("ours at tests/it/process_wide.rs"), "{error}");
+    };
+    start("unlogged");
+    assert!(told.try_recv().unwrap().contains("ours"), "without a logger nobody else would say so");
+
+    log::set_logger(&Silent).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    start("logged");
     let theirs = std::thread::Builder::new().spawn(|| panic!("theirs")).unwrap();
     assert!(theirs.join().is_err());
     bench.finish();

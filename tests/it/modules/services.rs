@@ -111,23 +111,26 @@ fn a_thread_that_breaks_is_the_workers_crash() {
 #[test]
 fn a_task_that_breaks_is_counted() {
     let made = Made::new().start(|ctx| {
-        ctx.spawn_task("reads", |_| Err("half a line".into()))?;
-        ctx.spawn_task("writes", |_| panic!("no line at all"))?;
-        Ok(())
+        let task = |ctx: ModuleContext| -> ModuleResult {
+            assert_eq!(ctx.worker_id(), "errs", "no line at all");
+            Err("half a line".into())
+        };
+        Ok(ctx.spawn_task("reads", task)?)
     });
     let bench = bench(made);
-    bench.add(worker("w"));
-    assert_eq!(bench.master.start_worker("w").unwrap(), 1);
-    let known = bench.once("w", |known| known.task_failures == 2);
-    assert_eq!((known.state, known.incarnation), (WorkerState::Running, 1));
-    let mut told = Vec::new();
-    while told.len() < 2 {
-        if let (1, EventKind::TaskFailed { failure }) = bench.next_event("w") {
-            told.push(failure.category);
-        }
+    for (id, category) in [("errs", ErrorCategory::Crash), ("panics", ErrorCategory::Panic)] {
+        bench.add(worker(id));
+        assert_eq!(bench.master.start_worker(id).unwrap(), 1);
+        let failure = loop {
+            if let (1, EventKind::TaskFailed { failure }) = bench.next_event(id) {
+                break failure;
+            }
+        };
+        assert_eq!(failure.category, category);
+        let known = bench.known(id);
+        assert_eq!((known.state, known.incarnation), (WorkerState::Running, 1));
+        assert_eq!((known.task_failures, known.last_error), (1, None));
     }
-    told.sort_unstable();
-    assert_eq!(told, [ErrorCategory::Crash, ErrorCategory::Panic]);
     bench.finish();
 }
 
