@@ -11,7 +11,6 @@ mod program;
 #[path = "data_processor/service.rs"]
 mod service;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::net::TcpListener;
@@ -56,8 +55,6 @@ fn run_duration(mut arguments: impl Iterator<Item = String>) -> Outcome<Option<D
 
 struct Quickstart {
     master: Master,
-    /// Where the process workers listen: what they publish is not known to the master.
-    addresses: BTreeMap<String, ListenAddr>,
     began: Instant,
 }
 
@@ -68,10 +65,6 @@ impl Quickstart {
         let mut config = MasterConfig::load(file)?;
         name_the_program(&mut config)?;
         check_ports(&config)?;
-        let is_process = |worker: &&WorkerConfig| worker.worker_type == WorkerType::Process;
-        let addresses = config.workers.iter().filter(is_process);
-        let addresses =
-            addresses.filter_map(|w| Some((w.id.clone(), wanted_address(w)?))).collect();
         let master = Master::builder()
             .module("data-processor", DataProcessor::default)
             .config(config)
@@ -82,7 +75,7 @@ impl Quickstart {
             .own_process()
             .build()?;
         let began = Instant::now();
-        Self { master, addresses, began }.supervise(duration)
+        Self { master, began }.supervise(duration)
     }
 
     fn supervise(&self, duration: Option<Duration>) -> Outcome<ExitCode> {
@@ -107,10 +100,8 @@ impl Quickstart {
         }
     }
 
-    fn url(&self, worker: &WorkerDiagnostics) -> Option<String> {
-        let published = worker.endpoints.first().map(|endpoint| endpoint.address.clone());
-        let address = published.or_else(|| Some(self.addresses.get(&worker.id)?.to_string()))?;
-        Some(format!("http://{address}"))
+    fn url(worker: &WorkerDiagnostics) -> Option<String> {
+        worker.endpoints.first().map(|endpoint| format!("http://{}", endpoint.address))
     }
 
     fn table(&self, workers: &[WorkerDiagnostics]) -> String {
@@ -129,7 +120,7 @@ impl Quickstart {
                 worker.incarnation.to_string(),
                 pid,
                 uptime.unwrap_or_else(|| "-".to_owned()),
-                self.url(worker).unwrap_or_else(|| "-".to_owned()),
+                Self::url(worker).unwrap_or_else(|| "-".to_owned()),
             ]);
         }
         aligned(&rows)
@@ -139,10 +130,10 @@ impl Quickstart {
         let mut tries: Vec<(String, &str)> = Vec::new();
         let process = workers.iter().find(|worker| worker.pid.is_some());
         let module = workers.iter().find(|worker| worker.worker_type == WorkerType::Module);
-        if let Some(url) = process.and_then(|worker| self.url(worker)) {
+        if let Some(url) = process.and_then(|worker| Self::url(worker)) {
             tries.push((format!("curl -d hello {url}/process"), "a process answers"));
         }
-        if let Some(url) = module.and_then(|worker| self.url(worker)) {
+        if let Some(url) = module.and_then(|worker| Self::url(worker)) {
             tries.push((format!("curl -d hello {url}/process"), "a thread answers the same"));
             tries.push((format!("curl {url}/stats"), "its pid is the master's"));
             tries.push((format!("curl -X POST {url}/crash"), "a panic: it alone starts again"));
@@ -207,7 +198,7 @@ impl Quickstart {
         match entered {
             WorkerState::Running => match worker.pid {
                 Some(pid) => Some(format!("pid {pid}")),
-                None => self.url(&worker),
+                None => Self::url(&worker),
             },
             WorkerState::Failed => worker.last_error.map(|error| error.message),
             WorkerState::Stopped if !worker.gave_up => worker.exit.map(|exit| exit.to_string()),
@@ -242,13 +233,13 @@ fn name_the_program(config: &mut MasterConfig) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a worker is told to listen: by its `port`, or by its argument after `--port`.
+/// Where a worker will listen: at the endpoint that the file lists, or at its `port`.
 fn wanted_address(worker: &WorkerConfig) -> Option<ListenAddr> {
-    let text = match &worker.execution {
-        Some(execution) => execution.args.iter().skip_while(|arg| *arg != "--port").nth(1)?,
+    let text = match worker.endpoints.first() {
+        Some(endpoint) => endpoint.address.as_str(),
         None => worker.config.get("port")?.as_str()?,
     };
-    ListenAddr::parse(text).ok()
+    text.parse().ok()
 }
 
 /// Says what is wrong before anything is started, rather than in the middle of it.

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Error;
 
 /// The longest duration a configuration may name: beyond it, it is a mistake.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -143,25 +146,6 @@ pub struct ListenAddr {
 }
 
 impl ListenAddr {
-    /// Reads `host:port`, `:port` or `port`.
-    ///
-    /// # Errors
-    /// Says what is wrong and shows what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not an address; write \"host:port\" or \":8080\"");
-        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        let port = port.parse().map_err(|_| wrong())?;
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if bare.is_none() && host.contains(':') {
-            return Err(format!("{text:?} is ambiguous; write an IPv6 host as \"[::1]:8080\""));
-        }
-        let host = match bare.unwrap_or(host) {
-            "" => "127.0.0.1".to_owned(),
-            host => host.to_owned(),
-        };
-        Ok(Self { host, port })
-    }
-
     /// This port of the loopback address.
     pub fn local(port: u16) -> Self {
         Self { host: "127.0.0.1".to_owned(), port }
@@ -170,6 +154,29 @@ impl ListenAddr {
     /// The port; 0 asks the system for a free one.
     pub fn port(&self) -> u16 {
         self.port
+    }
+}
+
+/// Reads `host:port`, `:port` or `port`.
+fn parse_address(text: &str) -> Result<ListenAddr, String> {
+    let wrong = "is not an address; write \"host:port\", \"[::1]:8080\" or \":8080\"";
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let port = port.parse().map_err(|_| wrong.to_owned())?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Err("is ambiguous; write an IPv6 host as \"[::1]:8080\"".to_owned());
+    }
+    Ok(match bare.unwrap_or(host) {
+        "" => ListenAddr::local(port),
+        host => ListenAddr { host: host.to_owned(), port },
+    })
+}
+
+impl FromStr for ListenAddr {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_address(text).map_err(|problem| Error::configuration(format!("{text:?} {problem}")))
     }
 }
 
@@ -200,13 +207,8 @@ impl fmt::Display for ListenAddr {
 
 impl<'de> Deserialize<'de> for ListenAddr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        fn parse(text: &str) -> Result<ListenAddr, String> {
-            ListenAddr::parse(text).map_err(|_| {
-                "is not an address; write \"host:port\", \"[::1]:8080\" or \":8080\"".to_owned()
-            })
-        }
         let expecting = "an address such as \":8080\" or \"127.0.0.1:8080\"";
-        deserializer.deserialize_any(Text { expecting, parse, number: None })
+        deserializer.deserialize_any(Text { expecting, parse: parse_address, number: None })
     }
 }
 
@@ -253,12 +255,12 @@ mod tests {
             ("0.0.0.0:0", "0.0.0.0:0"),
             ("[::1]:80", "[::1]:80"),
         ] {
-            let address = ListenAddr::parse(text).unwrap();
+            let address: ListenAddr = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
             assert!(address.to_socket_addrs().unwrap().next().is_some());
         }
         for bad in ["", ":", "host", "::1:80", ":70000"] {
-            assert!(ListenAddr::parse(bad).is_err(), "{bad:?}");
+            assert!(bad.parse::<ListenAddr>().is_err(), "{bad:?}");
         }
         assert_eq!(serde_json::from_str::<ListenAddr>("8080").unwrap().port(), 8080);
         assert!(serde_json::from_str::<ListenAddr>("70000").is_err());
