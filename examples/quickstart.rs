@@ -130,10 +130,10 @@ impl Quickstart {
         let mut tries: Vec<(String, &str)> = Vec::new();
         let process = workers.iter().find(|worker| worker.pid.is_some());
         let module = workers.iter().find(|worker| worker.worker_type == WorkerType::Module);
-        if let Some(url) = process.and_then(|worker| Self::url(worker)) {
+        if let Some(url) = process.and_then(Self::url) {
             tries.push((format!("curl -d hello {url}/process"), "a process answers"));
         }
-        if let Some(url) = module.and_then(|worker| Self::url(worker)) {
+        if let Some(url) = module.and_then(Self::url) {
             tries.push((format!("curl -d hello {url}/process"), "a thread answers the same"));
             tries.push((format!("curl {url}/stats"), "its pid is the master's"));
             tries.push((format!("curl -X POST {url}/crash"), "a panic: it alone starts again"));
