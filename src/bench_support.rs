@@ -1,8 +1,9 @@
-//! What the benchmarks need and programs do not: the core driven without threads, and two system calls.
+//! What the benchmarks need and programs do not: the core driven without threads, and two system
+//! calls.
 //!
-//! The core is private, and so are the calls (`unsafe` lives in `host::sys` alone), while benchmarks are
-//! crates of their own. Hence this door, which exists with the feature `bench` only and is no part of the
-//! interface.
+//! The core is private, and so are the calls (`unsafe` lives in `host::sys` alone), while benchmarks
+//! are crates of their own. Hence this door, which exists with the feature `bench` only and is no
+//! part of the interface.
 
 use std::io;
 use std::time::Duration;
