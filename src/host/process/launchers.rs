@@ -14,7 +14,7 @@ use crate::worker::Exit;
 /// The standard library's spawn and the search for a program take a good part of it.
 pub(super) const STACK: usize = 128 << 10;
 /// As many launches go on at once, so that a program on a file system that hangs delays nobody.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 32;
 /// As many threads stay and wait for the next launch.
 const KEPT: usize = 2;
 

@@ -87,6 +87,32 @@ fn a_host_dropped_before_the_start_calls_it_off() {
 }
 
 #[test]
+fn more_launches_at_once_than_threads_are_all_carried_out() {
+    let (tell, seen) = unbounded();
+    let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), None).unwrap();
+    let report: Reporter = Arc::new(move |report| {
+        let _ = tell.send(Seen::Report(report));
+    });
+    let plan = Arc::new(plan("/bin/true", &[]));
+    let launch = |n| {
+        let (plan, report) = (Arc::clone(&plan), Arc::clone(&report));
+        ProcessHost::launch(WorkerId::new("api").unwrap(), n, plan, &shared, report)
+    };
+    let count = 2 * launchers::MOST + 1;
+    let hosts: Vec<_> = (0..count as u64).map(launch).collect();
+    for host in &hosts {
+        host.order(&Order::Start);
+    }
+    let mut gone = 0;
+    while gone < count {
+        if let Seen::Report(Report::Gone(exit)) = seen.recv_timeout(PATIENCE).unwrap() {
+            assert_eq!(exit, Exit::Code(0));
+            gone += 1;
+        }
+    }
+}
+
+#[test]
 fn orders_that_mean_nothing_to_a_process_change_nothing() {
     let fifos = Fifos::new();
     let (mut watched, _) = Watched::started(scripted("read x < $A; exit 4", &fifos));
