@@ -302,3 +302,65 @@ impl<T> fmt::Debug for Ticket<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::Done;
+    use crate::host::identity::Identity;
+    use crate::runtime::clock::Clock;
+
+    fn ticket(worker: &str) -> (Ticket<()>, ReplySender) {
+        let board = Arc::new(Board::new(Clock::new()));
+        let origin = Origin { board, realm: 7, worker: Some(worker.to_owned()) };
+        Ticket::new(origin, |done| matches!(done, Done::Added).then_some(()))
+    }
+
+    #[test]
+    fn an_answer_is_read_in_every_way() {
+        let (asked, reply) = ticket("w");
+        assert!(asked.try_wait().is_none());
+        assert!(asked.wait_timeout(Duration::ZERO).is_none());
+        reply.answer(Ok(Done::Added));
+        assert!(asked.try_wait().unwrap().is_ok());
+        assert!(asked.wait().is_ok());
+        let (asked, reply) = ticket("w");
+        drop(reply);
+        let error = asked.wait().unwrap_err();
+        assert_eq!((error.category(), error.worker()), (ErrorCategory::Cancelled, Some("w")));
+    }
+
+    #[test]
+    fn a_waker_that_panics_is_its_own_fault() {
+        struct Trap;
+        impl std::task::Wake for Trap {
+            fn wake(self: Arc<Self>) {
+                panic!("woken");
+            }
+        }
+        let (mut asked, reply) = ticket("w");
+        let waker = Waker::from(Arc::new(Trap));
+        let mut context = Context::from_waker(&waker);
+        assert!(Pin::new(&mut asked).poll(&mut context).is_pending());
+        reply.answer(Ok(Done::Added));
+        assert!(matches!(Pin::new(&mut asked).poll(&mut context), Poll::Ready(Ok(()))));
+    }
+
+    #[test]
+    fn a_worker_with_too_many_open_requests_is_told_that_it_is_busy() {
+        let requests = Arc::default();
+        let role = Role::Module { worker: "w".into() };
+        identity::assume(Identity { realm: 7, role, requests });
+        let mut open: Vec<_> =
+            (0..MAX_REQUESTS).map(|_| ticket("v").1.admitted(7).expect("there is room")).collect();
+        let (refused, reply) = ticket("v");
+        assert!(reply.admitted(7).is_none());
+        let error = refused.wait().unwrap_err();
+        assert_eq!(error.category(), ErrorCategory::Refused);
+        assert!(error.to_string().starts_with("worker v: busy: "), "{error}");
+        // Requests to another master are that one's affair, and an answer makes room.
+        assert!(ticket("v").1.admitted(8).is_some());
+        open.truncate(MAX_REQUESTS - 1);
+        assert!(ticket("v").1.admitted(7).is_some());
+    }
+}
