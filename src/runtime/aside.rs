@@ -28,6 +28,8 @@ struct News {
     /// Every name that was ever told, to keep their number within bounds.
     names: Vec<String>,
     refused: bool,
+    completed: bool,
+    failed: bool,
 }
 
 /// What to do with a report.
@@ -64,6 +66,11 @@ impl Aside {
                     news.failures.push(failure);
                 }
             }
+            // Once is enough: an incarnation that has failed or completed is on its way out.
+            Report::Completed if std::mem::replace(&mut news.completed, true) => {
+                return Kept::Quiet;
+            }
+            Report::Failed(_) if std::mem::replace(&mut news.failed, true) => return Kept::Quiet,
             Report::Launched
             | Report::Started { .. }
             | Report::Probed { .. }
@@ -121,5 +128,6 @@ mod tests {
         let again = aside.keep("w", Report::Endpoint(EndpointInfo::http("e0", 1)));
         assert!(matches!(again, Kept::Tell));
         assert!(matches!(aside.keep("w", Report::Completed), Kept::Not(Report::Completed)));
+        assert!(matches!(aside.keep("w", Report::Completed), Kept::Quiet));
     }
 }

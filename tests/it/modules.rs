@@ -5,6 +5,7 @@
 
 mod callbacks;
 mod faults;
+mod floods;
 mod health;
 mod services;
 
@@ -25,7 +26,7 @@ fn bench(made: Made) -> Bench {
 /// A worker of the module `m` that is retried at once and whose patience is short.
 fn worker(id: &str) -> WorkerConfig {
     let config = WorkerConfig::native(id, "m").restart(quick());
-    let stop = config.stop.clone().timeout(ms(50));
+    let stop = config.stop.clone().timeout(ms(300));
     config.stop(stop)
 }
 
