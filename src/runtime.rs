@@ -28,6 +28,7 @@ use crate::host::identity::{self, Identity, Role};
 use crate::host::process::{ProcessHost, ProcessShared};
 use crate::host::runner::{ModuleRunner, Setting};
 use crate::host::{Launch, Order, Report, Reporter, threads};
+use crate::module::EndpointInfo;
 use crate::worker::{Exit, WorkerConfig, WorkerId};
 
 use aside::{Aside, Kept};
@@ -251,10 +252,10 @@ impl Loop {
             Report::Started { pid } => {
                 if current {
                     slot.facts.pid = pid;
-                    for endpoint in &slot.config.endpoints {
-                        slot.facts.publish(endpoint);
-                    }
                 }
+                // Before anybody hears that it runs.
+                let listed = slot.config.endpoints.clone();
+                self.tell_endpoints(&worker, incarnation, listed);
                 core::Report::Started
             }
             Report::Probed { probe, healthy, reason } => {
@@ -286,17 +287,33 @@ impl Loop {
         let (endpoints, failed_tasks, failures) = aside.take();
         let Some(slot) = self.workers.get_mut(worker) else { return };
         slot.facts.task_failures += failed_tasks;
-        let failures = failures.into_iter().map(|failure| EventKind::TaskFailed { failure });
-        let mut news: Vec<_> = failures.collect();
-        if slot.current == incarnation {
-            for endpoint in endpoints {
-                if slot.facts.publish(&endpoint) {
-                    news.push(EventKind::Endpoint { endpoint });
-                }
-            }
+        self.board.update_facts(worker, &slot.facts);
+        for failure in failures {
+            let kind = EventKind::TaskFailed { failure };
+            self.feed.tell(&Event::of_worker(worker, incarnation, kind));
+        }
+        self.tell_endpoints(worker, incarnation, endpoints);
+    }
+
+    /// Publishes where an incarnation can be reached, unless it is gone or not the latest.
+    fn tell_endpoints(
+        &mut self,
+        worker: &WorkerId,
+        incarnation: u64,
+        endpoints: Vec<EndpointInfo>,
+    ) {
+        let Some(slot) = self.workers.get_mut(worker) else { return };
+        if slot.current != incarnation || !slot.hosts.contains_key(&incarnation) {
+            return;
+        }
+        let mut moved = endpoints;
+        moved.retain(|endpoint| slot.facts.publish(endpoint));
+        if moved.is_empty() {
+            return;
         }
         self.board.update_facts(worker, &slot.facts);
-        for kind in news {
+        for endpoint in moved {
+            let kind = EventKind::Endpoint { endpoint };
             self.feed.tell(&Event::of_worker(worker, incarnation, kind));
         }
     }
