@@ -384,13 +384,10 @@ impl fmt::Display for Error {
     }
 }
 
+/// What a `main` that returns it prints: its category and its text.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("category", &self.0.category)
-            .field("worker", &self.0.worker)
-            .field("message", &self.0.message)
-            .finish_non_exhaustive()
+        write!(f, "{}: {self}", self.0.category)
     }
 }
 
