@@ -10,7 +10,7 @@ struct Ticker;
 impl WorkerModule for Ticker {
     fn start(&mut self, ctx: &ModuleContext) -> ModuleResult {
         ctx.spawn("ticks", |ctx| {
-            ctx.stop_token().every(Duration::from_secs(1)).for_each(|n| println!("tick {n}"));
+            ctx.stop_token().every(Duration::from_millis(200)).for_each(|n| println!("tick {n}"));
             Ok(())
         })?;
         Ok(())
@@ -29,6 +29,8 @@ fn main() -> hsu_master::Result {
     for worker in master.all_worker_diagnostics() {
         println!("{} is a {} and {}", worker.id, worker.worker_type, worker.state);
     }
+    // A program of your own would do its work here.
+    master.wait_timeout(Duration::from_secs(1))?;
     let report = master.shutdown()?;
     println!("had to be killed: {:?}", report.killed);
     Ok(())

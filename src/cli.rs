@@ -128,9 +128,15 @@ fn complain(error: &Error) {
     let _ = writeln!(std::io::stderr(), "error: {error}");
 }
 
-/// Prints to standard output. A reader that went away is no reason to fail.
-fn print(text: &str) {
+/// Prints to standard output. A reader that went away is no reason to fail; a full disk is.
+fn print(text: &str) -> Outcome {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&Error::io("cannot write to standard output", error));
+            Outcome::Failed
+        }
+        Ok(()) | Err(_) => Outcome::Done,
+    }
 }

@@ -18,6 +18,8 @@ pub use handle::Worker;
 pub use output::OutputLine;
 
 use crate::core::event::{Command, Done};
+#[cfg(feature = "cli")]
+use crate::error::Failure;
 use crate::error::{Error, ErrorCategory, Problem, Result};
 use crate::host::panics::CAN_CONTAIN;
 use crate::host::runner::{uncontained, unknown_module};
@@ -365,6 +367,12 @@ fn check_workers(workers: &[WorkerConfig], registry: &ModuleRegistry) -> Vec<Pro
 fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry) -> Vec<Problem> {
     let mistakes = config.mistakes().into_iter().chain(unavailable(config, registry));
     mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect()
+}
+
+/// What would keep a worker's program from being started here and now, if something would.
+#[cfg(feature = "cli")]
+pub(crate) fn preflight(config: &WorkerConfig) -> Option<Failure> {
+    crate::runtime::preflight(config).err()
 }
 
 /// Why a module worker cannot run in this program, if it cannot.

@@ -39,6 +39,8 @@ use clock::Clock;
 use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
+#[cfg(feature = "cli")]
+pub(crate) use plan::preflight;
 use plan::{Plan, worker_spec};
 pub use ticket::Ticket;
 pub(crate) use ticket::{Origin, ReplySender};

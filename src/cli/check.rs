@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::args::Check;
 use super::{Outcome, complain, print};
 use crate::error::{Problem, Result};
+use crate::master::preflight;
 use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
 use crate::worker::WorkerConfig;
@@ -13,19 +14,13 @@ pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
     let file = arguments.config.display().to_string();
     let checked = MasterConfig::load_for(registry, &arguments.config);
     if arguments.json {
-        print(&format!("{:#}\n", as_json(&file, &checked)));
+        let printed = print(&format!("{:#}\n", as_json(&file, &checked)));
+        return if checked.is_ok() { printed } else { Outcome::Usage };
     }
     match checked {
-        Ok(config) => {
-            if !arguments.json {
-                print(&summary(&file, &config));
-            }
-            Outcome::Done
-        }
+        Ok(config) => print(&summary(&file, &config)),
         Err(error) => {
-            if !arguments.json {
-                complain(&error);
-            }
+            complain(&error);
             Outcome::Usage
         }
     }
@@ -33,6 +28,12 @@ pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
 
 fn summary(file: &str, config: &MasterConfig) -> String {
     let mut text: String = config.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    for (index, worker) in config.workers.iter().enumerate() {
+        // It may be there when the worker is started, so it is no mistake in the file.
+        if let Some(failure) = preflight(worker) {
+            text.push_str(&format!("warning: workers[{index}]: {}: {failure}\n", worker.id));
+        }
+    }
     let count = config.workers.len();
     let noun = if count == 1 { "worker" } else { "workers" };
     text.push_str(&format!("{file}: {count} {noun}, no problems\n"));

@@ -27,6 +27,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Order, OutputSink, Reporter, sys};
+#[cfg(feature = "cli")]
+use crate::error::Failure;
 use crate::worker::WorkerId;
 use gate::Gate;
 use launchers::Launchers;
@@ -51,6 +53,17 @@ pub(crate) struct ProcessPlan {
     pub(crate) signal: i32,
     /// True: signals go to its whole group, and nothing of that outlives it.
     pub(crate) kill_group: bool,
+}
+
+#[cfg(feature = "cli")]
+impl ProcessPlan {
+    /// Checks whether the program could be spawned here and now.
+    ///
+    /// # Errors
+    /// What is missing or refused.
+    pub(crate) fn preflight(&self) -> Result<(), Failure> {
+        launcher::check(self)
+    }
 }
 
 /// What all process workers of a master share. Dropping it tells monitors that only wait for the

@@ -15,8 +15,9 @@ mod unix {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Arc, LazyLock};
     use std::thread::JoinHandle;
+    use std::time::{Duration, Instant};
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     use signal_hook::flag::register_conditional_default;
     use signal_hook::iterator::{Handle as Closer, Signals as Stream};
 
@@ -25,7 +26,12 @@ mod unix {
     use crate::host::threads;
 
     const STACK: usize = 128 << 10;
-    const HANDLED: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+    /// Every signal that people and programs send and that would end the process by default, with
+    /// nobody left to end its workers.
+    const HANDLED: [i32; 7] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
+    /// The same signal within this time is the same request: some programs send it to the process and
+    /// to its group.
+    const ECHO: Duration = Duration::from_millis(200);
 
     /// How many masters of this process handle signals.
     static LISTENING: AtomicUsize = AtomicUsize::new(0);
@@ -39,7 +45,7 @@ mod unix {
         thread: Option<JoinHandle<()>>,
     }
 
-    /// Turns SIGTERM, SIGINT and SIGHUP into commands for this master.
+    /// Turns signals into commands for this master.
     pub(in crate::master) fn install(handle: &Handle) -> Result<Signals> {
         let cannot = |error| Error::io("cannot handle signals", error);
         let mut stream = Stream::new(HANDLED).map_err(cannot)?;
@@ -54,12 +60,19 @@ mod unix {
         let handle = handle.clone();
         let listen = move || {
             let mut asked = 0;
+            let mut last: Option<(i32, Instant)> = None;
             for signal in stream.forever() {
-                if signal == SIGHUP {
-                    log::info!("SIGHUP: there is no reload yet, ignored");
-                } else {
-                    asked += 1;
-                    on_request_to_end(&handle, asked);
+                match signal {
+                    SIGHUP => log::info!("SIGHUP: there is no reload yet, ignored"),
+                    SIGTERM | SIGINT | SIGQUIT => {
+                        let echo = last.is_some_and(|(s, at)| s == signal && at.elapsed() < ECHO);
+                        if !echo {
+                            last = Some((signal, Instant::now()));
+                            asked += 1;
+                            on_request_to_end(&handle, asked);
+                        }
+                    }
+                    other => log::info!("signal {other} has no meaning here, ignored"),
                 }
             }
         };

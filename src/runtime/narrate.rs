@@ -20,7 +20,8 @@ pub(super) fn transition(transition: &Transition, status: Option<&Status>, pid: 
         }
         (WorkerState::Stopped, Cause::GaveUp) => {
             let failures = status.map_or(0, |status| status.failures);
-            log::error!("{life} failed {failures} times in a row: giving up");
+            let times = if failures == 1 { "time" } else { "times in a row" };
+            log::error!("{life} failed {failures} {times}: giving up");
         }
         (WorkerState::Stopped, Cause::Completed) => log::info!("{life} has completed its work"),
         (WorkerState::Stopped, _) => log::info!("{life} is stopped"),

@@ -50,6 +50,19 @@ impl Plan {
     }
 }
 
+/// Checks whether a worker's program could be started here and now. Modules always could.
+///
+/// # Errors
+/// What is missing or refused.
+#[cfg(feature = "cli")]
+pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
+    match Plan::new(config) {
+        Plan::Process(plan) => plan.preflight(),
+        Plan::Module { .. } => Ok(()),
+        Plan::NotYet(failure) => Err(failure),
+    }
+}
+
 /// The core's part of a configuration.
 pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
     let default_check = config.is_module().then(HealthCheckConfig::default);

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
+use super::ProcessPlan;
 use super::monitor::{Gone, Monitor, Process};
 use super::{Life, preflight};
 use crate::error::Failure;
@@ -34,6 +36,12 @@ pub(super) fn launch(life: Life) {
     };
     (life.report)(Report::Started { pid: Some(process.id()) });
     monitor.watch(process, gone);
+}
+
+/// Checks whether a plan's program could be spawned here and now.
+#[cfg(feature = "cli")]
+pub(super) fn check(plan: &ProcessPlan) -> Result<(), Failure> {
+    preflight::check(plan).map(drop)
 }
 
 /// Spawns the program, so that it can be watched: otherwise nothing of it is left.

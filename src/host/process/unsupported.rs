@@ -6,7 +6,15 @@ use crate::host::Report;
 use crate::worker::Exit;
 
 pub(super) fn launch(life: Life) {
+    (life.report)(Report::Gone(Exit::Failed(unsupported())));
+}
+
+#[cfg(feature = "cli")]
+pub(super) fn check(_plan: &super::ProcessPlan) -> Result<(), Failure> {
+    Err(unsupported())
+}
+
+fn unsupported() -> Failure {
     let message = "process workers are not supported on this system";
-    let failure = Failure::new(ErrorCategory::Refused, message).permanent();
-    (life.report)(Report::Gone(Exit::Failed(failure)));
+    Failure::new(ErrorCategory::Refused, message).permanent()
 }
