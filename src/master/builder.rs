@@ -83,8 +83,9 @@ impl MasterBuilder {
     ///   from 3 up are marked to be closed in children (those of `LISTEN_FDS` are spared);
     /// - signals that were ignored are set to their defaults;
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
-    /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the same
-    ///   signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are logged. After the master's end they do what they do by default.
+    /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
+    ///   same signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are
+    ///   logged. After the master's end they do what they do by default.
     ///
     /// It does not become a subreaper yet: processes that leave their worker's group and lose their
     /// parent are nobody's.

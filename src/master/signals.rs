@@ -29,8 +29,8 @@ mod unix {
     /// Every signal that people and programs send and that would end the process by default, with
     /// nobody left to end its workers.
     const HANDLED: [i32; 7] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
-    /// The same signal within this time is the same request: some programs send it to the process and
-    /// to its group.
+    /// The same signal within this time is the same request: some programs send it to the process
+    /// and to its group.
     const ECHO: Duration = Duration::from_millis(200);
 
     /// How many masters of this process handle signals.

@@ -189,8 +189,8 @@ fn s09_a_second_signal_kills() {
         return;
     }
     let bench = Bench::new(Master::builder().own_process());
-    // It does not end when asked, but asks its master again: with another signal, since the same one
-    // twice within a moment is one request.
+    // It does not end when asked, but asks its master again: with another signal, since the same
+    // one twice within a moment is one request.
     let script = "trap 'kill -INT $PPID' TERM; kill -TERM $PPID
         while :; do sleep 1000 & wait; done";
     let config = WorkerConfig::executable("w", "/bin/sh").args(["-c", script]);
