@@ -77,15 +77,10 @@ fn of_module(role: &Role, info: &PanicHookInfo<'_>, previous: &dyn Fn(&PanicHook
     let place = info.location().map(ToString::to_string);
     let text = message(info.payload());
     // Said here and now: a panic that aborts (in a drop while unwinding, say) gets no other chance.
-    if !log::log_enabled!(log::Level::Error) {
-        previous(info);
-    }
-    let trace = Backtrace::capture();
-    let shown = place.as_deref().unwrap_or("an unknown place");
-    if trace.status() == BacktraceStatus::Captured {
-        log::error!("{worker}: panicked at {shown}: {text}\n{trace}");
+    if log::log_enabled!(log::Level::Error) {
+        say(worker, place.as_deref().unwrap_or("an unknown place"), &text);
     } else {
-        log::error!("{worker}: panicked at {shown}: {text}");
+        previous(info);
     }
     if let Role::Adopted { report, .. } = role {
         let mut failure =
@@ -94,6 +89,15 @@ fn of_module(role: &Role, info: &PanicHookInfo<'_>, previous: &dyn Fn(&PanicHook
         report(Report::Failed(failure));
     } else {
         let _ = PLACE.try_with(|noted| noted.replace(place));
+    }
+}
+
+fn say(worker: &str, place: &str, text: &str) {
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        log::error!("{worker}: panicked at {place}: {text}\n{trace}");
+    } else {
+        log::error!("{worker}: panicked at {place}: {text}");
     }
 }
 
