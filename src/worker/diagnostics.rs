@@ -23,7 +23,8 @@ pub enum Exit {
         /// True when the kernel wrote a core.
         core_dumped: bool,
     },
-    /// The module's thread wound down in order.
+    /// The module's thread wound down in order, or the process was called off before it was
+    /// spawned.
     Returned,
     /// It never ran, or broke while ending: what went wrong.
     Failed(Failure),
