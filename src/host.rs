@@ -5,9 +5,13 @@
 #[cfg(test)]
 #[cfg(unix)]
 mod alone;
+pub(crate) mod child;
 pub(crate) mod identity;
+pub(crate) mod levels;
 pub(crate) mod panics;
 pub(crate) mod process;
+pub(crate) mod protocol;
+pub(crate) mod roles;
 pub(crate) mod runner;
 pub(crate) mod sys;
 pub(crate) mod threads;
@@ -18,7 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::module::EndpointInfo;
+use crate::module::{EndpointInfo, ModuleInfo};
 use crate::worker::{Exit, WorkerId};
 
 /// What a host is told to do with one incarnation. Plain data: the same over a channel and a
@@ -32,6 +36,8 @@ pub(crate) enum Order {
     Start,
     /// Ask for health; answered by `Report::Probed` with the same number.
     Probe { probe: u64 },
+    /// Ask what it is; answered by `Report::Informed`.
+    Info,
     /// End in order, expected within `patience`.
     Ask { patience: Duration },
     /// End against its will, where that is possible; given up after `patience`.
@@ -58,6 +64,8 @@ pub(crate) enum Report {
     Started { pid: Option<u32> },
     /// The answer to a probe; the reason says what is wrong when it is not healthy.
     Probed { probe: u64, healthy: bool, reason: String },
+    /// What it is.
+    Informed(ModuleInfo),
     /// Something can be reached at this address.
     Endpoint(EndpointInfo),
     /// The module says that its work is done.
@@ -80,11 +88,29 @@ pub(crate) enum Stream {
     Stderr,
 }
 
+/// How the lines are to be read that a process writes to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// As they are.
+    Plain,
+    /// Those with a level before them are log lines.
+    Leveled,
+    /// As `Leveled`, and behind the level stands a target: a module host's own log.
+    Records,
+}
+
 /// Where the output of processes goes. Called by monitor threads: it must not block for long, since
 /// the process's own writes wait behind it.
 pub(crate) trait OutputSink: Send + Sync {
     /// Bytes as they were read; lines may be cut anywhere.
-    fn output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, bytes: &[u8]);
+    fn output(
+        &self,
+        worker: &WorkerId,
+        incarnation: u64,
+        stream: Stream,
+        dialect: Dialect,
+        bytes: &[u8],
+    );
 
     /// No more of this stream will come from this incarnation.
     fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream);

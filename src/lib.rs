@@ -88,6 +88,7 @@ pub use cli::App;
 pub use crossbeam_channel;
 pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use host::identity::current_worker;
+pub use host::roles::host_if_requested;
 pub use master::{Master, MasterBuilder, OutputLine, Worker};
 pub use module::{
     EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,

@@ -280,6 +280,8 @@ impl Loop {
             }
             // Kept aside by the reporter: see `hear_aside`.
             Report::Endpoint(_) | Report::TaskFailed(_) => return,
+            // Nobody here has asked.
+            Report::Informed(_) => return,
         };
         self.decide(now, CoreEvent::Report { worker, incarnation, report });
     }

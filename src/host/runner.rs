@@ -41,6 +41,8 @@ pub(crate) struct Setting {
     pub(crate) stack_size: usize,
     /// Install the process's panic hook, so that failures know their place.
     pub(crate) panic_hook: bool,
+    /// The process is this one module's, so that nobody else is hurt when a panic ends it.
+    pub(crate) contained: bool,
 }
 
 struct Apartment {
@@ -69,7 +71,7 @@ impl ModuleRunner {
                 apartment.backend.fire(Instant::now().checked_add(patience));
                 apartment.send(Order::Force { patience });
             }
-            (order @ (Order::Start | Order::Probe { .. }), Some(apartment)) => {
+            (order @ (Order::Start | Order::Probe { .. } | Order::Info), Some(apartment)) => {
                 apartment.send(order);
             }
             // A thread cannot be ended against its will; being forgotten is nothing it could hear.
@@ -83,7 +85,7 @@ impl ModuleRunner {
             report(Report::Gone(Exit::Failed(failure)));
             None
         };
-        if !panics::CAN_CONTAIN {
+        if !panics::CAN_CONTAIN && !self.setting.contained {
             return refuse(uncontained());
         }
         let Some(factory) = self.setting.registry.get(&launch.module) else {
@@ -167,6 +169,7 @@ impl Life {
             match orders.recv() {
                 Ok(Order::Start) => self.start(&mut instance, &ctx),
                 Ok(Order::Probe { probe }) => self.probe(&mut instance, probe),
+                Ok(Order::Info) => self.inform(&mut instance),
                 // Without a master there is nobody to live for.
                 Ok(Order::Ask { .. } | Order::Force { .. }) | Err(_) => break,
                 Ok(Order::Launch(_) | Order::Abandon) => {}
@@ -215,6 +218,15 @@ impl Life {
                 let healthy = health.is_healthy();
                 self.backend.report(Report::Probed { probe, healthy, reason });
             }
+            Err(failure) => self.backend.report(Report::Failed(failure)),
+        }
+    }
+
+    fn inform(&self, instance: &mut Instance) {
+        let Some(module) = instance.usable() else { return };
+        let info = guarded("info", || module.info()).map_err(Broken::Panicked);
+        match instance.note(info) {
+            Ok(info) => self.backend.report(Report::Informed(info)),
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
     }

@@ -125,6 +125,7 @@ impl MasterBuilder {
             realm: runtime::next_realm(),
             stack_size: 0,
             panic_hook: self.panic_hook,
+            contained: false,
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;

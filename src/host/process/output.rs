@@ -93,11 +93,12 @@ impl Output {
     /// Reads once and hands on what came; how much that was.
     fn read(&mut self, which: usize) -> usize {
         let Some(pipe) = &mut self.pipes[which] else { return 0 };
-        let Life { worker, incarnation, means, .. } = &*self.life;
+        let Life { worker, incarnation, means, plan, .. } = &*self.life;
         let result = means.buffers.lend(|buffer| {
             let read = pipe.read(buffer)?;
             if read > 0 {
-                means.output.output(worker, *incarnation, STREAMS[which], &buffer[..read]);
+                let (stream, dialect) = (STREAMS[which], plan.dialect());
+                means.output.output(worker, *incarnation, stream, dialect, &buffer[..read]);
             }
             Ok(read)
         });
