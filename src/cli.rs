@@ -97,6 +97,7 @@ impl App {
         self,
         arguments: impl IntoIterator<Item = A>,
     ) -> ExitCode {
+        crate::host_if_requested(&self.registry);
         // Before anything is opened that could take the place of standard error.
         if let Err(error) = sys::open_std_fds() {
             complain(&Error::io("cannot open the standard descriptors", error));

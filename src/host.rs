@@ -17,7 +17,7 @@ pub(crate) mod sys;
 pub(crate) mod threads;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,19 @@ pub(crate) enum Report {
 /// Where the reports of one incarnation go. Never blocks.
 pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 
+/// Where the reply to a remote call goes. Dropped uncalled, it means that the worker is gone.
+pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// The functions of an incarnation that runs in another process.
+pub(crate) trait RemoteFunctions: Send + Sync {
+    /// Sends a call. `reply` is called once, on some thread and never while a lock is held that a
+    /// call takes; with `timeout` at the latest when `deadline` has come.
+    fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
+
+    /// How many calls panicked there.
+    fn panics(&self) -> u64;
+}
+
 /// Which of a process's outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -113,5 +126,5 @@ pub(crate) trait OutputSink: Send + Sync {
     );
 
     /// No more of this stream will come from this incarnation.
-    fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream);
+    fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, dialect: Dialect);
 }

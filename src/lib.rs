@@ -99,7 +99,7 @@ pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig, HealthStatus,
-    LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
-    StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
+    Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
+    StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
     WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
 };

@@ -19,7 +19,7 @@ use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, FromMaster, Hello, Initialize, Method, Reply, Wellness};
 use crate::host::runner::{ModuleRunner, Setting};
-use crate::host::{Order, Report, Reporter, panics, sys};
+use crate::host::{Order, Report, Reporter, sys};
 use crate::module::{ModuleInfo, ModuleRegistry};
 use crate::worker::Exit;
 use calls::{Call, Crew};

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ErrorCategory, Failure};
 
 pub(crate) use master::{Answered, FromWorker, Request, Said};
-pub(crate) use worker::{Asked, FromMaster, Method, Reply};
+pub(crate) use worker::{FromMaster, Method, Reply};
 
 /// The version that is spoken here: the first number must be equal on both sides.
 pub(crate) const VERSION: [u32; 2] = [1, 0];
@@ -99,9 +99,6 @@ impl From<WireFailure> for Failure {
         Self { place: wire.place.map(crate::error::cut), permanent: wire.permanent, ..failure }
     }
 }
-
-/// The longest payload of a call, and the longest reply, in bytes.
-pub(crate) const MAX_PAYLOAD: usize = 512 << 10;
 
 /// Puts a value's line behind what is in `out`. Plain data of ours always has a text.
 fn push_line(out: &mut Vec<u8>, value: &impl Serialize) {

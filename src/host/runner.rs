@@ -3,6 +3,7 @@
 //! a child process.
 
 mod backend;
+pub(crate) mod functions;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ use crate::module::{
 };
 use crate::worker::Exit;
 use backend::Backend;
+use functions::Functions;
+pub(super) use functions::check_size;
 
 /// Takes the orders for one incarnation of a module.
 ///
@@ -78,6 +81,12 @@ impl ModuleRunner {
             (Order::Abandon | Order::Launch(_), Some(_)) => {}
             (_, None) => {}
         }
+    }
+
+    /// What the incarnation exports, once it was launched.
+    #[cfg_attr(not(test), expect(dead_code, reason = "calls are to come"))]
+    pub(crate) fn functions(&self) -> Option<Arc<Functions>> {
+        self.apartment.as_ref().map(|apartment| apartment.backend.functions())
     }
 
     fn open(&self, launch: Launch, report: &Reporter) -> Option<Apartment> {
@@ -231,10 +240,12 @@ impl Life {
         }
     }
 
-    /// Stop, join, drop: whatever breaks on the way is remembered, and the way goes on.
+    /// Let calls finish, stop, join, drop: whatever breaks on the way is remembered, and the way
+    /// goes on.
     fn wind_down(&self, mut instance: Instance, ctx: &ModuleContext) -> Result<(), Failure> {
         self.backend.fire(None);
         self.backend.run_late_actions();
+        let closed = self.backend.functions().close();
         let mut result = Ok(());
         if instance.started
             && let Some(module) = instance.usable()
@@ -244,7 +255,7 @@ impl Life {
         }
         self.backend.join_threads();
         let dropped = guarded("drop", move || drop(instance.module));
-        result.and(dropped)
+        result.and(closed).and(dropped)
     }
 
     /// Calls a callback that may fail in two ways.

@@ -14,7 +14,8 @@ use super::{Buffers, LinkPlan};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, Answered, FromWorker, Hello, Initialize, Request, Said};
-use crate::host::{Launch, Report, Reporter, sys};
+use crate::host::runner::check_size;
+use crate::host::{Launch, RemoteFunctions, Reply, Report, Reporter, sys};
 use crate::worker::Exit;
 
 /// So many calls may be on their way to one process.
@@ -26,9 +27,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// So often the socket is read after the process has ended.
 const LAST_READS: usize = 64;
-
-/// Whom a call's outcome is told to.
-pub(super) type OnReply = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
 /// The line to one incarnation. All that is sent is sent at once or kept: nothing here waits.
 pub(super) struct Link {
@@ -88,7 +86,7 @@ enum Question {
 
 struct Call {
     deadline: Option<Instant>,
-    reply: OnReply,
+    reply: Reply,
 }
 
 impl Link {
@@ -149,48 +147,6 @@ impl Link {
         self.lock().ending = true;
     }
 
-    /// Calls a function over there: see `RemoteFunctions`.
-    pub(super) fn call(
-        &self,
-        function: &str,
-        payload: &[u8],
-        deadline: Option<Instant>,
-        reply: OnReply,
-    ) {
-        let mut state = self.lock();
-        let refusal = if state.phase != Phase::Speaking {
-            Some((ErrorCategory::NotRunning, "its process does not listen".to_owned()))
-        } else if payload.len() > protocol::MAX_PAYLOAD {
-            let message = protocol::too_large("the payload", payload.len());
-            Some((ErrorCategory::Refused, message))
-        } else if state.calls.len() >= MAX_CALLS || state.outgoing.len() > MAX_OUTGOING {
-            Some((ErrorCategory::Refused, format!("busy: {MAX_CALLS} calls are on their way")))
-        } else {
-            None
-        };
-        if let Some((category, message)) = refusal {
-            drop(state);
-            return reply(Err(Failure::new(category, message)));
-        }
-        state.last_id += 1;
-        let id = state.last_id;
-        state.calls.insert(id, Call { deadline, reply });
-        let left = deadline.map_or(Duration::MAX, |deadline| {
-            deadline.saturating_duration_since(Instant::now())
-        });
-        state.send(|out| Request::Call { function, payload }.write(id, left, out));
-        let due = deadline.filter(|due| state.alarm.is_none_or(|alarm| *due < alarm));
-        if due.is_some() {
-            state.alarm = due;
-            state.wake();
-        }
-    }
-
-    /// Calls that panicked over there.
-    pub(super) fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
-    }
-
     /// Ends all conversation. Whoever waits for an answer is told that there will be none.
     fn close(&self) {
         let calls = {
@@ -216,7 +172,45 @@ impl Link {
     }
 }
 
+impl RemoteFunctions for Link {
+    fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply) {
+        let mut state = self.lock();
+        if let Err(failure) = state.admit(payload) {
+            drop(state);
+            return reply(Err(failure));
+        }
+        state.last_id += 1;
+        let id = state.last_id;
+        state.calls.insert(id, Call { deadline, reply });
+        let left = deadline
+            .map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        state.send(|out| Request::Call { function, payload }.write(id, left, out));
+        let due = deadline.filter(|due| state.alarm.is_none_or(|alarm| *due < alarm));
+        if due.is_some() {
+            state.alarm = due;
+            state.wake();
+        }
+    }
+
+    fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+}
+
 impl State {
+    /// Whether one more call can be sent.
+    fn admit(&self, payload: &[u8]) -> Result<(), Failure> {
+        let refuse = |category, message: String| Err(Failure::new(category, message));
+        if self.phase != Phase::Speaking {
+            return refuse(ErrorCategory::NotRunning, "its process does not listen".to_owned());
+        }
+        if self.calls.len() >= MAX_CALLS || self.outgoing.len() > MAX_OUTGOING {
+            let message = format!("busy: {} calls are on their way", self.calls.len());
+            return refuse(ErrorCategory::Refused, message);
+        }
+        check_size("payload", payload)
+    }
+
     /// Sends a request. False: nobody listens.
     fn ask(&mut self, question: Question, request: &Request<'_>, patience: Duration) -> bool {
         if self.phase != Phase::Speaking {

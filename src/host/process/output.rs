@@ -117,8 +117,8 @@ impl Output {
     /// Closes a pipe and says that no more will come of it.
     fn end(&mut self, which: usize) {
         if self.pipes[which].take().is_some() {
-            let Life { worker, incarnation, means, .. } = &*self.life;
-            means.output.end_of_output(worker, *incarnation, STREAMS[which]);
+            let Life { worker, incarnation, means, plan, .. } = &*self.life;
+            means.output.end_of_output(worker, *incarnation, STREAMS[which], plan.dialect());
         }
     }
 }
