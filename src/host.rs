@@ -112,19 +112,21 @@ pub(crate) enum Dialect {
     Records,
 }
 
+/// Whose output it is, and how to read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outlet<'w> {
+    pub(crate) worker: &'w WorkerId,
+    pub(crate) incarnation: u64,
+    pub(crate) stream: Stream,
+    pub(crate) dialect: Dialect,
+}
+
 /// Where the output of processes goes. Called by monitor threads: it must not block for long, since
 /// the process's own writes wait behind it.
 pub(crate) trait OutputSink: Send + Sync {
     /// Bytes as they were read; lines may be cut anywhere.
-    fn output(
-        &self,
-        worker: &WorkerId,
-        incarnation: u64,
-        stream: Stream,
-        dialect: Dialect,
-        bytes: &[u8],
-    );
+    fn output(&self, from: Outlet<'_>, bytes: &[u8]);
 
-    /// No more of this stream will come from this incarnation.
-    fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, dialect: Dialect);
+    /// No more will come from there.
+    fn end_of_output(&self, from: Outlet<'_>);
 }

@@ -30,7 +30,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Dialect, Launch, Order, OutputSink, Report, Reporter, sys};
+#[cfg(target_os = "linux")]
+use super::{Dialect, Launch, Outlet, Report, Stream};
+use super::{Order, OutputSink, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, WorkerId};
 use gate::Gate;
@@ -78,18 +80,6 @@ pub(crate) struct LinkPlan {
     pub(crate) start_timeout: Duration,
     /// How long an answer to `health` may take.
     pub(crate) probe_timeout: Duration,
-}
-
-impl ProcessPlan {
-    /// How its lines are to be read.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is read there"))]
-    fn dialect(&self) -> Dialect {
-        match &self.link {
-            None => Dialect::Plain,
-            Some(LinkPlan { hosted: false, .. }) => Dialect::Leveled,
-            Some(LinkPlan { hosted: true, .. }) => Dialect::Records,
-        }
-    }
 }
 
 #[cfg(feature = "cli")]
@@ -169,6 +159,19 @@ struct Life {
     #[cfg(target_os = "linux")]
     link: Option<Arc<Link>>,
     report: Reporter,
+}
+
+#[cfg(target_os = "linux")]
+impl Life {
+    /// Where its output comes from, and how its lines are to be read.
+    fn outlet(&self, stream: Stream) -> Outlet<'_> {
+        let dialect = match &self.plan.link {
+            None => Dialect::Plain,
+            Some(LinkPlan { hosted: false, .. }) => Dialect::Leveled,
+            Some(LinkPlan { hosted: true, .. }) => Dialect::Records,
+        };
+        Outlet { worker: &self.worker, incarnation: self.incarnation, stream, dialect }
+    }
 }
 
 impl fmt::Display for Life {

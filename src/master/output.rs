@@ -9,7 +9,7 @@ use log::Level;
 use crate::host::identity::{self, Identity, Role};
 use crate::host::levels;
 use crate::host::panics::guarded;
-use crate::host::{Dialect, OutputSink, Stream};
+use crate::host::{Dialect, Outlet, OutputSink, Stream};
 use crate::worker::WorkerId;
 
 /// A line longer than this is cut into pieces.
@@ -41,7 +41,7 @@ pub(super) struct LineSink {
     /// Which master this is: see `identity`.
     realm: u64,
     complained: AtomicBool,
-    begun: Mutex<BTreeMap<(WorkerId, u64, bool), Begun>>,
+    begun: Mutex<BTreeMap<Key, Begun>>,
 }
 
 /// A line that waits for its rest.
@@ -52,30 +52,24 @@ struct Begun {
     logged: Option<(Level, String)>,
 }
 
-/// Whose line it is, and how to read it.
-#[derive(Clone, Copy)]
-struct Origin<'w> {
-    worker: &'w WorkerId,
-    incarnation: u64,
-    stderr: bool,
-    dialect: Dialect,
+/// What a begun line is kept under: the worker, its incarnation, and whether it is on stderr.
+type Key = (WorkerId, u64, bool);
+
+fn key(from: Outlet<'_>) -> Key {
+    (from.worker.clone(), from.incarnation, from.stream == Stream::Stderr)
 }
 
-impl Origin<'_> {
-    fn key(&self) -> (WorkerId, u64, bool) {
-        (self.worker.clone(), self.incarnation, self.stderr)
+/// Level, target and text of a line that is a log line.
+fn record<'l>(from: Outlet<'l>, line: &'l [u8]) -> Option<(Level, &'l str, &'l [u8])> {
+    if from.stream != Stream::Stderr {
+        return None;
     }
-
-    /// Level, target and text of a line that is a log line.
-    fn record<'l>(&'l self, line: &'l [u8]) -> Option<(Level, &'l str, &'l [u8])> {
-        let target = self.worker.as_str();
-        let leveled = || levels::level(line).map(|(level, text)| (level, target, text));
-        match self.dialect {
-            Dialect::Leveled | Dialect::Records if !self.stderr => None,
-            Dialect::Plain => None,
-            Dialect::Leveled => leveled(),
-            Dialect::Records => levels::record(line).or_else(leveled),
-        }
+    let target = from.worker.as_str();
+    let leveled = || levels::level(line).map(|(level, text)| (level, target, text));
+    match from.dialect {
+        Dialect::Plain => None,
+        Dialect::Leveled => leveled(),
+        Dialect::Records => levels::record(line).or_else(leveled),
     }
 }
 
@@ -87,27 +81,28 @@ impl LineSink {
     /// Hands over a piece of a line. `logged` goes from piece to piece.
     fn tell(
         &self,
-        origin: Origin<'_>,
+        from: Outlet<'_>,
         line: &[u8],
         complete: bool,
         logged: &mut Option<(Level, String)>,
     ) {
         let known = logged.take();
         let known = known.as_ref().map(|(level, target)| (*level, target.as_str(), line));
-        let Some((level, target, text)) = known.or_else(|| origin.record(line)) else {
-            return self.put_out(origin, line, complete);
+        let Some((level, target, text)) = known.or_else(|| record(from, line)) else {
+            return self.put_out(from, line, complete);
         };
-        self.log(origin, level, target, text);
+        self.log(from, level, target, text);
         if !complete {
             *logged = Some((level, target.to_owned()));
         }
     }
 
     /// A panic of the program's function is not the worker's.
-    fn put_out(&self, origin: Origin<'_>, line: &[u8], complete: bool) {
+    fn put_out(&self, from: Outlet<'_>, line: &[u8], complete: bool) {
         let Some(output) = &self.output else { return };
-        let Origin { worker, incarnation, stderr, .. } = origin;
-        let line = OutputLine { worker: worker.as_str(), incarnation, stderr, line, complete };
+        let Outlet { worker, incarnation, stream, .. } = from;
+        let (worker, stderr) = (worker.as_str(), stream == Stream::Stderr);
+        let line = OutputLine { worker, incarnation, stderr, line, complete };
         if let Err(failure) = guarded("the output function", || output(line))
             && !self.complained.swap(true, Ordering::Relaxed)
         {
@@ -116,37 +111,29 @@ impl LineSink {
     }
 
     /// Puts a worker's log line into the log, as if it had been logged by a thread of ours.
-    fn log(&self, origin: Origin<'_>, level: Level, target: &str, text: &[u8]) {
+    fn log(&self, from: Outlet<'_>, level: Level, target: &str, text: &[u8]) {
         if level > log::max_level() {
             return;
         }
-        let role = Role::Module { worker: origin.worker.as_str().into() };
+        let role = Role::Module { worker: from.worker.as_str().into() };
         let identity = Identity { realm: self.realm, role, requests: Arc::default() };
         let _lent = identity::lend(&Arc::new(identity));
         log::log!(target: target, level, "{}", String::from_utf8_lossy(text));
     }
 
-    fn take_begun(&self, origin: Origin<'_>) -> Begun {
+    fn take_begun(&self, from: Outlet<'_>) -> Begun {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.remove(&origin.key()).unwrap_or_default()
+        begun.remove(&key(from)).unwrap_or_default()
     }
 }
 
 impl OutputSink for LineSink {
-    fn output(
-        &self,
-        worker: &WorkerId,
-        incarnation: u64,
-        stream: Stream,
-        dialect: Dialect,
-        bytes: &[u8],
-    ) {
-        if self.output.is_none() && dialect == Dialect::Plain {
+    fn output(&self, from: Outlet<'_>, bytes: &[u8]) {
+        if self.output.is_none() && from.dialect == Dialect::Plain {
             return;
         }
-        let origin = Origin { worker, incarnation, stderr: stream == Stream::Stderr, dialect };
-        let Begun { bytes: mut begun, mut logged } = self.take_begun(origin);
-        let mut tell = |line: &[u8], complete| self.tell(origin, line, complete, &mut logged);
+        let Begun { bytes: mut begun, mut logged } = self.take_begun(from);
+        let mut tell = |line: &[u8], complete| self.tell(from, line, complete, &mut logged);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
@@ -166,15 +153,14 @@ impl OutputSink for LineSink {
         }
         if !begun.is_empty() || logged.is_some() {
             let begun = Begun { bytes: begun, logged };
-            self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(origin.key(), begun);
+            self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(key(from), begun);
         }
     }
 
-    fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, dialect: Dialect) {
-        let origin = Origin { worker, incarnation, stderr: stream == Stream::Stderr, dialect };
-        let Begun { bytes, mut logged } = self.take_begun(origin);
+    fn end_of_output(&self, from: Outlet<'_>) {
+        let Begun { bytes, mut logged } = self.take_begun(from);
         if !bytes.is_empty() {
-            self.tell(origin, &bytes, false, &mut logged);
+            self.tell(from, &bytes, false, &mut logged);
         }
     }
 }
@@ -202,10 +188,12 @@ mod tests {
         };
         let sink = LineSink::new(Some(Box::new(tell)), 0);
         let worker = WorkerId::new("w").unwrap();
+        let (stream, dialect) = (Stream::Stdout, Dialect::Plain);
+        let from = Outlet { worker: &worker, incarnation: 1, stream, dialect };
         for chunk in chunks {
-            sink.output(&worker, 1, Stream::Stdout, Dialect::Plain, chunk);
+            sink.output(from, chunk);
         }
-        sink.end_of_output(&worker, 1, Stream::Stdout, Dialect::Plain);
+        sink.end_of_output(from);
         assert!(sink.begun.lock().unwrap().is_empty());
         let seen = seen.lock().unwrap();
         seen.clone()

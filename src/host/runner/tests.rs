@@ -65,7 +65,8 @@ impl Linked {
         let act: Act = Arc::new(act);
         let registry = ModuleRegistry::new()
             .module("scripted", move || Scripted { act: Arc::clone(&act), ctx: None });
-        let setting = Setting { registry, realm: 0, stack_size: 256 << 10, panic_hook: true };
+        let (stack_size, panic_hook, contained) = (256 << 10, true, false);
+        let setting = Setting { registry, realm: 0, stack_size, panic_hook, contained };
         let (sender, reports) = unbounded();
         let report: Reporter = Arc::new(move |report: Report| {
             let _ = sender.send(serde_json::to_string(&report).unwrap());
