@@ -5,7 +5,8 @@
 #[cfg(test)]
 #[cfg(unix)]
 mod alone;
-pub(crate) mod child;
+#[cfg(target_os = "linux")]
+mod child;
 pub(crate) mod identity;
 pub(crate) mod levels;
 pub(crate) mod panics;

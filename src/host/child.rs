@@ -15,6 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use signal_hook::low_level::emulate_default_handler;
+
 use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, FromMaster, Hello, Initialize, Method, Reply, Wellness};
@@ -35,6 +39,8 @@ const PANICKED: i32 = 101;
 
 /// How long a module may take to end once its master is gone.
 const ORPHAN_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a module may take to end when a signal asks for it.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(10);
 /// How much is read at once.
 const BUFFER: usize = 64 << 10;
 
@@ -52,7 +58,14 @@ pub(crate) fn serve(registry: &ModuleRegistry) -> i32 {
         }
     };
     logger::install();
-    let host = Arc::new(Host::new(registry, socket));
+    let signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format!("cannot handle signals: {error}"));
+            return MISUSED;
+        }
+    };
+    let host = Arc::new(Host::new(registry, socket, signals.handle()));
     let ModuleInfo { name, version, .. } = crate::module_info!();
     let (protocol, build) = (protocol::VERSION, protocol::BUILD.to_owned());
     host.say(&Reply::Hello(&Hello { protocol, build, name, version }));
@@ -60,7 +73,7 @@ pub(crate) fn serve(registry: &ModuleRegistry) -> i32 {
         complain(&format!("cannot start a thread: {error}"));
         return MISUSED;
     }
-    host.conclude()
+    host.conclude(signals)
 }
 
 /// Says something to whoever started this by hand.
@@ -79,6 +92,8 @@ struct Host {
     end: Mutex<End>,
     /// Told when the module has ended.
     ended: Condvar,
+    /// Closed when the module has ended: who waits for signals waits no longer.
+    signals: Handle,
     panicked: AtomicBool,
     crew: Crew,
 }
@@ -124,7 +139,7 @@ enum Next {
 }
 
 impl Host {
-    fn new(registry: &ModuleRegistry, socket: UnixStream) -> Self {
+    fn new(registry: &ModuleRegistry, socket: UnixStream, signals: Handle) -> Self {
         // Without a second handle nothing could be said; the first write shows it.
         let out = socket.try_clone().unwrap_or_else(|error| {
             complain(&format!("cannot duplicate the socket: {error}"));
@@ -143,6 +158,7 @@ impl Host {
             owed: Mutex::default(),
             end: Mutex::default(),
             ended: Condvar::new(),
+            signals,
             panicked: AtomicBool::new(false),
             crew: Crew::default(),
         }
@@ -332,7 +348,9 @@ impl Host {
         let mut end = lock(&self.end);
         let code = end.leaving.unwrap_or(code);
         end.code.get_or_insert(code);
+        drop(end);
         self.ended.notify_all();
+        self.signals.close();
     }
 
     /// The master does not keep to the protocol, so that it can be told nothing either.
@@ -345,11 +363,7 @@ impl Host {
     fn leave(&self, inbox: &mut Inbox, code: i32) -> Next {
         inbox.closed = true;
         lock(&self.end).leaving = Some(code);
-        let silent: Reporter = Arc::new(|_| {});
-        match &mut *lock(&self.runner) {
-            Some(runner) => runner.order(Order::Ask { patience: ORPHAN_PATIENCE }, &silent),
-            None => self.ended(code),
-        }
+        self.end_module(ORPHAN_PATIENCE, code);
         let end = lock(&self.end);
         let patience = ORPHAN_PATIENCE;
         let waited = self.ended.wait_timeout_while(end, patience, |end| end.code.is_none());
@@ -360,10 +374,33 @@ impl Host {
         Next::Over
     }
 
+    /// Asks the module to end, though its master has not. Without one, all is over.
+    fn end_module(&self, patience: Duration, code: i32) {
+        let silent: Reporter = Arc::new(|_| {});
+        match &mut *lock(&self.runner) {
+            Some(runner) => runner.order(Order::Ask { patience }, &silent),
+            None => self.ended(code),
+        }
+    }
+
     /// Waits for the module's end, and says which code this process is to end with.
-    fn conclude(&self) -> i32 {
-        let ended = self.ended.wait_while(lock(&self.end), |end| end.code.is_none());
-        ended.unwrap_or_else(PoisonError::into_inner).code.unwrap_or(STOPPED)
+    ///
+    /// A signal ends the module in order, and then this process, as signals do: the master takes it
+    /// for a crash, unless it has asked for the end itself. A second one ends the process at once.
+    fn conclude(&self, mut signals: Signals) -> i32 {
+        let mut first = None;
+        for signal in signals.forever() {
+            if first.replace(signal).is_some() {
+                break;
+            }
+            log::info!("signal {signal}: the module is to end");
+            self.end_module(SIGNAL_PATIENCE, STOPPED);
+        }
+        if let Some(signal) = first {
+            // It returns only if the system has refused.
+            let _ = emulate_default_handler(signal);
+        }
+        lock(&self.end).code.unwrap_or(STOPPED)
     }
 }
 
