@@ -77,13 +77,12 @@ pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
 /// The functions of an incarnation that runs in another process.
-#[expect(dead_code, reason = "hosted modules, which are to come, implement it")]
 pub(crate) trait RemoteFunctions: Send + Sync {
     /// Sends a call. `reply` is called once, on some thread and never while a lock is held that a
     /// call takes; with `timeout` at the latest when `deadline` has come.
     fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
 
-    /// How many calls panicked there.
+    /// How many calls panicked there. Read under locks: it must not block.
     fn panics(&self) -> u64;
 }
 
