@@ -84,7 +84,6 @@ impl ModuleRunner {
     }
 
     /// What the incarnation exports, once it was launched.
-    #[cfg_attr(not(test), expect(dead_code, reason = "calls are to come"))]
     pub(crate) fn functions(&self) -> Option<Arc<Functions>> {
         self.apartment.as_ref().map(|apartment| apartment.backend.functions())
     }
