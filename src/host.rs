@@ -91,6 +91,10 @@ pub(crate) trait RemoteFunctions: Send + Sync {
     /// call takes; with `timeout` at the latest when `deadline` has come.
     fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
 
+    /// Has this thread, which waits for an outcome, read what comes from there, unless another one
+    /// does: until it is `done` or `deadline` has come. It may return sooner.
+    fn attend(&self, done: &dyn Fn() -> bool, deadline: Option<Instant>);
+
     /// How many calls panicked there. Read under locks: it must not block.
     fn panics(&self) -> u64;
 }

@@ -137,6 +137,7 @@ impl<M: WorkerModule + 'static> ModuleHarness<M> {
             realm: next_realm(),
             stack_size: WorkerConfig::native(&worker, MODULE).stack_size,
             panic_hook: true,
+            contained: false,
         };
         let told = Arc::<Told>::default();
         let hearing = Arc::clone(&told);
