@@ -8,6 +8,8 @@ mod alone;
 pub(crate) mod identity;
 pub(crate) mod panics;
 pub(crate) mod process;
+#[cfg(target_os = "linux")]
+pub(crate) mod reaper;
 pub(crate) mod runner;
 pub(crate) mod sys;
 pub(crate) mod threads;

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+mod orphans;
 mod own;
 
 use std::ffi::{CString, c_int};
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub(crate) use libc::{
     E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,
 };
+pub(crate) use orphans::*;
 pub(crate) use own::*;
 
 use super::Target;
