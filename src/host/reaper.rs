@@ -19,6 +19,9 @@
 //! of a worker that forks before it is marked. Only when they would use up the system's process ids
 //! are the oldest reaped after all ([`MOST_UNCLAIMED`]).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -125,7 +128,7 @@ impl Running {
             log::warn!("cannot list our children, so orphans are not reaped: {error}");
             return Ok(None);
         }
-        let family = Family { session: sys::session_of(process::id())? };
+        let family = Family { session: sys::session_of(process::id())?, most: MOST_UNCLAIMED };
         let mut ends = Signals::new([SIGCHLD])?;
         let closer = ends.handle();
         let was_subreaper = sys::is_subreaper()?;
@@ -167,6 +170,8 @@ struct Family {
     /// Our session when the reaper was started. Children may be in it still, should we have begun
     /// another one.
     session: u32,
+    /// As many children are left that may have been born to us.
+    most: usize,
 }
 
 impl Family {
@@ -192,9 +197,9 @@ impl Family {
                 Kinship::Ended => unclaimed.push(pid),
             }
         }
-        let surplus = surplus(&unclaimed, MOST_UNCLAIMED);
-        for pid in surplus {
-            log::warn!("nobody waits for {} ended children, forgetting {pid}", unclaimed.len());
+        // The first in the list have been our children for the longest time.
+        for pid in &unclaimed[..unclaimed.len().saturating_sub(self.most)] {
+            log::warn!("nobody waits for {} ended children: {pid} is forgotten", unclaimed.len());
             sys::reap(*pid);
         }
         disturbed
@@ -213,11 +218,6 @@ impl Family {
         };
         marked().unwrap_or(false) || in_a_foreign_session().unwrap_or(false)
     }
-}
-
-/// The oldest of more than `most`.
-fn surplus(unclaimed: &[u32], most: usize) -> &[u32] {
-    &unclaimed[..unclaimed.len().saturating_sub(most)]
 }
 
 /// The children of our main thread, in the order in which they became its children.
