@@ -1,6 +1,7 @@
 //! A master that owns its process adopts and reaps the orphans of its workers, and takes nobody
 //! else's exit codes (FAULTS A05, A18, A31, F2). Each test runs in a process of its own.
 
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -18,9 +19,13 @@ use crate::support::{Bench, Fifo, answer, once, slow, until};
 /// Our children, zombies included.
 fn children() -> Vec<u32> {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
-    let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")));
-    let lists: Vec<_> = lists.flatten().collect();
-    lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).collect()
+    threads.flat_map(|thread| of_thread(thread.file_name().to_str().unwrap())).collect()
+}
+
+/// The children of one of our threads; none when it has ended.
+fn of_thread(id: impl Display) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/self/task/{id}/children")).unwrap_or_default();
+    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 fn is_zombie(pid: u32) -> bool {
@@ -196,9 +201,11 @@ fn a31_no_exit_code_is_lost_in_a_storm() {
     if !alone::here(&[], a31_no_exit_code_is_lost_in_a_storm) {
         return;
     }
+    let gate = Fifo::new();
     let mut config = MasterConfig::new();
     for number in 0..300 {
-        let script = format!("setsid -f true; exit {}", number % 256);
+        let (path, code) = (gate.path.display(), number % 256);
+        let script = format!("read x < {path}; setsid -f true; exit {code}");
         let worker = WorkerConfig::executable(format!("w-{number}"), "/bin/sh");
         config = config.worker(worker.args(["-c", &script]).restart(slow()));
     }
@@ -206,6 +213,9 @@ fn a31_no_exit_code_is_lost_in_a_storm() {
     for start in master.start_all_nowait() {
         answer(&start).unwrap();
     }
+    // Most of the threads that launched them end, which leaves them where orphans are.
+    until(|| of_thread(std::process::id()).len() > 100);
+    gate.write(&"go\n".repeat(300));
     for number in 0..300 {
         let known = once(&master, &format!("w-{number}"), |known| known.phase == "none");
         assert_eq!(known.exit, Some(Exit::Code(number % 256)));
