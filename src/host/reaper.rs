@@ -9,6 +9,9 @@
 //! - It bears the mark that every worker is given right after its spawn, which fork, exec, a new
 //!   group or session, and the end leave as it is: a limit of file locks just below ours, a limit
 //!   that no kernel heeds. The workers themselves bear it too; each is claimed before it gets it.
+//! - Or it is in a worker's group, and not the worker. That finds what a worker forked before it
+//!   was marked, which may be much when many are started at once. As long as anybody is in a group,
+//!   its number means no other one.
 //! - Or its session is neither ours nor one that it leads. It cannot join one, so it was born into
 //!   it. This finds common daemons, whoever started them.
 //!
@@ -16,13 +19,13 @@
 //! lives. Others are children of the thread that spawned them, and are its own.
 //!
 //! What cannot be told is left as a zombie: the orphans of what modules spawn, in our session, and
-//! of a worker that forks before it is marked. Only when they would use up the system's process ids
-//! are the oldest reaped after all ([`MOST_UNCLAIMED`]).
+//! what begins a session of its own before its worker is marked. Only when they would use up the
+//! system's process ids are the oldest reaped after all ([`MOST_UNCLAIMED`]).
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::process;
@@ -33,7 +36,7 @@ use std::thread::JoinHandle;
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::{Handle as Closer, Signals};
 
-use super::sys::{self, Kinship};
+use super::sys::{self, Kinship, Target};
 use super::threads;
 
 const STACK: usize = 128 << 10;
@@ -43,8 +46,8 @@ const MOST_UNCLAIMED: usize = 1024;
 /// orphan may come from as many levels below.
 const LEVELS: u64 = 16;
 
-/// The children whose end this crate waits for.
-static CLAIMED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// The children that this crate spawned to be leaders of groups.
+static LEADERS: Mutex<BTreeMap<u32, Leader>> = Mutex::new(BTreeMap::new());
 /// True while there is a reaper, for which children are marked.
 static REAPING: AtomicBool = AtomicBool::new(false);
 /// The one reaper of this process.
@@ -55,14 +58,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A child whose end this crate waits for. To be held until it is reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leader {
+    /// This crate waits for its end.
+    Claimed,
+    /// It is reaped, and others were left in its group.
+    Gone,
+}
+
+/// A child that leads a group, and whose end this crate waits for. To be held until it is reaped.
 pub(crate) struct Claim(u32);
 
 impl Claim {
     /// Claims a child that was just spawned. What it forks from now on is known as an orphan should
     /// it become one.
     pub(crate) fn on(pid: u32) -> Self {
-        lock(&CLAIMED).insert(pid);
+        lock(&LEADERS).insert(pid, Leader::Claimed);
         // Only now, so that whoever bears the mark is claimed or an orphan.
         if REAPING.load(Ordering::SeqCst)
             && let Err(error) = sys::lower_lock_limit(pid)
@@ -75,7 +86,12 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        lock(&CLAIMED).remove(&self.0);
+        let mut leaders = lock(&LEADERS);
+        if REAPING.load(Ordering::SeqCst) && has_members(self.0) {
+            leaders.insert(self.0, Leader::Gone);
+        } else {
+            leaders.remove(&self.0);
+        }
     }
 }
 
@@ -192,11 +208,12 @@ impl Family {
             match sys::kinship(pid) {
                 Kinship::Stranger => disturbed = true,
                 Kinship::Alive => {}
-                Kinship::Ended if lock(&CLAIMED).contains(&pid) => {}
+                Kinship::Ended if lock(&LEADERS).get(&pid) == Some(&Leader::Claimed) => {}
                 Kinship::Ended if self.has_adopted(pid) => sys::reap(pid),
                 Kinship::Ended => unclaimed.push(pid),
             }
         }
+        lock(&LEADERS).retain(|pid, leader| *leader == Leader::Claimed || has_members(*pid));
         // The first in the list have been our children for the longest time.
         for pid in &unclaimed[..unclaimed.len().saturating_sub(self.most)] {
             log::warn!("nobody waits for {} ended children: {pid} is forgotten", unclaimed.len());
@@ -211,13 +228,25 @@ impl Family {
             let below = lock_limit("self")?.checked_sub(lock_limit(&pid.to_string())?);
             below.map(|below| (1..=LEVELS).contains(&below))
         };
+        let in_a_workers_group = || {
+            let group = sys::group_of(pid).ok()?;
+            Some(group != pid && lock(&LEADERS).contains_key(&group))
+        };
         let in_a_foreign_session = || {
             let own = sys::session_of(process::id()).ok()?;
             let session = sys::session_of(pid).ok()?;
             Some(![own, self.session, pid].contains(&session))
         };
-        marked().unwrap_or(false) || in_a_foreign_session().unwrap_or(false)
+        marked().unwrap_or(false)
+            || in_a_workers_group().unwrap_or(false)
+            || in_a_foreign_session().unwrap_or(false)
     }
+}
+
+/// Whether anybody is in the group of this number, though they may have ended.
+fn has_members(group: u32) -> bool {
+    // Who must not be signalled is there.
+    sys::signal(Target::Group(group), 0).unwrap_or(true)
 }
 
 /// The children of our main thread, in the order in which they became its children.

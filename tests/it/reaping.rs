@@ -150,9 +150,9 @@ fn born(end: &Path) -> Vec<Child> {
     let mut in_a_session = Command::new("setsid");
     in_a_session.args(["/bin/sh", "-c", &script(9)]);
     let mut commands = [shell(7), in_a_group, in_a_session];
-    let mut spawn =
+    let spawn =
         move || commands.each_mut().map(|command| command.stdin(Stdio::null()).spawn().unwrap());
-    thread::Builder::new().spawn(move || spawn()).unwrap().join().unwrap().into()
+    thread::Builder::new().spawn(spawn).unwrap().join().unwrap().into()
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn ended(pid: u32) {
 /// Runs a script that says the id of an orphan it leaves, and waits for that to end.
 fn orphan(script: &str, claim: impl FnOnce(u32) -> Option<Claim>) -> u32 {
     let mut command = shell(&format!("read x; exec 3<&0; {script}"));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
     let mut parent = spawn(command);
     let claim = claim(parent.id());
     let mut holds = parent.stdin.take().unwrap();
@@ -137,17 +137,39 @@ fn orphans_of_the_unmarked_are_reaped_if_they_cannot_be_our_own() {
 }
 
 #[test]
+fn orphans_in_a_workers_group_are_reaped_also_after_its_end() {
+    if !alone::here(&[], orphans_in_a_workers_group_are_reaped_also_after_its_end) {
+        return;
+    }
+    sys::set_subreaper(true).unwrap();
+    let mut mate = None;
+    let pid = orphan(IN_ITS_GROUP, |parent| {
+        let claim = Claim::on(parent);
+        mate = Some(parent);
+        // Unmarked, since nobody reaped when it was claimed.
+        REAPING.store(true, Ordering::SeqCst);
+        Some(claim)
+    });
+    let group = mate.unwrap();
+    assert_eq!(sys::group_of(pid).unwrap(), group);
+    assert_eq!(lock(&LEADERS).get(&group), Some(&Leader::Gone));
+    family().reap_orphans();
+    assert_eq!(sys::kinship(pid), Kinship::Stranger);
+    assert!(lock(&LEADERS).is_empty(), "its number may mean another group from now on");
+}
+
+#[test]
 fn of_very_many_that_nobody_waits_for_the_oldest_are_reaped() {
     if !alone::here(&[], of_very_many_that_nobody_waits_for_the_oldest_are_reaped) {
         return;
     }
     let born = [(); 5].map(|()| {
-        let child = spawn(shell("exit 7"));
-        ended(child.id());
-        child
+        let pid = spawn(shell("exit 7")).id();
+        ended(pid);
+        pid
     });
     family().reap_orphans();
-    let left = born.map(|child| sys::kinship(child.id()));
+    let left = born.map(sys::kinship);
     let [gone, there] = [Kinship::Stranger, Kinship::Ended];
     assert_eq!(left, [gone, gone, there, there, there]);
 }
@@ -170,7 +192,7 @@ fn what_is_claimed_is_left_as_long_as_it_is_claimed() {
     drop(claim);
     // It bears the mark: nothing but the claim has kept it.
     family().reap_orphans();
-    assert_eq!(sys::kinship(pid), Kinship::Stranger);
+    assert!(child.wait().is_err(), "it was reaped");
 }
 
 #[test]

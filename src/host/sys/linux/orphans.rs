@@ -51,6 +51,16 @@ pub(crate) fn session_of(pid: u32) -> io::Result<u32> {
     Ok(session.unsigned_abs())
 }
 
+/// The group of a process, also of one that has ended and is not reaped.
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn group_of(pid: u32) -> io::Result<u32> {
+    // SAFETY: the call takes an integer and touches no memory of ours.
+    let group = checked(unsafe { libc::getpgid(raw_pid(pid)?) })?;
+    Ok(group.unsigned_abs())
+}
+
 /// What a process is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kinship {
