@@ -92,9 +92,9 @@ impl MasterBuilder {
     /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
     /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.
     /// The statuses of children that modules spawn by themselves are left to them, however late
-    /// they wait. To tell the ones from the others, each worker's limit of file locks (`ulimit -x`),
-    /// which Linux does not heed, is one below the master's. Ended children that may be a module's
-    /// and that nobody waits for stay, up to 1,024 of them; then the oldest are reaped.
+    /// they wait. To tell the ones from the others, each worker's limit of file locks, which Linux
+    /// does not heed (`ulimit -x`), is one below the master's. Ended children that may be a
+    /// module's and that nobody waits for stay, up to 1,024 of them; then the oldest are reaped.
     #[must_use]
     pub fn own_process(mut self) -> Self {
         self.own_process = true;
