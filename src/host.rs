@@ -12,6 +12,8 @@ pub(crate) mod levels;
 pub(crate) mod panics;
 pub(crate) mod process;
 pub(crate) mod protocol;
+#[cfg(target_os = "linux")]
+pub(crate) mod reaper;
 pub(crate) mod roles;
 pub(crate) mod runner;
 pub(crate) mod sys;

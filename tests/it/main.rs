@@ -14,4 +14,5 @@ mod made;
 mod modules;
 mod process_wide;
 mod processes;
+mod reaping;
 mod support;

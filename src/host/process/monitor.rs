@@ -13,6 +13,7 @@ use super::Life;
 use super::link::Listening;
 use super::output::Output;
 use crate::error::{ErrorCategory, Failure};
+use crate::host::reaper::Claim;
 use crate::host::sys::{self, Interest};
 use crate::host::{Report, threads};
 use crate::worker::Exit;
@@ -33,8 +34,9 @@ pub(super) struct Process {
 impl Process {
     /// Takes a child over, which is killed if it cannot be watched.
     pub(super) fn of(life: &Arc<Life>, child: Child) -> Result<Self, Failure> {
-        let mut leader = Leader { life: Arc::clone(life), child, reaped: false };
-        let pid = leader.child.id();
+        let pid = child.id();
+        let claim = Claim::on(pid);
+        let mut leader = Leader { life: Arc::clone(life), child, reaped: false, _claim: claim };
         if let Some(limit) = life.means.nofile
             && let Err(error) = sys::set_nofile(pid, limit)
         {
@@ -200,6 +202,8 @@ struct Leader {
     life: Arc<Life>,
     child: Child,
     reaped: bool,
+    /// Dropped last, when it is reaped.
+    _claim: Claim,
 }
 
 impl Leader {
