@@ -5,13 +5,16 @@
 #[cfg(test)]
 #[cfg(unix)]
 mod alone;
+pub mod export;
 pub(crate) mod identity;
 pub(crate) mod panics;
+pub(crate) mod plugin;
 pub(crate) mod process;
 pub(crate) mod runner;
 pub(crate) mod sys;
 pub(crate) mod threads;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +48,18 @@ pub(crate) enum Order {
 pub(crate) struct Launch {
     pub(crate) worker: String,
     pub(crate) incarnation: u64,
-    pub(crate) module: String,
+    pub(crate) module: ModuleSource,
     pub(crate) config: serde_json::Value,
+}
+
+/// Where a module's instances come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ModuleSource {
+    /// The factory registered under this name.
+    Native(String),
+    /// A shared library, and the symbol that it exports the module under.
+    Plugin { path: PathBuf, entry_point: String },
 }
 
 /// What a host tells about one incarnation. Plain data: the same over a channel and a socket.

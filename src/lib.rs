@@ -66,6 +66,8 @@
 //! - `cli` (default): [`App`] and the `hsu-master` binary. Without it the library has no command
 //!   line, and neither clap nor env_logger in its tree.
 
+#[doc(hidden)]
+pub mod abi;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench_support;
@@ -87,6 +89,8 @@ mod worker;
 pub use cli::App;
 pub use crossbeam_channel;
 pub use error::{Error, ErrorCategory, Failure, Problem, Result};
+#[doc(hidden)]
+pub use host::export;
 pub use host::identity::current_worker;
 pub use master::{Master, MasterBuilder, OutputLine, Worker};
 pub use module::{

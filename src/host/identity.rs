@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Reporter;
 
@@ -31,10 +31,30 @@ pub(crate) enum Role {
     Adopted { worker: Arc<str>, report: Reporter },
 }
 
+/// Numbers the masters of this process, and whoever else hosts modules in it, so that threads know
+/// whose they are.
+pub(crate) fn next_realm() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Makes the current thread one of `identity`'s, until it ends or is given another identity.
 pub(crate) fn assume(identity: Identity) {
     // A thread that is being torn down has no identity to give.
     let _ = CURRENT.try_with(|current| current.replace(Some(identity)));
+}
+
+/// Runs `work` as one of `identity`'s; afterwards the thread is whose it was.
+pub(crate) fn lent<T>(identity: Identity, work: impl FnOnce() -> T) -> T {
+    struct Back(Option<Identity>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let _ = CURRENT.try_with(|current| current.replace(self.0.take()));
+        }
+    }
+    let before = CURRENT.try_with(|current| current.replace(Some(identity))).ok().flatten();
+    let _back = Back(before);
+    work()
 }
 
 /// The current thread's identity, if it has one.

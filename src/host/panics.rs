@@ -28,6 +28,10 @@ thread_local! {
 pub(crate) fn guarded<T>(callback: &str, call: impl FnOnce() -> T) -> Result<T, Failure> {
     let _ = PLACE.try_with(|place| place.take());
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let payload = match payload.downcast::<Failure>() {
+            Ok(passed_on) => return *passed_on,
+            Err(payload) => payload,
+        };
         let text = message(&*payload);
         let mut failure =
             Failure::new(ErrorCategory::Panic, format!("panicked in {callback}: {text}"));
@@ -35,6 +39,12 @@ pub(crate) fn guarded<T>(callback: &str, call: impl FnOnce() -> T) -> Result<T, 
         discard(payload);
         failure
     })
+}
+
+/// Goes on with a panic that was caught elsewhere, in a plugin: the next `guarded` gives this very
+/// failure. It is not told again.
+pub(crate) fn pass_on(failure: Failure) -> ! {
+    panic::resume_unwind(Box::new(failure))
 }
 
 /// What the panic said.
@@ -122,6 +132,14 @@ mod tests {
         assert_eq!(failure.message, "panicked in start: no port");
         assert!(failure.place.unwrap().starts_with("src/host/panics.rs:"));
         assert_eq!(guarded("start", || 7), Ok(7));
+    }
+
+    #[test]
+    fn a_panic_that_is_passed_on_stays_as_it_was() {
+        let mut failure = Failure::new(ErrorCategory::Panic, "panicked in start: boom");
+        failure.place = Some("elsewhere.rs:1:2".to_owned());
+        let passed = failure.clone();
+        assert_eq!(guarded("health", move || pass_on(passed)), Err::<(), _>(failure));
     }
 
     #[test]

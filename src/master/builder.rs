@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::output::{LineSink, Output, OutputLine};
 use super::{Master, check_workers, signals};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::identity;
 use crate::host::process::ProcessShared;
 use crate::host::runner::Setting;
 use crate::host::sys;
@@ -122,9 +123,10 @@ impl MasterBuilder {
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let setting = Setting {
             registry: self.registry.clone(),
-            realm: runtime::next_realm(),
+            realm: identity::next_realm(),
             stack_size: 0,
             panic_hook: self.panic_hook,
+            host_program: None,
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;

@@ -91,6 +91,11 @@ impl ModuleContext {
         self.backend.fail(Failure::from_module_error(self.worker_id(), error.into().as_ref()));
     }
 
+    /// As `fail`, for what is known as plain data already.
+    pub(crate) fn fail_with(&self, failure: Failure) {
+        self.backend.fail(failure);
+    }
+
     /// The work is done: the worker stops and counts as completed.
     pub fn complete(&self) {
         self.backend.complete();

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
+use crate::host::ModuleSource;
 use crate::host::process::ProcessPlan;
 use crate::worker::{HealthCheckConfig, ModuleType, WorkerConfig, WorkerType};
 
 /// What to run when a worker is launched.
 pub(super) enum Plan {
-    /// A native module, on a thread.
-    Module { module: String },
+    /// A module, on a thread.
+    Module { module: ModuleSource },
     /// A program.
     Process(Arc<ProcessPlan>),
     /// Something that cannot be run yet: its launch fails with this.
@@ -26,15 +28,23 @@ impl Plan {
                 ErrorCategory::Package,
                 &format!("packages are not available yet, so {package:?} cannot be resolved"),
             ),
-            (None, Some(ModuleType::Plugin), ..) => {
-                not_yet(ErrorCategory::Plugin, "plugin modules are not available yet")
-            }
             (None, _, Some(_), _) if config.worker_type == WorkerType::Process => not_yet(
                 ErrorCategory::Configuration,
                 "a module in a process of its own is not available yet: write `type: module`, or \
                  run the module's own program",
             ),
-            (None, _, Some(module), _) => Self::Module { module: module.clone() },
+            (None, kind, Some(module), _) => Self::Module {
+                module: match kind {
+                    Some(ModuleType::Plugin) => ModuleSource::Plugin {
+                        path: module.into(),
+                        entry_point: config
+                            .entry_point
+                            .clone()
+                            .unwrap_or_else(|| DEFAULT_SYMBOL.to_owned()),
+                    },
+                    Some(ModuleType::Native) | None => ModuleSource::Native(module.clone()),
+                },
+            },
             (None, _, None, Some(execution)) => Self::Process(Arc::new(ProcessPlan {
                 program: execution.executable_path.clone(),
                 args: execution.args.clone(),

@@ -17,7 +17,7 @@ use crate::module::{ContextBackend, EndpointInfo, ModuleContext, StopAction, Sto
 const MAX_TASKS: usize = 1024;
 
 /// The backend of one incarnation's context.
-pub(super) struct Backend {
+pub(in crate::host) struct Backend {
     worker: Arc<str>,
     incarnation: u64,
     realm: u64,
@@ -46,7 +46,7 @@ struct Threads {
 }
 
 impl Backend {
-    pub(super) fn new(launch: &Launch, setting: &Setting, report: Reporter) -> Self {
+    pub(in crate::host) fn new(launch: &Launch, setting: &Setting, report: Reporter) -> Self {
         Self {
             worker: launch.worker.as_str().into(),
             incarnation: launch.incarnation,
@@ -66,7 +66,11 @@ impl Backend {
         (self.report)(report);
     }
 
-    pub(super) fn identity(&self) -> Identity {
+    pub(super) fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    pub(in crate::host) fn identity(&self) -> Identity {
         self.identity_as(Role::Module { worker: Arc::clone(&self.worker) })
     }
 
@@ -76,7 +80,7 @@ impl Backend {
 
     /// Fires the stop token, once. The module's actions run on a thread of their own, so that
     /// neither who gives the order nor a blocked `start` stands in their way.
-    pub(super) fn fire(&self, deadline: Option<Instant>) {
+    pub(in crate::host) fn fire(&self, deadline: Option<Instant>) {
         let actions = self.token.fire(deadline);
         if actions.is_empty() {
             return;

@@ -63,7 +63,13 @@ impl Linked {
         let act: Act = Arc::new(act);
         let registry = ModuleRegistry::new()
             .module("scripted", move || Scripted { act: Arc::clone(&act), ctx: None });
-        let setting = Setting { registry, realm: 0, stack_size: 256 << 10, panic_hook: true };
+        let setting = Setting {
+            registry,
+            realm: 0,
+            stack_size: 256 << 10,
+            panic_hook: true,
+            host_program: None,
+        };
         let (sender, reports) = unbounded();
         let report: Reporter = Arc::new(move |report: Report| {
             let _ = sender.send(serde_json::to_string(&report).unwrap());
@@ -86,7 +92,7 @@ impl Linked {
         self.order(Order::Launch(Box::new(Launch {
             worker: "w".into(),
             incarnation: 3,
-            module: "scripted".into(),
+            module: ModuleSource::Native("scripted".into()),
             config: serde_json::json!({}),
         })));
     }
