@@ -85,7 +85,8 @@ typedef struct {
 /* Takes text from the module, in as many pieces as it likes, until the call returns. Of errors,
  * reasons and infos 64 KiB are kept; a reply of `call` may have 512 KiB, and a longer one is an error.
  *
- * A text whose last line is "at FILE:LINE:COLUMN" is that of a panic, and this is its place. */
+ * An error's last line may be "at FILE:LINE:COLUMN", which is the place of a panic, or a category of
+ * the master's in brackets, such as [network] or [timeout]; the worker's error has it as its own. */
 typedef struct {
     void *ctx;
     void (*put)(void *ctx, const uint8_t *bytes, size_t len);
@@ -108,8 +109,8 @@ typedef struct {
     int32_t (*stop_requested)(void *ctx);
     /* Waits for that: 1 when it came, 0 when the time was over first. UINT64_MAX waits for ever. */
     int32_t (*wait_stop)(void *ctx, uint64_t timeout_ms);
-    /* The service died inside: the worker fails, and its restart policy decides. A last line
-     * "at FILE:LINE:COLUMN" makes it a panic. */
+    /* The service died inside: the worker fails, and its restart policy decides. A last line tells
+     * more, as that of an error does: see hsu_sink. */
     void (*report_failure)(void *ctx, hsu_str message);
     /* The work is done: the worker stops and counts as completed. */
     void (*report_finished)(void *ctx);

@@ -16,7 +16,7 @@ pub(crate) mod threads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,20 @@ pub(crate) enum Report {
 
 /// Where the reports of one incarnation go. Never blocks.
 pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
+
+/// Where the reply to a remote call goes. Dropped uncalled, it means that the worker is gone.
+pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// The functions of an incarnation that runs in another process.
+#[expect(dead_code, reason = "hosted modules, which are to come, implement it")]
+pub(crate) trait RemoteFunctions: Send + Sync {
+    /// Sends a call. `reply` is called once, on some thread and never while a lock is held that a
+    /// call takes; with `timeout` at the latest when `deadline` has come.
+    fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
+
+    /// How many calls panicked there.
+    fn panics(&self) -> u64;
+}
 
 /// Which of a process's outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

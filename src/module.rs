@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use context::ModuleContext;
-pub(crate) use context::{ContextBackend, Work};
+pub(crate) use context::{ContextBackend, Exported, Work};
 pub use factory::{ModuleFactory, ModuleRegistry, configured, from_config};
 pub use listener::{Incoming, Listener};
 pub(crate) use token::StopAction;

@@ -166,7 +166,9 @@ impl Handle {
         let backend = Arc::new(Backend::new(&launch, &setting, report));
         let life = Life { backend: Arc::clone(&backend), source: Source::Native(factory) };
         let mut instance = Instance::default();
-        let created = identity::lent(backend.identity(), || life.create(&mut instance));
+        let lent = identity::lend(&backend.identity());
+        let created = life.create(&mut instance);
+        drop(lent);
         if let Err(failure) = created {
             link::leave(realm);
             return Err(failure);
@@ -248,10 +250,8 @@ fn enter(
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return abi::MISUSED,
     };
-    let identity = handle.backend.identity();
-    let outcome = panics::guarded("the plugin's shim", || {
-        identity::lent(identity, || work(handle, &mut own))
-    });
+    let _lent = identity::lend(&handle.backend.identity());
+    let outcome = panics::guarded("the plugin's shim", || work(handle, &mut own));
     result(outcome.and_then(|outcome| outcome), sink)
 }
 
@@ -326,9 +326,9 @@ unsafe extern "C" fn destroy(handle: *mut c_void) {
     let handle = unsafe { Box::from_raw(handle.cast::<Handle>()) };
     let Handle { backend, link, realm, own } = *handle;
     let Own { life, instance, ctx } = own.into_inner().unwrap_or_else(|broken| broken.into_inner());
-    let ended = panics::guarded("the plugin's shim", || {
-        identity::lent(backend.identity(), || life.wind_down(instance, &ctx))
-    });
+    let lent = identity::lend(&backend.identity());
+    let ended = panics::guarded("the plugin's shim", || life.wind_down(instance, &ctx));
+    drop(lent);
     if let Err(failure) = ended.and_then(|ended| ended) {
         link.report_failure(&link::text_of(&failure));
     }
@@ -337,10 +337,27 @@ unsafe extern "C" fn destroy(handle: *mut c_void) {
 
 unsafe extern "C" fn call(
     handle: *mut c_void,
-    _function: Str,
-    _payload: *const u8,
-    _len: usize,
-    _sink: *const Sink,
+    function: Str,
+    payload: *const u8,
+    len: usize,
+    sink: *const Sink,
 ) -> i32 {
-    if handle.is_null() { abi::MISUSED } else { abi::UNSUPPORTED }
+    // SAFETY: the host calls between `start` and `stop` only, hence before `destroy`.
+    let Some(handle) = (unsafe { handle.cast::<Handle>().as_ref() }) else { return abi::MISUSED };
+    let outcome = panics::guarded("the plugin's shim", || {
+        // SAFETY: the payload is valid during the call.
+        let payload = unsafe { link::bytes(payload, len) };
+        handle.backend.functions().call(&link::text(function), payload)
+    });
+    match outcome.and_then(|outcome| outcome) {
+        Ok(reply) => {
+            link::put(sink, &reply);
+            abi::OK
+        }
+        Err(failure) => {
+            let unknown = failure.category == ErrorCategory::UnknownFunction;
+            let code = result(Err(failure), sink);
+            if unknown { abi::UNSUPPORTED } else { code }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::Reporter;
 
 thread_local! {
-    static CURRENT: RefCell<Option<Identity>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<Identity>>> = const { RefCell::new(None) };
 }
 
 /// Whom a thread works for.
@@ -39,26 +39,34 @@ pub(crate) fn next_realm() -> u64 {
 }
 
 /// Makes the current thread one of `identity`'s, until it ends or is given another identity.
-pub(crate) fn assume(identity: Identity) {
-    // A thread that is being torn down has no identity to give.
-    let _ = CURRENT.try_with(|current| current.replace(Some(identity)));
+pub(crate) fn assume(identity: impl Into<Arc<Identity>>) {
+    replace(Some(identity.into()));
 }
 
-/// Runs `work` as one of `identity`'s; afterwards the thread is whose it was.
-pub(crate) fn lent<T>(identity: Identity, work: impl FnOnce() -> T) -> T {
-    struct Back(Option<Identity>);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let _ = CURRENT.try_with(|current| current.replace(self.0.take()));
-        }
+/// Makes the current thread one of `identity`'s until the returned guard is dropped.
+pub(crate) fn lend(identity: &Arc<Identity>) -> Lent {
+    Lent { before: replace(Some(Arc::clone(identity))) }
+}
+
+/// Gives a thread back the identity it had.
+#[must_use = "dropping it ends the loan"]
+pub(crate) struct Lent {
+    before: Option<Arc<Identity>>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        replace(self.before.take());
     }
-    let before = CURRENT.try_with(|current| current.replace(Some(identity))).ok().flatten();
-    let _back = Back(before);
-    work()
+}
+
+fn replace(identity: Option<Arc<Identity>>) -> Option<Arc<Identity>> {
+    // A thread that is being torn down has no identity to give.
+    CURRENT.try_with(|current| current.replace(identity)).ok().flatten()
 }
 
 /// The current thread's identity, if it has one.
-pub(crate) fn current() -> Option<Identity> {
+pub(crate) fn current() -> Option<Arc<Identity>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
@@ -67,7 +75,7 @@ pub(crate) fn current() -> Option<Identity> {
 /// Threads a module starts by itself, beside [`ModuleContext::spawn`](crate::ModuleContext::spawn),
 /// belong to nobody until they are adopted.
 pub fn current_worker() -> Option<String> {
-    match current()?.role {
+    match &current()?.role {
         Role::Loop => None,
         Role::Module { worker } | Role::Adopted { worker, .. } => Some(worker.to_string()),
     }

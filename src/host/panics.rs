@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
@@ -25,7 +26,7 @@ thread_local! {
 ///
 /// After a failure the caller must not use what `call` borrowed, except to drop it in another
 /// `guarded`.
-pub(crate) fn guarded<T>(callback: &str, call: impl FnOnce() -> T) -> Result<T, Failure> {
+pub(crate) fn guarded<T>(callback: impl Display, call: impl FnOnce() -> T) -> Result<T, Failure> {
     let _ = PLACE.try_with(|place| place.take());
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
         let payload = match payload.downcast::<Failure>() {

@@ -3,6 +3,7 @@
 //! a child process.
 
 mod backend;
+pub(crate) mod functions;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::module::{
 };
 use crate::worker::Exit;
 pub(super) use backend::Backend;
+use functions::Functions;
 
 /// Takes the orders for one incarnation of a module.
 ///
@@ -80,6 +82,12 @@ impl ModuleRunner {
             (Order::Abandon | Order::Launch(_), Some(_)) => {}
             (_, None) => {}
         }
+    }
+
+    /// What the incarnation exports, once it was launched.
+    #[cfg_attr(not(test), expect(dead_code, reason = "calls are to come"))]
+    pub(crate) fn functions(&self) -> Option<Arc<Functions>> {
+        self.apartment.as_ref().map(|apartment| apartment.backend.functions())
     }
 
     fn open(&self, launch: Launch, report: &Reporter) -> Option<Apartment> {
@@ -277,7 +285,8 @@ impl Life {
         instance.note(info)
     }
 
-    /// Stop, join, drop: whatever breaks on the way is remembered, and the way goes on.
+    /// Let calls finish, stop, join, drop: whatever breaks on the way is remembered, and the way
+    /// goes on.
     pub(super) fn wind_down(
         &self,
         mut instance: Instance,
@@ -288,10 +297,12 @@ impl Life {
         stopped.and(dropped)
     }
 
-    /// The token, `stop()` where there is something to be stopped, and the end of the threads.
+    /// The token, the end of the calls, `stop()` where there is something to be stopped, and the
+    /// end of the threads.
     pub(super) fn stop(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
         self.backend.fire(None);
         self.backend.run_late_actions();
+        let closed = self.backend.functions().close();
         let mut result = Ok(());
         if std::mem::take(&mut instance.started)
             && let Some(module) = instance.usable()
@@ -300,7 +311,7 @@ impl Life {
             result = instance.note(stopped);
         }
         self.backend.join_threads();
-        result
+        result.and(closed)
     }
 
     /// Calls a callback that may fail in two ways.

@@ -4,11 +4,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{EndpointInfo, ModuleError, ModuleResult, StopToken};
-use crate::error::{Failure, Result};
+use crate::error::{Error, ErrorCategory, Failure, Result};
 
 /// What a spawned thread runs.
 pub(crate) type Work = Box<dyn FnOnce(ModuleContext) -> ModuleResult + Send>;
+
+/// What a call runs: it is handed the function's name and the payload.
+pub(crate) type Exported = Box<dyn Fn(&str, &[u8]) -> ModuleResult<Vec<u8>> + Send + Sync>;
 
 /// What a [`ModuleContext`] asks of the place it runs in.
 pub(crate) trait ContextBackend: Send + Sync {
@@ -17,6 +23,8 @@ pub(crate) trait ContextBackend: Send + Sync {
     fn stop_token(&self) -> &StopToken;
     fn spawn(&self, ctx: ModuleContext, name: &str, work: Work) -> Result<()>;
     fn spawn_task(&self, ctx: ModuleContext, name: &str, work: Work) -> Result<()>;
+    fn export(&self, name: &str, function: Exported) -> Result<()>;
+    fn export_rest(&self, function: Exported);
     fn publish(&self, endpoint: EndpointInfo);
     fn fail(&self, failure: Failure);
     fn complete(&self);
@@ -80,6 +88,51 @@ impl ModuleContext {
         self.backend.spawn_task(self.clone(), name, Box::new(work))
     }
 
+    /// Offers a function for others to call, by the name of this worker and its own.
+    ///
+    /// It can be called while the worker is Running, by many at a time: here on the caller's
+    /// thread, in a hosted module on one of a pool, never on the module's own. A panic in it is
+    /// counted and answered to the caller, and the worker lives on; so is an error, with the
+    /// category that a callback's would have. Payload and reply may have 512 KiB at most. When the
+    /// worker stops, calls in flight are waited for before `stop()`, and new ones are refused.
+    ///
+    /// `name` has 1 to 128 bytes: a letter or a digit, then letters, digits, `.`, `_`, `/` and `-`.
+    /// It is published as an endpoint too.
+    ///
+    /// # Errors
+    /// The name breaks that rule or was exported before, 256 functions are exported already, or the
+    /// stop has begun.
+    pub fn export(
+        &self,
+        name: &str,
+        function: impl Fn(&[u8]) -> ModuleResult<Vec<u8>> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.backend.export(name, Box::new(move |_, payload| function(payload)))
+    }
+
+    /// As [`export`](Self::export), with JSON on both ways. A payload that does not fit `Req` is
+    /// answered with `refused`, naming the field; an empty one reads as `null`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn export_json<Req: DeserializeOwned, Resp: Serialize>(
+        &self,
+        name: &str,
+        function: impl Fn(Req) -> ModuleResult<Resp> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.export(name, move |payload| Ok(serde_json::to_vec(&function(read(payload)?)?)?))
+    }
+
+    /// Answers calls of names that are not exported. What it does not know either it answers with
+    /// an [`Error`] of category `unknown_function`. Does nothing once the stop has begun.
+    #[cfg_attr(not(test), expect(dead_code, reason = "plugins, which are to come, use it"))]
+    pub(crate) fn export_rest(
+        &self,
+        function: impl Fn(&str, &[u8]) -> ModuleResult<Vec<u8>> + Send + Sync + 'static,
+    ) {
+        self.backend.export_rest(Box::new(function));
+    }
+
     /// Says where something the module offers can be reached: an address actually bound, so that
     /// port 0 works. A later endpoint of the same name replaces the earlier one.
     pub fn publish(&self, endpoint: EndpointInfo) {
@@ -107,6 +160,25 @@ impl ModuleContext {
     pub fn adopt_thread(&self) {
         self.backend.adopt_thread();
     }
+}
+
+/// A payload as the function wants it.
+fn read<Req: DeserializeOwned>(payload: &[u8]) -> Result<Req> {
+    let refused = |message| Err(Error::new(ErrorCategory::Refused, message));
+    let payload = if payload.is_empty() { b"null" } else { payload };
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    let request = match serde_path_to_error::deserialize(&mut json) {
+        Ok(request) => request,
+        Err(error) => {
+            let field = match error.path().to_string() {
+                path if path == "." => "payload".to_owned(),
+                path if path.starts_with('[') => format!("payload{path}"),
+                path => format!("payload.{path}"),
+            };
+            return refused(format!("{field}: {}", error.into_inner()));
+        }
+    };
+    json.end().map_or_else(|error| refused(format!("payload: {error}")), |()| Ok(request))
 }
 
 impl fmt::Debug for ModuleContext {

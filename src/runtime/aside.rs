@@ -7,8 +7,8 @@ use crate::error::Failure;
 use crate::host::Report;
 use crate::module::EndpointInfo;
 
-/// How many endpoints one incarnation may have.
-const MAX_ENDPOINTS: usize = 64;
+/// How many endpoints one incarnation may have: every function it may export, and some beside.
+const MAX_ENDPOINTS: usize = 256 + 64;
 /// So many failed tasks are told one by one between two visits of the loop; the rest is counted.
 const MAX_FAILURES: usize = 16;
 /// The longest name or address of an endpoint, in bytes.
@@ -116,7 +116,7 @@ mod tests {
         let aside = Aside::default();
         let told = (0..10_000)
             .map(|n| {
-                let endpoint = EndpointInfo::http(format!("e{}", n % 100), n);
+                let endpoint = EndpointInfo::http(format!("e{}", n % 400), n);
                 aside.keep("w", Report::Endpoint(endpoint))
             })
             .filter(|kept| matches!(kept, Kept::Tell))
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(told, 1);
         let (endpoints, ..) = aside.take();
         assert_eq!(endpoints.len(), MAX_ENDPOINTS);
-        assert!(endpoints.iter().all(|endpoint| endpoint.address.parse::<u32>().unwrap() >= 9_900));
+        assert!(endpoints.iter().all(|endpoint| endpoint.address.parse::<u32>().unwrap() >= 9_600));
         let again = aside.keep("w", Report::Endpoint(EndpointInfo::http("e0", 1)));
         assert!(matches!(again, Kept::Tell));
         assert!(matches!(aside.keep("w", Report::Completed), Kept::Not(Report::Completed)));

@@ -92,7 +92,7 @@ impl ReplySender {
             return Some(self);
         };
         let before = identity.requests.fetch_add(1, Ordering::Relaxed);
-        self.open = Some(Open(identity.requests));
+        self.open = Some(Open(Arc::clone(&identity.requests)));
         if before >= MAX_REQUESTS {
             self.send(Answer::Busy);
             return None;

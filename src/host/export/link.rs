@@ -110,13 +110,16 @@ pub(super) fn put(sink: *const Sink, bytes: &[u8]) {
     }
 }
 
-/// A failure as one text. That of a panic ends in its place, as a line of its own.
+/// A failure as one text. The last line tells a panic's place or, where it is not the usual one,
+/// the category: see `hsu_sink` in the header.
 pub(super) fn text_of(failure: &Failure) -> String {
-    match &failure.place {
-        Some(place) if failure.category == ErrorCategory::Panic => {
-            format!("{}\nat {place}", failure.message)
-        }
-        Some(_) | None => failure.to_string(),
+    let Failure { category, message, place, .. } = failure;
+    if *category == ErrorCategory::Panic {
+        format!("{message}\nat {}", place.as_deref().unwrap_or_default())
+    } else if *category == ErrorCategory::Crash || *category == ErrorCategory::Health {
+        message.clone()
+    } else {
+        format!("{message}\n[{category}]")
     }
 }
 

@@ -7,11 +7,15 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::Setting;
+use super::functions::{self, Functions};
 use crate::error::{Error, ErrorCategory, Failure, Result};
 use crate::host::identity::{self, Identity, Role};
 use crate::host::panics::guarded;
 use crate::host::{Launch, Report, Reporter, threads};
-use crate::module::{ContextBackend, EndpointInfo, ModuleContext, StopAction, StopToken, Work};
+use crate::module::{
+    ContextBackend, EndpointInfo, EndpointType, Exported, ModuleContext, StopAction, StopToken,
+    Work,
+};
 
 /// How many `spawn_task` threads one incarnation may have at a time.
 const MAX_TASKS: usize = 1024;
@@ -20,7 +24,8 @@ const MAX_TASKS: usize = 1024;
 pub(in crate::host) struct Backend {
     worker: Arc<str>,
     incarnation: u64,
-    realm: u64,
+    identity: Arc<Identity>,
+    functions: Arc<Functions>,
     stack_size: usize,
     token: StopToken,
     report: Reporter,
@@ -30,8 +35,6 @@ pub(in crate::host) struct Backend {
     on_stop: Arc<Mutex<Vec<StopAction>>>,
     /// There was no thread for them.
     on_stop_late: AtomicBool,
-    /// Requests of the module's threads to the master that are not answered yet.
-    requests: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -47,10 +50,15 @@ struct Threads {
 
 impl Backend {
     pub(in crate::host) fn new(launch: &Launch, setting: &Setting, report: Reporter) -> Self {
+        let worker: Arc<str> = launch.worker.as_str().into();
+        let role = Role::Module { worker: Arc::clone(&worker) };
+        let identity = Identity { realm: setting.realm, role, requests: Arc::default() };
+        let identity = Arc::new(identity);
         Self {
-            worker: launch.worker.as_str().into(),
+            functions: Arc::new(Functions::new(Arc::clone(&worker), Arc::clone(&identity))),
+            worker,
             incarnation: launch.incarnation,
-            realm: setting.realm,
+            identity,
             stack_size: setting.stack_size,
             token: StopToken::new(),
             report,
@@ -58,7 +66,6 @@ impl Backend {
             tasks: Arc::default(),
             on_stop: Arc::default(),
             on_stop_late: AtomicBool::new(false),
-            requests: Arc::default(),
         }
     }
 
@@ -70,12 +77,12 @@ impl Backend {
         &self.worker
     }
 
-    pub(in crate::host) fn identity(&self) -> Identity {
-        self.identity_as(Role::Module { worker: Arc::clone(&self.worker) })
+    pub(in crate::host) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity)
     }
 
-    fn identity_as(&self, role: Role) -> Identity {
-        Identity { realm: self.realm, role, requests: Arc::clone(&self.requests) }
+    pub(in crate::host) fn functions(&self) -> Arc<Functions> {
+        Arc::clone(&self.functions)
     }
 
     /// Fires the stop token, once. The module's actions run on a thread of their own, so that
@@ -243,6 +250,19 @@ impl ContextBackend for Backend {
         })
     }
 
+    fn export(&self, name: &str, function: Exported) -> Result<()> {
+        if self.token.is_stopped() {
+            return Err(functions::too_late().of_worker(&self.worker));
+        }
+        self.functions.export(name, function).map_err(|error| error.of_worker(&self.worker))?;
+        self.publish(EndpointInfo::new(name, EndpointType::Function, name));
+        Ok(())
+    }
+
+    fn export_rest(&self, function: Exported) {
+        self.functions.export_rest(function);
+    }
+
     fn publish(&self, endpoint: EndpointInfo) {
         self.threads().published.insert(endpoint.name.clone());
         self.report(Report::Endpoint(endpoint));
@@ -258,6 +278,8 @@ impl ContextBackend for Backend {
 
     fn adopt_thread(&self) {
         let (worker, report) = (Arc::clone(&self.worker), Arc::clone(&self.report));
-        identity::assume(self.identity_as(Role::Adopted { worker, report }));
+        let role = Role::Adopted { worker, report };
+        let (realm, requests) = (self.identity.realm, Arc::clone(&self.identity.requests));
+        identity::assume(Identity { realm, role, requests });
     }
 }

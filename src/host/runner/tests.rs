@@ -1,6 +1,8 @@
 //! The runner driven over a link that encodes and decodes every order and report, as a child's
 //! does.
 
+mod functions;
+
 use std::sync::Mutex;
 use std::time::Duration;
 
