@@ -4,13 +4,16 @@ mod args;
 mod check;
 mod echo;
 mod logger;
+mod plugin;
 mod run;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::error::Error;
+use crate::host::plugin::{PROBE_ROLE, probe_main};
 use crate::host::sys;
 use crate::module::{ModuleFactory, ModuleRegistry};
 
@@ -68,6 +71,8 @@ impl Outcome {
 #[derive(Default)]
 pub struct App {
     registry: ModuleRegistry,
+    /// The program that tries plugins in a child, where this is one that can.
+    host_program: Option<PathBuf>,
 }
 
 impl App {
@@ -88,8 +93,15 @@ impl App {
     ///
     /// To be called in `main`, before anything else: it takes the process over (see
     /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.
-    pub fn run(self) -> ExitCode {
-        self.run_with(std::env::args_os())
+    pub fn run(mut self) -> ExitCode {
+        let arguments: Vec<_> = std::env::args_os().collect();
+        if let [_, role, file, symbol] = arguments.as_slice()
+            && role == PROBE_ROLE
+        {
+            return ExitCode::from(u8::try_from(probe_main(file, symbol)).unwrap_or(u8::MAX));
+        }
+        self.host_program = plugin::this_program();
+        self.run_with(arguments)
     }
 
     /// As [`run`](Self::run), with these arguments; the first is the program's name.
@@ -105,6 +117,9 @@ impl App {
         let outcome = match args::parse(arguments) {
             Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
+            Ok(args::Verb::PluginCheck(arguments)) => {
+                plugin::check(&arguments, self.host_program.as_deref())
+            }
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.
                 let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };

@@ -121,12 +121,14 @@ impl MasterBuilder {
         let sink = Arc::new(LineSink::new(self.output));
         let processes = ProcessShared::new(sink, nofile)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
+        // Nothing says yet whether this program can be executed again.
+        let host_program = None;
         let setting = Setting {
             registry: self.registry.clone(),
             realm: identity::next_realm(),
             stack_size: 0,
             panic_hook: self.panic_hook,
-            host_program: None,
+            host_program: host_program.clone(),
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
@@ -138,6 +140,7 @@ impl MasterBuilder {
             handle,
             registry: self.registry,
             configured: self.config.workers,
+            host_program,
             thread: Mutex::new(Some(thread)),
             _signals: None,
         };

@@ -125,7 +125,6 @@ impl ModuleContext {
 
     /// Answers calls of names that are not exported. What it does not know either it answers with
     /// an [`Error`] of category `unknown_function`. Does nothing once the stop has begun.
-    #[cfg_attr(not(test), expect(dead_code, reason = "plugins, which are to come, use it"))]
     pub(crate) fn export_rest(
         &self,
         function: impl Fn(&str, &[u8]) -> ModuleResult<Vec<u8>> + Send + Sync + 'static,
