@@ -2,12 +2,7 @@
 //!
 //! `cargo run --release --example quickstart` reads `examples/quickstart.yaml`, starts what it
 //! says, shows what to try and then tells what happens, until ctrl-c or for `--run-duration 5s`.
-//!
-//! Cargo does not build the service's own program (`examples/data_processor`) along with this one.
-//! So this program is that one too, when its first argument is `data-processor`.
 
-#[path = "data_processor/program.rs"]
-mod program;
 #[path = "data_processor/service.rs"]
 mod service;
 
@@ -21,23 +16,24 @@ use std::time::{Duration, Instant};
 use hsu_master::config::ListenAddr;
 use hsu_master::crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
 use hsu_master::{
-    Event, EventKind, HealthStatus, Master, MasterConfig, WaitFor, WorkerConfig, WorkerDiagnostics,
-    WorkerState, WorkerType,
+    Event, EventKind, HealthStatus, Master, MasterConfig, ModuleRegistry, WaitFor, WorkerConfig,
+    WorkerDiagnostics, WorkerState, WorkerType,
 };
 
 use service::DataProcessor;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.next_if_eq("data-processor").is_some() {
-        return program::run(arguments);
-    }
+    let modules = ModuleRegistry::new().module("data-processor", DataProcessor::default);
+    // A worker that is a process of its own is this program, run again: it gets no further.
+    hsu_master::host_if_requested(&modules);
     let complain = |error: Box<dyn Error>, code| {
         let _ = writeln!(io::stderr(), "{error}");
         ExitCode::from(code)
     };
-    match run_duration(arguments) {
-        Ok(duration) => Quickstart::run(duration).unwrap_or_else(|error| complain(error, 1)),
+    match run_duration(std::env::args().skip(1)) {
+        Ok(duration) => {
+            Quickstart::run(&modules, duration).unwrap_or_else(|error| complain(error, 1))
+        }
         Err(error) => complain(error, 2),
     }
 }
@@ -59,14 +55,13 @@ struct Quickstart {
 }
 
 impl Quickstart {
-    fn run(duration: Option<Duration>) -> Outcome<ExitCode> {
+    fn run(modules: &ModuleRegistry, duration: Option<Duration>) -> Outcome<ExitCode> {
         log_to_stderr();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart.yaml");
-        let mut config = MasterConfig::load(file)?;
-        name_the_program(&mut config)?;
+        let config = MasterConfig::load_for(modules, file)?;
         check_ports(&config)?;
         let master = Master::builder()
-            .module("data-processor", DataProcessor::default)
+            .registry(modules)
             .config(config)
             .output(|line| {
                 let text = String::from_utf8_lossy(line.line);
@@ -223,23 +218,9 @@ impl Quickstart {
     }
 }
 
-/// Puts this program's path where the file says `quickstart`.
-fn name_the_program(config: &mut MasterConfig) -> io::Result<()> {
-    for execution in config.workers.iter_mut().filter_map(|worker| worker.execution.as_mut()) {
-        if execution.executable_path == Path::new("quickstart") {
-            execution.executable_path = std::env::current_exe()?;
-        }
-    }
-    Ok(())
-}
-
-/// Where a worker will listen: at the endpoint that the file lists, or at its `port`.
+/// Where a worker will listen.
 fn wanted_address(worker: &WorkerConfig) -> Option<ListenAddr> {
-    let text = match worker.endpoints.first() {
-        Some(endpoint) => endpoint.address.as_str(),
-        None => worker.config.get("port")?.as_str()?,
-    };
-    text.parse().ok()
+    worker.config.get("port")?.as_str()?.parse().ok()
 }
 
 /// Says what is wrong before anything is started, rather than in the middle of it.

@@ -9,11 +9,9 @@ mod run;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::error::Error;
-use crate::host::plugin::{PROBE_ROLE, probe_main};
 use crate::host::sys;
 use crate::module::{ModuleFactory, ModuleRegistry};
 
@@ -71,8 +69,6 @@ impl Outcome {
 #[derive(Default)]
 pub struct App {
     registry: ModuleRegistry,
-    /// The program that tries plugins in a child, where this is one that can.
-    host_program: Option<PathBuf>,
 }
 
 impl App {
@@ -93,15 +89,8 @@ impl App {
     ///
     /// To be called in `main`, before anything else: it takes the process over (see
     /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.
-    pub fn run(mut self) -> ExitCode {
-        let arguments: Vec<_> = std::env::args_os().collect();
-        if let [_, role, file, symbol] = arguments.as_slice()
-            && role == PROBE_ROLE
-        {
-            return ExitCode::from(u8::try_from(probe_main(file, symbol)).unwrap_or(u8::MAX));
-        }
-        self.host_program = plugin::this_program();
-        self.run_with(arguments)
+    pub fn run(self) -> ExitCode {
+        self.run_with(std::env::args_os())
     }
 
     /// As [`run`](Self::run), with these arguments; the first is the program's name.
@@ -109,6 +98,7 @@ impl App {
         self,
         arguments: impl IntoIterator<Item = A>,
     ) -> ExitCode {
+        crate::host_if_requested(&self.registry);
         // Before anything is opened that could take the place of standard error.
         if let Err(error) = sys::open_std_fds() {
             complain(&Error::io("cannot open the standard descriptors", error));
@@ -117,9 +107,7 @@ impl App {
         let outcome = match args::parse(arguments) {
             Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
-            Ok(args::Verb::PluginCheck(arguments)) => {
-                plugin::check(&arguments, self.host_program.as_deref())
-            }
+            Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.
                 let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };

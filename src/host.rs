@@ -5,11 +5,15 @@
 #[cfg(test)]
 #[cfg(unix)]
 mod alone;
+pub(crate) mod child;
 pub mod export;
 pub(crate) mod identity;
+pub(crate) mod levels;
 pub(crate) mod panics;
 pub(crate) mod plugin;
 pub(crate) mod process;
+pub(crate) mod protocol;
+pub(crate) mod roles;
 pub(crate) mod runner;
 pub(crate) mod sys;
 pub(crate) mod threads;
@@ -21,7 +25,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::module::EndpointInfo;
+use crate::module::{EndpointInfo, ModuleInfo};
 use crate::worker::{Exit, WorkerId};
 
 /// What a host is told to do with one incarnation. Plain data: the same over a channel and a
@@ -35,6 +39,8 @@ pub(crate) enum Order {
     Start,
     /// Ask for health; answered by `Report::Probed` with the same number.
     Probe { probe: u64 },
+    /// Ask what it is; answered by `Report::Informed`.
+    Info,
     /// End in order, expected within `patience`.
     Ask { patience: Duration },
     /// End against its will, where that is possible; given up after `patience`.
@@ -53,8 +59,10 @@ pub(crate) struct Launch {
 }
 
 /// Where a module's instances come from.
+///
+/// On the wire a native module is its name alone: programs of others read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 pub(crate) enum ModuleSource {
     /// The factory registered under this name.
     Native(String),
@@ -71,6 +79,8 @@ pub(crate) enum Report {
     Started { pid: Option<u32> },
     /// The answer to a probe; the reason says what is wrong when it is not healthy.
     Probed { probe: u64, healthy: bool, reason: String },
+    /// What it is.
+    Informed(ModuleInfo),
     /// Something can be reached at this address.
     Endpoint(EndpointInfo),
     /// The module says that its work is done.
@@ -90,7 +100,6 @@ pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
 /// The functions of an incarnation that runs in another process.
-#[expect(dead_code, reason = "hosted modules, which are to come, implement it")]
 pub(crate) trait RemoteFunctions: Send + Sync {
     /// Sends a call. `reply` is called once, on some thread and never while a lock is held that a
     /// call takes; with `timeout` at the latest when `deadline` has come.
@@ -107,12 +116,32 @@ pub(crate) enum Stream {
     Stderr,
 }
 
+/// How the lines are to be read that a process writes to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// As they are.
+    Plain,
+    /// Those with a level before them are log lines.
+    Leveled,
+    /// As `Leveled`, and behind the level stands a target: a module host's own log.
+    Records,
+}
+
+/// Whose output it is, and how to read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outlet<'w> {
+    pub(crate) worker: &'w WorkerId,
+    pub(crate) incarnation: u64,
+    pub(crate) stream: Stream,
+    pub(crate) dialect: Dialect,
+}
+
 /// Where the output of processes goes. Called by monitor threads: it must not block for long, since
 /// the process's own writes wait behind it.
 pub(crate) trait OutputSink: Send + Sync {
     /// Bytes as they were read; lines may be cut anywhere.
-    fn output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, bytes: &[u8]);
+    fn output(&self, from: Outlet<'_>, bytes: &[u8]);
 
-    /// No more of this stream will come from this incarnation.
-    fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream);
+    /// No more will come from there.
+    fn end_of_output(&self, from: Outlet<'_>);
 }

@@ -94,6 +94,7 @@ pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 #[doc(hidden)]
 pub use host::export;
 pub use host::identity::current_worker;
+pub use host::roles::host_if_requested;
 pub use master::{KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Worker};
 pub use module::{
     EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
@@ -104,7 +105,7 @@ pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig, HealthStatus,
-    LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
-    StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
+    Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
+    StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
     WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
 };

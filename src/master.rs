@@ -28,7 +28,7 @@ use crate::host::panics::CAN_CONTAIN;
 use crate::host::runner::{uncontained, unknown_module};
 use crate::module::ModuleRegistry;
 use crate::runtime::{
-    Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
+    Event, Handle, Input, NO_HOST, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
 use crate::worker::{
     Mistake, ModuleType, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId,
@@ -51,12 +51,22 @@ use crate::worker::{
 pub struct Master {
     handle: Handle,
     registry: ModuleRegistry,
+    host: Host,
     configured: Vec<WorkerConfig>,
     /// What tries plugins, if there is something.
-    host_program: Option<PathBuf>,
+    prober: Option<PathBuf>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Held for its drop, which comes after the loop's end.
     _signals: Option<signals::Signals>,
+}
+
+/// Which program runs modules in processes of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Host {
+    /// This one; false: it cannot be run for that.
+    Own(bool),
+    /// One that was named.
+    Other,
 }
 
 impl Master {
@@ -79,7 +89,7 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let problems = check_worker(&config, &self.registry);
+        let problems = check_worker(&config, &self.registry, self.host);
         if !problems.is_empty() {
             return Err(Error::rejected(problems).of_worker(&config.id));
         }
@@ -288,7 +298,7 @@ impl Master {
 
     /// The libraries of plugins: to load them before they are needed, and to let go of them.
     pub fn module_runtime(&self) -> ModuleRuntime {
-        ModuleRuntime::new(self.host_program.clone())
+        ModuleRuntime::new(self.prober.clone())
     }
 
     /// The workers of the configuration this master was built with, in its order.
@@ -370,10 +380,10 @@ impl Master {
 }
 
 /// Everything that is wrong with the workers of one configuration.
-fn check_workers(workers: &[WorkerConfig], registry: &ModuleRegistry) -> Vec<Problem> {
+fn check_workers(workers: &[WorkerConfig], registry: &ModuleRegistry, host: Host) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, worker) in workers.iter().enumerate() {
-        for problem in check_worker(worker, registry) {
+        for problem in check_worker(worker, registry, host) {
             let path = format!("workers[{index}].{}", problem.path);
             problems.push(Problem { path, ..problem });
         }
@@ -382,8 +392,14 @@ fn check_workers(workers: &[WorkerConfig], registry: &ModuleRegistry) -> Vec<Pro
 }
 
 /// Everything that is wrong with a configuration, whether it came from a file or from a program.
-fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry) -> Vec<Problem> {
-    let mistakes = config.mistakes().into_iter().chain(unavailable(config, registry));
+fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry, host: Host) -> Vec<Problem> {
+    let hosted = config.is_module() && config.worker_type == WorkerType::Process;
+    let homeless =
+        (hosted && host == Host::Own(false)).then(|| ("type".to_owned(), NO_HOST.to_owned()));
+    // Which modules another program knows is not known here.
+    let elsewhere = hosted && host == Host::Other;
+    let unavailable = unavailable(config, registry).filter(|_| !elsewhere);
+    let mistakes = config.mistakes().into_iter().chain(homeless).chain(unavailable);
     mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect()
 }
 

@@ -25,6 +25,7 @@ use crate::core::lifecycle::FORCE_PATIENCE;
 use crate::core::moment::Moment;
 use crate::host::identity::{self, Identity, Role};
 use crate::host::process::{ProcessHost, ProcessShared};
+use crate::host::roles::Program;
 use crate::host::runner::{ModuleRunner, Setting};
 use crate::host::{Launch, Order, Report, Reporter, threads};
 use crate::module::EndpointInfo;
@@ -38,6 +39,7 @@ use clock::Clock;
 use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
+pub(crate) use plan::NO_HOST;
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
 use plan::{Plan, worker_spec};
@@ -69,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) setting: Setting,
     pub(crate) processes: Arc<ProcessShared>,
+    /// What is run for modules in processes of their own.
+    pub(crate) host_program: Option<Program>,
 }
 
 /// The way to a running loop. Cheap to clone.
@@ -218,7 +222,7 @@ impl Loop {
     fn add(&mut self, now: Moment, worker: WorkerId, config: WorkerConfig, reply: ReplySender) {
         if !self.workers.contains_key(&worker) {
             let slot = Slot {
-                plan: Plan::new(&config),
+                plan: Plan::new(&config, self.parts.host_program.as_ref()),
                 config: Arc::new(config),
                 current: 0,
                 hosts: BTreeMap::new(),
@@ -273,6 +277,8 @@ impl Loop {
             }
             // Kept aside by the reporter: see `hear_aside`.
             Report::Endpoint(_) | Report::TaskFailed(_) => return,
+            // Nobody here has asked.
+            Report::Informed(_) => return,
         };
         self.decide(now, CoreEvent::Report { worker, incarnation, report });
     }

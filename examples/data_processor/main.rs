@@ -1,8 +1,8 @@
-//! The data processor as a plain executable, for those who run it under any supervisor or none.
+//! The data processor as a program of its own, with the whole command line of a master: what a
+//! user's main is. `data_processor run -c workers.yaml` runs it as often and wherever the file says.
 
-mod program;
 mod service;
 
 fn main() -> std::process::ExitCode {
-    program::run(std::env::args().skip(1))
+    hsu_master::App::new().module("data-processor", service::DataProcessor::default).run()
 }

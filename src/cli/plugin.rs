@@ -1,6 +1,6 @@
 //! `plugin check`: say what a library is, or why no worker can run it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,13 @@ use super::args::PluginCheck;
 use super::{Outcome, complain, print};
 use crate::error::{Error, Failure};
 use crate::host::plugin::{ModuleDescription, examine};
+use crate::host::roles::this_program;
 
-/// Checks a library, in a child of `program` if there is one.
-pub(super) fn check(arguments: &PluginCheck, program: Option<&Path>) -> Outcome {
+/// Checks a library, in a child if there can be one.
+pub(super) fn check(arguments: &PluginCheck) -> Outcome {
     let PluginCheck { file, symbol, json } = arguments;
-    let examined = examine(file, symbol, program);
+    let program = this_program();
+    let examined = examine(file, symbol, program.as_ref().map(|program| program.path.as_path()));
     if *json {
         let printed = print(&format!("{:#}\n", as_json(file, symbol, &examined)));
         return if examined.is_ok() { printed } else { Outcome::Failed };
@@ -71,10 +73,4 @@ fn as_json(file: &Path, symbol: &str, examined: &Result<ModuleDescription, Failu
             "message": failure.to_string(),
         }),
     }
-}
-
-/// The program that runs us: what it loads on trial dies with it.
-pub(super) fn this_program() -> Option<PathBuf> {
-    let program = PathBuf::from("/proc/self/exe");
-    program.exists().then_some(program)
 }

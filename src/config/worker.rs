@@ -8,7 +8,8 @@ use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Mistake, ModuleType, SuccessCodes, WorkerConfig, WorkerType, signal_number,
+    ExecutionConfig, Integration, Mistake, ModuleType, SuccessCodes, WorkerConfig, WorkerType,
+    signal_number,
 };
 
 /// A worker while its keys are read.
@@ -59,6 +60,10 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
         r.set(node, &mut execution.args, |r, node| r.list(node, Reader::text));
     }),
     ("environment", environment),
+    ("integration", |r, node, execution| {
+        let words = [Integration::None, Integration::Protocol].map(|word| (word.as_str(), word));
+        r.set(node, &mut execution.integration, |r, node| r.word(node, &words));
+    }),
     ("working_directory", |r, node, execution| {
         r.set(node, &mut execution.working_directory, |r, node| {
             r.text(node).map(PathBuf::from).map(Some)

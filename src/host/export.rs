@@ -161,7 +161,8 @@ impl Handle {
             realm,
             stack_size: STACK,
             panic_hook: true,
-            host_program: None,
+            contained: false,
+            prober: None,
         };
         let backend = Arc::new(Backend::new(&launch, &setting, report));
         let life = Life { backend: Arc::clone(&backend), source: Source::Native(factory) };
@@ -208,7 +209,11 @@ fn tell(link: Link, report: Report) {
         // Logged where it happened; the host counts only what runs in itself.
         Report::TaskFailed(_) => {}
         // What the host learns from the results of its calls.
-        Report::Launched | Report::Started { .. } | Report::Probed { .. } | Report::Gone(_) => {}
+        Report::Launched
+        | Report::Started { .. }
+        | Report::Probed { .. }
+        | Report::Informed(_)
+        | Report::Gone(_) => {}
     }
 }
 

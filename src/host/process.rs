@@ -11,6 +11,8 @@ mod launcher;
 mod launcher;
 mod launchers;
 #[cfg(target_os = "linux")]
+mod link;
+#[cfg(target_os = "linux")]
 mod monitor;
 #[cfg(target_os = "linux")]
 mod output;
@@ -21,17 +23,22 @@ mod preflight;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use super::{Dialect, Launch, ModuleSource, Outlet, Report, Stream};
 use super::{Order, OutputSink, Reporter, sys};
-#[cfg(feature = "cli")]
-use crate::error::Failure;
-use crate::worker::WorkerId;
+use crate::error::{ErrorCategory, Failure};
+use crate::worker::{Exit, WorkerId};
 use gate::Gate;
 use launchers::Launchers;
+#[cfg(target_os = "linux")]
+use link::Link;
 
 /// As much as a pipe holds.
 const BUFFER: usize = 64 << 10;
@@ -39,7 +46,7 @@ const BUFFER: usize = 64 << 10;
 const SPARE_BUFFERS: usize = 4;
 
 /// What to run, and how to end it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProcessPlan {
     /// Without a slash it is looked up in the worker's `PATH`; a relative path with one starts at
     /// the working directory.
@@ -53,6 +60,26 @@ pub(crate) struct ProcessPlan {
     pub(crate) signal: i32,
     /// True: signals go to its whole group, and nothing of that outlives it.
     pub(crate) kill_group: bool,
+    /// What it goes by in lists of processes; `None`: its path.
+    pub(crate) name: Option<OsString>,
+    /// It speaks the worker protocol.
+    pub(crate) link: Option<LinkPlan>,
+}
+
+/// What a process that speaks the worker protocol is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LinkPlan {
+    /// The module it is to be; an empty name for a program of its own.
+    pub(crate) module: ModuleSource,
+    /// It is this very program, as a module host.
+    pub(crate) hosted: bool,
+    pub(crate) config: serde_json::Value,
+    /// The stack of each of the module's threads, in bytes.
+    pub(crate) stack_size: usize,
+    /// How long `initialize` may take, and `start`.
+    pub(crate) start_timeout: Duration,
+    /// How long an answer to `health` may take.
+    pub(crate) probe_timeout: Duration,
 }
 
 #[cfg(feature = "cli")]
@@ -128,7 +155,23 @@ struct Life {
     plan: Arc<ProcessPlan>,
     means: Arc<Means>,
     gate: Arc<Gate>,
+    /// The line to a process that speaks the worker protocol.
+    #[cfg(target_os = "linux")]
+    link: Option<Arc<Link>>,
     report: Reporter,
+}
+
+#[cfg(target_os = "linux")]
+impl Life {
+    /// Where its output comes from, and how its lines are to be read.
+    fn outlet(&self, stream: Stream) -> Outlet<'_> {
+        let dialect = match &self.plan.link {
+            None => Dialect::Plain,
+            Some(LinkPlan { hosted: false, .. }) => Dialect::Leveled,
+            Some(LinkPlan { hosted: true, .. }) => Dialect::Records,
+        };
+        Outlet { worker: &self.worker, incarnation: self.incarnation, stream, dialect }
+    }
 }
 
 impl fmt::Display for Life {
@@ -142,11 +185,14 @@ impl fmt::Display for Life {
 /// the process is no more, and what the thread may still do is read what stragglers write.
 pub(crate) struct ProcessHost {
     gate: Arc<Gate>,
+    #[cfg(target_os = "linux")]
+    link: Option<Arc<Link>>,
 }
 
 impl ProcessHost {
     /// Begins an incarnation. Reports `Launched` once it is known that the program can be spawned,
-    /// or `Gone` with the reason why not.
+    /// or, if it speaks the worker protocol, once it is initialized; else `Gone` with the reason
+    /// why not.
     pub(crate) fn launch(
         worker: WorkerId,
         incarnation: u64,
@@ -155,23 +201,92 @@ impl ProcessHost {
         report: Reporter,
     ) -> Self {
         let gate = Arc::new(Gate::new(plan.signal, plan.kill_group));
+        #[cfg(target_os = "linux")]
+        let link = match open_link(&worker, incarnation, &plan, &report) {
+            Ok(link) => link,
+            Err(failure) => {
+                gate.close();
+                report(Report::Gone(Exit::Failed(failure)));
+                return Self { gate, link: None };
+            }
+        };
+        #[cfg(target_os = "linux")]
+        if link.is_some() {
+            // Its launch is its process; what it is ordered to start is the module in there.
+            gate.start();
+        }
         let means = Arc::clone(&shared.means);
-        let life = Life { worker, incarnation, plan, means, gate: Arc::clone(&gate), report };
+        let life = Life {
+            worker,
+            incarnation,
+            plan,
+            means,
+            gate: Arc::clone(&gate),
+            #[cfg(target_os = "linux")]
+            link: link.clone(),
+            report,
+        };
         shared.launchers.launch(life);
-        Self { gate }
+        Self {
+            gate,
+            #[cfg(target_os = "linux")]
+            link,
+        }
     }
 
     /// Carries out an order. Never blocks.
     pub(crate) fn order(&self, order: &Order) {
+        #[cfg(target_os = "linux")]
+        if let Some(link) = &self.link {
+            return self.order_over(link, order);
+        }
         match order {
             Order::Start => self.gate.start(),
             Order::Ask { patience: _ } => self.gate.ask(),
             Order::Force { patience: _ } => self.gate.force(),
-            // It was launched by its constructor, is not asked for its health this way, and its end
+            // It was launched by its constructor, is not asked for anything this way, and its end
             // is reported however late it comes.
-            Order::Launch(_) | Order::Probe { probe: _ } | Order::Abandon => {}
+            Order::Launch(_) | Order::Probe { probe: _ } | Order::Info | Order::Abandon => {}
         }
     }
+
+    /// Carries out an order to a process that speaks the worker protocol.
+    #[cfg(target_os = "linux")]
+    fn order_over(&self, link: &Link, order: &Order) {
+        match order {
+            Order::Start => link.start(),
+            Order::Probe { probe } => link.probe(*probe),
+            Order::Ask { patience } => {
+                if link.stop(*patience) {
+                    self.gate.resume();
+                } else {
+                    self.gate.ask();
+                }
+            }
+            Order::Force { patience: _ } => {
+                link.give_up();
+                self.gate.force();
+            }
+            Order::Launch(_) | Order::Info | Order::Abandon => {}
+        }
+    }
+}
+
+/// The line to a process that is to be launched, if it speaks the worker protocol.
+#[cfg(target_os = "linux")]
+fn open_link(
+    worker: &WorkerId,
+    incarnation: u64,
+    plan: &ProcessPlan,
+    report: &Reporter,
+) -> Result<Option<Arc<Link>>, Failure> {
+    let Some(plan) = &plan.link else { return Ok(None) };
+    let (module, config) = (plan.module.clone(), plan.config.clone());
+    let launch = Launch { worker: worker.to_string(), incarnation, module, config };
+    Link::new(plan.clone(), launch, Arc::clone(report)).map(Some).map_err(|error| {
+        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
+        Failure::new(category, format!("cannot open the line to its process: {error}"))
+    })
 }
 
 impl Drop for ProcessHost {

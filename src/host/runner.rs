@@ -25,6 +25,7 @@ use crate::module::{
 use crate::worker::Exit;
 pub(super) use backend::Backend;
 use functions::Functions;
+pub(super) use functions::check_size;
 
 /// Takes the orders for one incarnation of a module.
 ///
@@ -45,8 +46,10 @@ pub(crate) struct Setting {
     pub(crate) stack_size: usize,
     /// Install the process's panic hook, so that failures know their place.
     pub(crate) panic_hook: bool,
-    /// The program that can be executed as a host: it tries plugins before we load them.
-    pub(crate) host_program: Option<PathBuf>,
+    /// The program that is run to try plugins before they are loaded here.
+    pub(crate) prober: Option<PathBuf>,
+    /// The process is this one module's, so that nobody else is hurt when a panic ends it.
+    pub(crate) contained: bool,
 }
 
 struct Apartment {
@@ -75,7 +78,7 @@ impl ModuleRunner {
                 apartment.backend.fire(Instant::now().checked_add(patience));
                 apartment.send(Order::Force { patience });
             }
-            (order @ (Order::Start | Order::Probe { .. }), Some(apartment)) => {
+            (order @ (Order::Start | Order::Probe { .. } | Order::Info), Some(apartment)) => {
                 apartment.send(order);
             }
             // A thread cannot be ended against its will; being forgotten is nothing it could hear.
@@ -85,7 +88,6 @@ impl ModuleRunner {
     }
 
     /// What the incarnation exports, once it was launched.
-    #[cfg_attr(not(test), expect(dead_code, reason = "calls are to come"))]
     pub(crate) fn functions(&self) -> Option<Arc<Functions>> {
         self.apartment.as_ref().map(|apartment| apartment.backend.functions())
     }
@@ -95,7 +97,7 @@ impl ModuleRunner {
             report(Report::Gone(Exit::Failed(failure)));
             None
         };
-        if !panics::CAN_CONTAIN {
+        if !panics::CAN_CONTAIN && !self.setting.contained {
             return refuse(uncontained());
         }
         let source = match &launch.module {
@@ -106,7 +108,7 @@ impl ModuleRunner {
             ModuleSource::Plugin { path, entry_point } => Source::Plugin {
                 path: path.clone(),
                 entry_point: entry_point.clone(),
-                host_program: self.setting.host_program.clone(),
+                prober: self.setting.prober.clone(),
             },
         };
         if self.setting.panic_hook {
@@ -169,7 +171,7 @@ pub(super) struct Life {
 /// Where the instance comes from.
 pub(super) enum Source {
     Native(Arc<dyn ModuleFactory>),
-    Plugin { path: PathBuf, entry_point: String, host_program: Option<PathBuf> },
+    Plugin { path: PathBuf, entry_point: String, prober: Option<PathBuf> },
 }
 
 impl Source {
@@ -179,9 +181,8 @@ impl Source {
             Self::Native(factory) => {
                 guarded("the factory", || factory.create()).map_err(Broken::Panicked)
             }
-            Self::Plugin { path, entry_point, host_program } => {
-                plugin::instance(path, entry_point, host_program.as_deref())
-                    .map_err(Broken::Returned)
+            Self::Plugin { path, entry_point, prober } => {
+                plugin::instance(path, entry_point, prober.as_deref()).map_err(Broken::Returned)
             }
         }
     }
@@ -209,6 +210,7 @@ impl Life {
             match orders.recv() {
                 Ok(Order::Start) => self.start(&mut instance, &ctx),
                 Ok(Order::Probe { probe }) => self.probe(&mut instance, probe),
+                Ok(Order::Info) => self.inform(&mut instance),
                 // Without a master there is nobody to live for.
                 Ok(Order::Ask { .. } | Order::Force { .. }) | Err(_) => break,
                 Ok(Order::Launch(_) | Order::Abandon) => {}
@@ -277,6 +279,16 @@ impl Life {
         let module = instance.usable().ok_or_else(nothing_usable)?;
         let health = guarded("health", || module.health()).map_err(Broken::Panicked);
         instance.note(health)
+    }
+
+    fn inform(&self, instance: &mut Instance) {
+        if instance.usable().is_none() {
+            return;
+        }
+        match self.info(instance) {
+            Ok(info) => self.backend.report(Report::Informed(info)),
+            Err(failure) => self.backend.report(Report::Failed(failure)),
+        }
     }
 
     pub(super) fn info(&self, instance: &mut Instance) -> Result<ModuleInfo, Failure> {

@@ -1,13 +1,15 @@
 //! What a master is made from.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::output::{LineSink, Output, OutputLine};
-use super::{Master, check_workers, signals};
+use super::{Host, Master, check_workers, signals};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::identity;
 use crate::host::process::ProcessShared;
+use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
 use crate::host::sys;
 use crate::module::{ModuleFactory, ModuleRegistry};
@@ -22,6 +24,7 @@ pub struct MasterBuilder {
     panic_hook: bool,
     own_process: bool,
     seed: Option<u64>,
+    host_program: Option<PathBuf>,
 }
 
 impl Default for MasterBuilder {
@@ -33,6 +36,7 @@ impl Default for MasterBuilder {
             panic_hook: true,
             own_process: false,
             seed: None,
+            host_program: None,
         }
     }
 }
@@ -96,6 +100,15 @@ impl MasterBuilder {
         self
     }
 
+    /// The program that is run for modules in processes of their own, instead of this one. Its main
+    /// must begin with [`host_if_requested`](crate::host_if_requested), and it must know the
+    /// modules by the same names. For tests, whose own program is the test runner.
+    #[must_use]
+    pub fn host_program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.host_program = Some(path.into());
+        self
+    }
+
     /// The seed of all jitter; by default it is drawn at random.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -114,33 +127,47 @@ impl MasterBuilder {
                            to its default before building a master";
             return Err(Error::new(ErrorCategory::Refused, message));
         }
-        let problems = check_workers(&self.config.workers, &self.registry);
+        let own = self.host_program.is_none();
+        let host_program = match self.host_program {
+            Some(path) => Some(Program { path, name: None }),
+            None => this_program(),
+        };
+        let host = if own { Host::Own(host_program.is_some()) } else { Host::Other };
+        let problems = check_workers(&self.config.workers, &self.registry, host);
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
-        let sink = Arc::new(LineSink::new(self.output));
+        let realm = identity::next_realm();
+        let sink = Arc::new(LineSink::new(self.output, realm));
         let processes = ProcessShared::new(sink, nofile)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
-        // Nothing says yet whether this program can be executed again.
-        let host_program = None;
+        let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = Setting {
             registry: self.registry.clone(),
-            realm: identity::next_realm(),
+            realm,
             stack_size: 0,
             panic_hook: self.panic_hook,
-            host_program: host_program.clone(),
+            contained: false,
+            prober: prober.clone(),
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
         let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
-        let (handle, thread) =
-            runtime::start(Parts { name, seed, shutdown_timeout, setting, processes })
-                .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
+        let (handle, thread) = runtime::start(Parts {
+            name,
+            seed,
+            shutdown_timeout,
+            setting,
+            processes,
+            host_program,
+        })
+        .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
         let mut master = Master {
             handle,
             registry: self.registry,
+            host,
             configured: self.config.workers,
-            host_program,
+            prober,
             thread: Mutex::new(Some(thread)),
             _signals: None,
         };

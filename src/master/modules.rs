@@ -27,12 +27,12 @@ pub struct KnownModule {
 /// can be. Nothing is ever taken out of memory, since nobody can tell whether a thread is in it.
 #[derive(Clone, Debug)]
 pub struct ModuleRuntime {
-    host_program: Option<PathBuf>,
+    prober: Option<PathBuf>,
 }
 
 impl ModuleRuntime {
-    pub(super) fn new(host_program: Option<PathBuf>) -> Self {
-        Self { host_program }
+    pub(super) fn new(prober: Option<PathBuf>) -> Self {
+        Self { prober }
     }
 
     /// Loads a module from the library at `path`, where it is exported as `entry_point`; `None`:
@@ -48,7 +48,7 @@ impl ModuleRuntime {
         entry_point: Option<&str>,
     ) -> Result<ModuleInfo> {
         let symbol = entry_point.unwrap_or(DEFAULT_SYMBOL);
-        let loaded = plugin::load(path.as_ref(), symbol, self.host_program.as_deref());
+        let loaded = plugin::load(path.as_ref(), symbol, self.prober.as_deref());
         loaded.map(|described| described.info()).map_err(|failure| Error::from(&failure))
     }
 

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use log::Level;
+
+use crate::host::identity::{self, Identity, Role};
+use crate::host::levels;
 use crate::host::panics::guarded;
-use crate::host::{OutputSink, Stream};
+use crate::host::{Dialect, Outlet, OutputSink, Stream};
 use crate::worker::WorkerId;
 
 /// A line longer than this is cut into pieces.
@@ -30,21 +34,75 @@ pub struct OutputLine<'a> {
 /// What lines are handed to.
 pub(super) type Output = Box<dyn Fn(OutputLine<'_>) + Send + Sync>;
 
-/// Hands lines to a function. Begun lines wait here for their rest.
+/// Hands lines to a function, and those that are log lines to the log. Begun lines wait here for
+/// their rest.
 pub(super) struct LineSink {
     output: Option<Output>,
+    /// Which master this is: see `identity`.
+    realm: u64,
     complained: AtomicBool,
-    begun: Mutex<BTreeMap<(WorkerId, u64, bool), Vec<u8>>>,
+    begun: Mutex<BTreeMap<Key, Begun>>,
+}
+
+/// A line that waits for its rest.
+#[derive(Default)]
+struct Begun {
+    bytes: Vec<u8>,
+    /// A piece of it was logged before, with this level and target.
+    logged: Option<(Level, String)>,
+}
+
+/// What a begun line is kept under: the worker, its incarnation, and whether it is on stderr.
+type Key = (WorkerId, u64, bool);
+
+fn key(from: Outlet<'_>) -> Key {
+    (from.worker.clone(), from.incarnation, from.stream == Stream::Stderr)
+}
+
+/// Level, target and text of a line that is a log line.
+fn record<'l>(from: Outlet<'l>, line: &'l [u8]) -> Option<(Level, &'l str, &'l [u8])> {
+    if from.stream != Stream::Stderr {
+        return None;
+    }
+    let target = from.worker.as_str();
+    let leveled = || levels::level(line).map(|(level, text)| (level, target, text));
+    match from.dialect {
+        Dialect::Plain => None,
+        Dialect::Leveled => leveled(),
+        Dialect::Records => levels::record(line).or_else(leveled),
+    }
 }
 
 impl LineSink {
-    pub(super) fn new(output: Option<Output>) -> Self {
-        Self { output, complained: AtomicBool::new(false), begun: Mutex::default() }
+    pub(super) fn new(output: Option<Output>, realm: u64) -> Self {
+        Self { output, realm, complained: AtomicBool::new(false), begun: Mutex::default() }
     }
 
-    /// Hands over one line. A panic of the program's function is not the worker's.
-    fn tell(&self, line: OutputLine<'_>) {
+    /// Hands over a piece of a line. `logged` goes from piece to piece.
+    fn tell(
+        &self,
+        from: Outlet<'_>,
+        line: &[u8],
+        complete: bool,
+        logged: &mut Option<(Level, String)>,
+    ) {
+        let known = logged.take();
+        let known = known.as_ref().map(|(level, target)| (*level, target.as_str(), line));
+        let Some((level, target, text)) = known.or_else(|| record(from, line)) else {
+            return self.put_out(from, line, complete);
+        };
+        self.log(from, level, target, text);
+        if !complete {
+            *logged = Some((level, target.to_owned()));
+        }
+    }
+
+    /// A panic of the program's function is not the worker's.
+    fn put_out(&self, from: Outlet<'_>, line: &[u8], complete: bool) {
         let Some(output) = &self.output else { return };
+        let Outlet { worker, incarnation, stream, .. } = from;
+        let (worker, stderr) = (worker.as_str(), stream == Stream::Stderr);
+        let line = OutputLine { worker, incarnation, stderr, line, complete };
         if let Err(failure) = guarded("the output function", || output(line))
             && !self.complained.swap(true, Ordering::Relaxed)
         {
@@ -52,33 +110,39 @@ impl LineSink {
         }
     }
 
-    fn take_begun(&self, key: &(WorkerId, u64, bool)) -> Vec<u8> {
+    /// Puts a worker's log line into the log, as if it had been logged by a thread of ours.
+    fn log(&self, from: Outlet<'_>, level: Level, target: &str, text: &[u8]) {
+        if level > log::max_level() {
+            return;
+        }
+        let role = Role::Module { worker: from.worker.as_str().into() };
+        let identity = Identity { realm: self.realm, role, requests: Arc::default() };
+        let _lent = identity::lend(&Arc::new(identity));
+        log::log!(target: target, level, "{}", String::from_utf8_lossy(text));
+    }
+
+    fn take_begun(&self, from: Outlet<'_>) -> Begun {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.remove(key).unwrap_or_default()
+        begun.remove(&key(from)).unwrap_or_default()
     }
 }
 
 impl OutputSink for LineSink {
-    fn output(&self, worker: &WorkerId, incarnation: u64, stream: Stream, bytes: &[u8]) {
-        if self.output.is_none() {
+    fn output(&self, from: Outlet<'_>, bytes: &[u8]) {
+        if self.output.is_none() && from.dialect == Dialect::Plain {
             return;
         }
-        let stderr = stream == Stream::Stderr;
-        let tell = |line: &[u8], complete| {
-            let worker = worker.as_str();
-            self.tell(OutputLine { worker, incarnation, stderr, line, complete });
-        };
-        let key = (worker.clone(), incarnation, stderr);
-        let mut begun = self.take_begun(&key);
+        let Begun { bytes: mut begun, mut logged } = self.take_begun(from);
+        let mut tell = |line: &[u8], complete| self.tell(from, line, complete, &mut logged);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
             rest = after;
             if begun.is_empty() {
-                in_pieces(line, &mut |piece, last| tell(piece, last));
+                in_pieces(line, &mut tell);
             } else {
                 begun.extend_from_slice(line);
-                in_pieces(&begun, &mut |piece, last| tell(piece, last));
+                in_pieces(&begun, &mut tell);
                 begun.clear();
             }
         }
@@ -87,17 +151,16 @@ impl OutputSink for LineSink {
             tell(&begun[..MAX_LINE], false);
             begun.drain(..MAX_LINE);
         }
-        if !begun.is_empty() {
-            self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(key, begun);
+        if !begun.is_empty() || logged.is_some() {
+            let begun = Begun { bytes: begun, logged };
+            self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(key(from), begun);
         }
     }
 
-    fn end_of_output(&self, worker: &WorkerId, incarnation: u64, stream: Stream) {
-        let stderr = stream == Stream::Stderr;
-        let begun = self.take_begun(&(worker.clone(), incarnation, stderr));
-        if !begun.is_empty() {
-            let (worker, line) = (worker.as_str(), begun.as_slice());
-            self.tell(OutputLine { worker, incarnation, stderr, line, complete: false });
+    fn end_of_output(&self, from: Outlet<'_>) {
+        let Begun { bytes, mut logged } = self.take_begun(from);
+        if !bytes.is_empty() {
+            self.tell(from, &bytes, false, &mut logged);
         }
     }
 }
@@ -114,21 +177,23 @@ fn in_pieces(mut line: &[u8], tell: &mut dyn FnMut(&[u8], bool)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     type Lines = Vec<(Vec<u8>, bool)>;
 
     fn lines_of(chunks: &[&[u8]]) -> Lines {
         let seen: Arc<Mutex<Lines>> = Arc::default();
         let told = Arc::clone(&seen);
-        let sink = LineSink::new(Some(Box::new(move |line: OutputLine<'_>| {
+        let tell = move |line: OutputLine<'_>| {
             told.lock().unwrap().push((line.line.to_vec(), line.complete));
-        })));
+        };
+        let sink = LineSink::new(Some(Box::new(tell)), 0);
         let worker = WorkerId::new("w").unwrap();
+        let (stream, dialect) = (Stream::Stdout, Dialect::Plain);
+        let from = Outlet { worker: &worker, incarnation: 1, stream, dialect };
         for chunk in chunks {
-            sink.output(&worker, 1, Stream::Stdout, chunk);
+            sink.output(from, chunk);
         }
-        sink.end_of_output(&worker, 1, Stream::Stdout);
+        sink.end_of_output(from);
         assert!(sink.begun.lock().unwrap().is_empty());
         let seen = seen.lock().unwrap();
         seen.clone()

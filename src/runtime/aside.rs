@@ -74,6 +74,7 @@ impl Aside {
             Report::Launched
             | Report::Started { .. }
             | Report::Probed { .. }
+            | Report::Informed(_)
             | Report::Completed
             | Report::Failed(_)
             | Report::Gone(_) => return Kept::Not(report),

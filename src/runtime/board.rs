@@ -336,7 +336,7 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
         limitable: false,
         adoptable: false,
         functions: false,
-        health: config.is_module(),
+        health: config.is_conversant(),
     }
 }
 

@@ -1,12 +1,17 @@
 //! From a worker's configuration to what the core and the hosts need of it.
 
+use std::path::{self, Path};
 use std::sync::Arc;
 
 use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::ModuleSource;
-use crate::host::process::ProcessPlan;
+use crate::host::process::{LinkPlan, ProcessPlan};
+use crate::host::protocol::HOST_ROLE;
+use crate::host::roles::Program;
+#[cfg(feature = "cli")]
+use crate::host::roles::this_program;
 use crate::worker::{HealthCheckConfig, ModuleType, WorkerConfig, WorkerType};
 
 /// What to run when a worker is launched.
@@ -20,7 +25,8 @@ pub(super) enum Plan {
 }
 
 impl Plan {
-    pub(super) fn new(config: &WorkerConfig) -> Self {
+    /// `host`: the program that is run for a module in a process of its own.
+    pub(super) fn new(config: &WorkerConfig, host: Option<&Program>) -> Self {
         let not_yet =
             |category, message: &str| Self::NotYet(Failure::new(category, message).permanent());
         match (&config.package, config.module_type, &config.module_name, &config.execution) {
@@ -28,35 +34,73 @@ impl Plan {
                 ErrorCategory::Package,
                 &format!("packages are not available yet, so {package:?} cannot be resolved"),
             ),
-            (None, _, Some(_), _) if config.worker_type == WorkerType::Process => not_yet(
-                ErrorCategory::Configuration,
-                "a module in a process of its own is not available yet: write `type: module`, or \
-                 run the module's own program",
-            ),
-            (None, kind, Some(module), _) => Self::Module {
-                module: match kind {
-                    Some(ModuleType::Plugin) => ModuleSource::Plugin {
-                        path: module.into(),
-                        entry_point: config
-                            .entry_point
-                            .clone()
-                            .unwrap_or_else(|| DEFAULT_SYMBOL.to_owned()),
-                    },
-                    Some(ModuleType::Native) | None => ModuleSource::Native(module.clone()),
-                },
+            (None, _, Some(module), _) if config.worker_type == WorkerType::Process => match host {
+                Some(host) => Self::Process(Arc::new(hosted(config, module, host))),
+                None => not_yet(ErrorCategory::Configuration, NO_HOST),
             },
-            (None, _, None, Some(execution)) => Self::Process(Arc::new(ProcessPlan {
-                program: execution.executable_path.clone(),
-                args: execution.args.clone(),
-                environment: execution.environment.clone(),
-                working_directory: execution.working_directory.clone(),
-                signal: config.stop.signal,
-                kill_group: config.stop.kill_group,
-            })),
+            (None, _, Some(module), _) => Self::Module { module: source(config, module) },
+            (None, _, None, Some(execution)) => {
+                let mut plan = program(config, &execution.executable_path);
+                let none = ModuleSource::Native(String::new());
+                plan.link = config.is_integrated().then(|| link(config, none, false));
+                Self::Process(Arc::new(plan))
+            }
             (None, _, None, None) => {
                 not_yet(ErrorCategory::Configuration, "there is nothing to run")
             }
         }
+    }
+}
+
+/// What keeps a module from running in a process of its own.
+pub(crate) const NO_HOST: &str = "a module in a process of its own is this program, run again: \
+    begin its main with hsu_master::host_if_requested(&registry), as App::run does, or name \
+    another program with MasterBuilder::host_program";
+
+/// A program as it is configured.
+fn program(config: &WorkerConfig, path: &Path) -> ProcessPlan {
+    let execution = config.execution.clone().unwrap_or_default();
+    ProcessPlan {
+        program: path.to_owned(),
+        args: execution.args,
+        environment: execution.environment,
+        working_directory: execution.working_directory,
+        signal: config.stop.signal,
+        kill_group: config.stop.kill_group,
+        name: None,
+        link: None,
+    }
+}
+
+/// A module in a process of its own.
+fn hosted(config: &WorkerConfig, module: &str, host: &Program) -> ProcessPlan {
+    ProcessPlan {
+        args: vec![HOST_ROLE.to_owned()],
+        name: host.name.clone(),
+        link: Some(link(config, source(config, module), true)),
+        ..program(config, &host.path)
+    }
+}
+
+/// Where a module's instances come from, wherever they live.
+fn source(config: &WorkerConfig, module: &str) -> ModuleSource {
+    if config.module_type != Some(ModuleType::Plugin) {
+        return ModuleSource::Native(module.to_owned());
+    }
+    // A child may have another working directory.
+    let path = path::absolute(module).unwrap_or_else(|_| module.into());
+    let entry_point = config.entry_point.clone().unwrap_or_else(|| DEFAULT_SYMBOL.to_owned());
+    ModuleSource::Plugin { path, entry_point }
+}
+
+fn link(config: &WorkerConfig, module: ModuleSource, hosted: bool) -> LinkPlan {
+    LinkPlan {
+        module,
+        hosted,
+        config: config.config.clone(),
+        stack_size: config.stack_size,
+        start_timeout: config.start.timeout,
+        probe_timeout: config.health_check.clone().unwrap_or_default().timeout,
     }
 }
 
@@ -66,7 +110,7 @@ impl Plan {
 /// What is missing or refused.
 #[cfg(feature = "cli")]
 pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
-    match Plan::new(config) {
+    match Plan::new(config, this_program().as_ref()) {
         Plan::Process(plan) => plan.preflight(),
         Plan::Module { .. } => Ok(()),
         Plan::NotYet(failure) => Err(failure),
@@ -75,7 +119,7 @@ pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
 
 /// The core's part of a configuration.
 pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
-    let default_check = config.is_module().then(HealthCheckConfig::default);
+    let default_check = config.is_conversant().then(HealthCheckConfig::default);
     let check = config.health_check.clone().or(default_check);
     WorkerSpec {
         start_timeout: config.start.timeout,

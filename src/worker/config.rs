@@ -224,9 +224,50 @@ impl WorkerConfig {
         self
     }
 
+    /// What the program and the master say to each other. Ignored by modules.
+    #[must_use]
+    pub fn integration(mut self, integration: Integration) -> Self {
+        if let Some(execution) = &mut self.execution {
+            execution.integration = integration;
+        }
+        self
+    }
+
+    /// True when the worker is a program that speaks the worker protocol.
+    pub(crate) fn is_integrated(&self) -> bool {
+        let speaks = |execution: &ExecutionConfig| execution.integration == Integration::Protocol;
+        !self.is_module() && self.execution.as_ref().is_some_and(speaks)
+    }
+
+    /// True when the worker can be asked for its health and called.
+    pub(crate) fn is_conversant(&self) -> bool {
+        self.is_module() || self.is_integrated()
+    }
+
     /// True when the worker is a module, wherever it runs.
     pub(crate) fn is_module(&self) -> bool {
         self.module_name.is_some()
+    }
+}
+
+/// What a program and its master say to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Integration {
+    /// Nothing: it is started, and ended by signals.
+    #[default]
+    None,
+    /// It speaks the worker protocol on its standard input, as `docs/protocol.md` has it.
+    Protocol,
+}
+
+impl Integration {
+    /// The word used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Protocol => "protocol",
+        }
     }
 }
 
@@ -242,4 +283,6 @@ pub struct ExecutionConfig {
     pub environment: BTreeMap<String, String>,
     /// Its working directory; `None`: the configuration file's directory, or the master's own.
     pub working_directory: Option<PathBuf>,
+    /// What the program and the master say to each other.
+    pub integration: Integration,
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    ExecutionConfig, HealthCheckConfig, ModuleType, RestartConfig, StartConfig, StopConfig,
-    SuccessCodes, WorkerConfig, WorkerId, WorkerType,
+    ExecutionConfig, HealthCheckConfig, Integration, ModuleType, RestartConfig, StartConfig,
+    StopConfig, SuccessCodes, WorkerConfig, WorkerId, WorkerType,
 };
 use crate::units::MAX_DURATION;
 
@@ -102,6 +102,11 @@ impl WorkerConfig {
             WorkerType::Process if self.is_module() => {
                 let message = "contradicts module_name: a worker runs a program or a module";
                 found.check(!program, "execution", message);
+                let speaks =
+                    |execution: &ExecutionConfig| execution.integration == Integration::Protocol;
+                let message = "is for programs: a module in a process of its own speaks it anyway";
+                let asked = self.execution.as_ref().is_some_and(speaks);
+                found.check(!asked, "execution.integration", message);
             }
             WorkerType::Process => {
                 let path = self.execution.as_ref().map(|execution| &execution.executable_path);
@@ -118,11 +123,13 @@ impl WorkerConfig {
 
     /// What only modules have is there only for modules, and is usable.
     fn check_module(&self, found: &mut Mistakes) {
-        if self.execution.is_some() && !self.is_module() {
-            let message = "only modules can be asked for their health so far; remove it";
+        if self.execution.is_some() && !self.is_conversant() {
+            let message = "a program can be asked for its health only with `integration: protocol`";
             found.check(self.health_check.is_none(), "health_check", message);
             let empty = self.config.as_object().is_some_and(serde_json::Map::is_empty);
-            found.check(empty, "config", "is for modules; give a program arguments or variables");
+            let message = "is for modules and for programs with `integration: protocol`; give a \
+                           program arguments or variables";
+            found.check(empty, "config", message);
         }
         match (&self.module_name, self.module_type) {
             (Some(name), _) if name.is_empty() => found.add("module_name", "is empty"),

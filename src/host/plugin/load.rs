@@ -75,20 +75,20 @@ impl Loaded {
 }
 
 /// The module that a library exports under a symbol. The library is checked, tried by
-/// `host_program` if there is one, and loaded, unless that was done before.
+/// `prober` if there is one, and loaded, unless that was done before.
 ///
 /// Blocks while it does so, up to the time that a trial may take.
 pub(super) fn open(
     path: &Path,
     symbol: &str,
-    host_program: Option<&Path>,
+    prober: Option<&Path>,
 ) -> Result<Arc<Loaded>, Failure> {
     let mut library = Library::open(path)?;
     if let Known::Module(loaded) = known(&library, symbol)? {
         return Ok(loaded);
     }
     library.check()?;
-    if let Some(program) = host_program {
+    if let Some(program) = prober {
         probe(program, &library.path, symbol)?;
     }
     let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,9 +176,9 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 pub(crate) fn load(
     path: &Path,
     symbol: &str,
-    host_program: Option<&Path>,
+    prober: Option<&Path>,
 ) -> Result<ModuleDescription, Failure> {
-    let loaded = open(path, symbol, host_program)?;
+    let loaded = open(path, symbol, prober)?;
     loaded.usage().closed = false;
     Ok(loaded.description.clone())
 }

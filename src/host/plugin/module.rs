@@ -26,9 +26,9 @@ use crate::module::{
 pub(crate) fn instance(
     path: &Path,
     symbol: &str,
-    host_program: Option<&Path>,
+    prober: Option<&Path>,
 ) -> Result<Box<dyn WorkerModule>, Failure> {
-    let loaded = load::open(path, symbol, host_program)?;
+    let loaded = load::open(path, symbol, prober)?;
     Ok(Box::new(PluginModule::new(loaded.enter()?)))
 }
 

@@ -70,7 +70,8 @@ fn try_here(path: &Path, symbol: &str) -> Result<ModuleDescription, Failure> {
         realm: identity::next_realm(),
         stack_size: 2 << 20,
         panic_hook: true,
-        host_program: None,
+        contained: false,
+        prober: None,
     };
     let silent: Reporter = Arc::new(|_| {});
     let backend = Arc::new(Backend::new(&launch, &setting, silent));

@@ -18,7 +18,7 @@ fn unsupported() -> Failure {
 pub(crate) fn instance(
     _path: &Path,
     _symbol: &str,
-    _host_program: Option<&Path>,
+    _prober: Option<&Path>,
 ) -> Result<Box<dyn WorkerModule>, Failure> {
     Err(unsupported())
 }
@@ -26,7 +26,7 @@ pub(crate) fn instance(
 pub(crate) fn load(
     _path: &Path,
     _symbol: &str,
-    _host_program: Option<&Path>,
+    _prober: Option<&Path>,
 ) -> Result<ModuleDescription, Failure> {
     Err(unsupported())
 }
@@ -43,12 +43,11 @@ pub(crate) fn loaded() -> Vec<(String, ModuleInfo)> {
 pub(crate) fn examine(
     _path: &Path,
     _symbol: &str,
-    _host_program: Option<&Path>,
+    _prober: Option<&Path>,
 ) -> Result<ModuleDescription, Failure> {
     Err(unsupported())
 }
 
-#[cfg(feature = "cli")]
 pub(crate) fn probe_main(_file: &std::ffi::OsStr, _symbol: &std::ffi::OsStr) -> i32 {
     1
 }

@@ -70,6 +70,13 @@ impl Gate {
         }
     }
 
+    /// Lets a stopped process go on, so that it hears what it was told in another way.
+    pub(super) fn resume(&self) {
+        if let State::Live { pid } = *self.lock() {
+            self.send(pid, sys::SIGCONT);
+        }
+    }
+
     /// Kills the process.
     pub(super) fn force(&self) {
         let mut state = self.lock();
@@ -129,10 +136,14 @@ impl Gate {
 
     fn send_stop(&self, pid: u32) {
         for signal in [self.stop_signal, sys::SIGCONT] {
-            // A leader that has joined another group leaves none behind.
-            if !(self.group && send(Target::Group(pid), signal)) {
-                send(Target::Process(pid), signal);
-            }
+            self.send(pid, signal);
+        }
+    }
+
+    fn send(&self, pid: u32, signal: i32) {
+        // A leader that has joined another group leaves none behind.
+        if !(self.group && send(Target::Group(pid), signal)) {
+            send(Target::Process(pid), signal);
         }
     }
 

@@ -10,7 +10,7 @@ use super::ProcessPlan;
 use super::monitor::{Gone, Monitor, Process};
 use super::{Life, preflight};
 use crate::error::Failure;
-use crate::host::Report;
+use crate::host::{Report, protocol};
 use crate::worker::Exit;
 
 /// Brings a life to the point where its process runs and has a monitor, and reports each step.
@@ -21,7 +21,10 @@ pub(super) fn launch(life: Life) {
         Ok(program) => program,
         Err(failure) => return gone.told(Exit::Failed(failure)),
     };
-    (life.report)(Report::Launched);
+    let linked = life.link.is_some();
+    if !linked {
+        (life.report)(Report::Launched);
+    }
     // While the order to start is on its way, and before there is anything to be watched.
     let monitor = match Monitor::start(&life) {
         Ok(monitor) => monitor,
@@ -34,7 +37,9 @@ pub(super) fn launch(life: Life) {
         Ok(process) => process,
         Err(failure) => return gone.told(Exit::Failed(failure)),
     };
-    (life.report)(Report::Started { pid: Some(process.id()) });
+    if !linked {
+        (life.report)(Report::Started { pid: Some(process.id()) });
+    }
     monitor.watch(process, gone);
 }
 
@@ -51,7 +56,14 @@ fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
     // takes the longer the more memory the master has.
     let mut command = Command::new(program);
     command.args(&plan.args).envs(&plan.environment).env("HSU_WORKER_ID", life.worker.as_str());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    match life.link.as_ref().and_then(|link| link.take_theirs()) {
+        Some(socket) => command.stdin(socket).env(protocol::VARIABLE, "1"),
+        None => command.stdin(Stdio::null()).env_remove(protocol::VARIABLE),
+    };
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    if let Some(name) = &plan.name {
+        command.arg0(name);
+    }
     if let Some(directory) = &plan.working_directory {
         command.current_dir(directory);
     }

@@ -10,9 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Life;
+use super::link::Listening;
 use super::output::Output;
 use crate::error::{ErrorCategory, Failure};
-use crate::host::{Report, sys, threads};
+use crate::host::sys::{self, Interest};
+use crate::host::{Report, threads};
 use crate::worker::Exit;
 
 /// A monitor calls into the output sink and the logger, but keeps no buffer on its stack.
@@ -126,21 +128,41 @@ impl Watched {
         let gone = self.gone;
         let Process { leader, ended, mut output } = self.process;
         let life = Arc::clone(&gone.life);
-        watch(&life, &ended, &mut output);
+        let pid = leader.child.id();
+        let mut line = life.link.as_ref().and_then(|link| Listening::at(link, pid));
+        watch(&life, &ended, &mut output, &mut line);
         let exit = leader.end();
         output.drain();
-        gone.told(exit);
+        gone.told(match line {
+            Some(line) => line.finish(exit, &life.means.buffers),
+            None => exit,
+        });
         output.linger(life.plan.kill_group.then_some(LINGER));
     }
 }
 
-/// Hands on what the process writes until it has ended.
-fn watch(life: &Life, ended: &OwnedFd, output: &mut Output) {
+/// Hands on what the process writes and says until it has ended.
+fn watch(life: &Life, ended: &OwnedFd, output: &mut Output, line: &mut Option<Listening>) {
     loop {
-        let [out, err] = output.open();
-        match sys::wait_readable([Some(ended.as_fd()), out, err], None) {
-            Ok([true, _, _]) => return,
-            Ok([false, out, err]) => output.read_ready([out, err]),
+        let ready = {
+            let [out, err] = output.open();
+            let [heard, woken] = line.as_ref().map_or([None; 2], Listening::readable);
+            let room = line.as_ref().and_then(Listening::writable);
+            let patience = line.as_ref().and_then(Listening::patience);
+            let readable = |fd| (fd, Interest::Readable);
+            let fds = [Some(ended.as_fd()), out, err, heard, woken].map(|fd| fd.map(readable));
+            let [ended, out, err, heard, woken] = fds;
+            let room = room.map(|fd| (fd, Interest::Writable));
+            sys::wait_ready([ended, out, err, heard, woken, room], patience)
+        };
+        match ready {
+            Ok([true, ..]) => return,
+            Ok([false, out, err, heard, woken, room]) => {
+                output.read_ready([out, err]);
+                if let Some(line) = line {
+                    line.turn([heard, woken], room, &life.means.buffers);
+                }
+            }
             Err(error) => {
                 // Its end is still learnt of: reaping waits for it.
                 log::error!("{life}: cannot wait for its output: {error}");

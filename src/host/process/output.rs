@@ -93,11 +93,12 @@ impl Output {
     /// Reads once and hands on what came; how much that was.
     fn read(&mut self, which: usize) -> usize {
         let Some(pipe) = &mut self.pipes[which] else { return 0 };
-        let Life { worker, incarnation, means, .. } = &*self.life;
+        let from = self.life.outlet(STREAMS[which]);
+        let means = &self.life.means;
         let result = means.buffers.lend(|buffer| {
             let read = pipe.read(buffer)?;
             if read > 0 {
-                means.output.output(worker, *incarnation, STREAMS[which], &buffer[..read]);
+                means.output.output(from, &buffer[..read]);
             }
             Ok(read)
         });
@@ -116,8 +117,7 @@ impl Output {
     /// Closes a pipe and says that no more will come of it.
     fn end(&mut self, which: usize) {
         if self.pipes[which].take().is_some() {
-            let Life { worker, incarnation, means, .. } = &*self.life;
-            means.output.end_of_output(worker, *incarnation, STREAMS[which]);
+            self.life.means.output.end_of_output(self.life.outlet(STREAMS[which]));
         }
     }
 }

@@ -33,12 +33,12 @@ enum Seen {
 struct Sink(Sender<Seen>);
 
 impl OutputSink for Sink {
-    fn output(&self, _worker: &WorkerId, _incarnation: u64, stream: Stream, bytes: &[u8]) {
-        let _ = self.0.send(Seen::Output(stream, bytes.to_vec()));
+    fn output(&self, from: Outlet<'_>, bytes: &[u8]) {
+        let _ = self.0.send(Seen::Output(from.stream, bytes.to_vec()));
     }
 
-    fn end_of_output(&self, _worker: &WorkerId, _incarnation: u64, stream: Stream) {
-        let _ = self.0.send(Seen::End(stream));
+    fn end_of_output(&self, from: Outlet<'_>) {
+        let _ = self.0.send(Seen::End(from.stream));
     }
 }
 
@@ -155,6 +155,8 @@ fn plan(program: &str, args: &[&str]) -> ProcessPlan {
         working_directory: None,
         signal: 15,
         kill_group: true,
+        name: None,
+        link: None,
     }
 }
 

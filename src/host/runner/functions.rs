@@ -185,7 +185,7 @@ fn check_name(name: &str) -> OurResult<()> {
 }
 
 /// Holds payloads and replies to the limit.
-fn check_size(what: &str, bytes: &[u8]) -> Result<(), Failure> {
+pub(in crate::host) fn check_size(what: &str, bytes: &[u8]) -> Result<(), Failure> {
     if bytes.len() <= MAX_PAYLOAD {
         return Ok(());
     }

@@ -70,7 +70,8 @@ impl Linked {
             realm: 0,
             stack_size: 256 << 10,
             panic_hook: true,
-            host_program: None,
+            contained: false,
+            prober: None,
         };
         let (sender, reports) = unbounded();
         let report: Reporter = Arc::new(move |report: Report| {
@@ -355,7 +356,7 @@ fn an_unknown_module_is_refused_with_the_known_ones() {
     link.order(Order::Launch(Box::new(Launch {
         worker: "w".into(),
         incarnation: 1,
-        module: "scriptd".into(),
+        module: ModuleSource::Native("scriptd".into()),
         config: serde_json::Value::Null,
     })));
     let Report::Gone(Exit::Failed(failure)) = link.next() else { panic!("expected Gone") };

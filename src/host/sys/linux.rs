@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+mod line;
 mod own;
 
 use std::ffi::{CString, c_int};
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub(crate) use libc::{
     E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,
 };
+pub(crate) use line::*;
 pub(crate) use own::*;
 
 use super::Target;
@@ -87,6 +89,15 @@ pub(crate) fn signal(target: Target, signal: i32) -> io::Result<bool> {
     }
 }
 
+/// What a descriptor is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// It can be read, or was closed by its writers.
+    Readable,
+    /// It can be written to, or was closed by its readers.
+    Writable,
+}
+
 /// Waits until one of `fds` can be read or was closed by its writers, and says which. All are false
 /// when `patience` is over, or a signal came: ask again.
 ///
@@ -96,9 +107,23 @@ pub(crate) fn wait_readable<const N: usize>(
     fds: [Option<BorrowedFd<'_>>; N],
     patience: Option<Duration>,
 ) -> io::Result<[bool; N]> {
-    let mut polled = fds.map(|fd| libc::pollfd {
-        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
-        events: libc::POLLIN,
+    wait_ready(fds.map(|fd| fd.map(|fd| (fd, Interest::Readable))), patience)
+}
+
+/// As [`wait_readable`], for either interest.
+///
+/// # Errors
+/// As the call has them.
+pub(crate) fn wait_ready<const N: usize>(
+    fds: [Option<(BorrowedFd<'_>, Interest)>; N],
+    patience: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polled = fds.map(|waited| libc::pollfd {
+        fd: waited.map_or(-1, |(fd, _)| fd.as_raw_fd()),
+        events: match waited {
+            Some((_, Interest::Writable)) => libc::POLLOUT,
+            Some((_, Interest::Readable)) | None => libc::POLLIN,
+        },
         revents: 0,
     });
     // Rounded up, so that a rest of less than a millisecond does not become a busy loop.

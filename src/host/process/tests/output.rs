@@ -69,11 +69,11 @@ fn closed_output_is_not_the_end() {
 struct Broken;
 
 impl OutputSink for Broken {
-    fn output(&self, _worker: &WorkerId, _incarnation: u64, _stream: Stream, _bytes: &[u8]) {
+    fn output(&self, _from: Outlet<'_>, _bytes: &[u8]) {
         panic!("planted");
     }
 
-    fn end_of_output(&self, _worker: &WorkerId, _incarnation: u64, _stream: Stream) {}
+    fn end_of_output(&self, _from: Outlet<'_>) {}
 }
 
 #[test]

@@ -1,0 +1,374 @@
+//! The module host: this program, run again by a master to be one module. The same runner as in
+//! the master, behind the worker protocol on standard input.
+//!
+//! Threads take turns at the socket: the one that has read a call runs it, after another has taken
+//! its place there. So a call waits for no hand-over, and what functions do never keeps the host
+//! from hearing that it is to stop.
+
+mod calls;
+mod logger;
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{ErrorCategory, Failure};
+use crate::host::protocol::frames::Frames;
+use crate::host::protocol::{self, FromMaster, Hello, Initialize, Method, Reply, Wellness};
+use crate::host::runner::{ModuleRunner, Setting};
+use crate::host::{Order, Report, Reporter, sys};
+use crate::module::{ModuleInfo, ModuleRegistry};
+use crate::worker::Exit;
+use calls::{Call, Crew};
+
+/// Exit codes: the module ended in order.
+const STOPPED: i32 = 0;
+/// The master is gone.
+const MASTER_GONE: i32 = 75;
+/// There is no master, or it is not spoken to in its protocol.
+const MISUSED: i32 = 78;
+/// The module panicked.
+const PANICKED: i32 = 101;
+
+/// How long a module may take to end once its master is gone.
+const ORPHAN_PATIENCE: Duration = Duration::from_millis(500);
+/// How much is read at once.
+const BUFFER: usize = 64 << 10;
+
+/// Is a module host until the module has ended or the master is gone. The exit code.
+pub(crate) fn serve(registry: &ModuleRegistry) -> i32 {
+    let socket = match sys::take_socket_from_stdin() {
+        Ok(socket) => socket,
+        Err(error) => {
+            complain(&format!(
+                "{} is for masters, which start module hosts with a socket as standard input: \
+                 {error}",
+                protocol::HOST_ROLE
+            ));
+            return MISUSED;
+        }
+    };
+    logger::install();
+    let host = Arc::new(Host::new(registry, socket));
+    let ModuleInfo { name, version, .. } = crate::module_info!();
+    let (protocol, build) = (protocol::VERSION, protocol::BUILD.to_owned());
+    host.say(&Reply::Hello(&Hello { protocol, build, name, version }));
+    if let Err(error) = Crew::enlarge(&host) {
+        complain(&format!("cannot start a thread: {error}"));
+        return MISUSED;
+    }
+    host.conclude()
+}
+
+/// Says something to whoever started this by hand.
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "error: {message}");
+}
+
+/// All that the threads of a module host share.
+struct Host {
+    registry: ModuleRegistry,
+    /// For writing; whole lines under the lock.
+    out: Mutex<Out>,
+    inbox: Mutex<Inbox>,
+    runner: Mutex<Option<ModuleRunner>>,
+    owed: Mutex<Owed>,
+    end: Mutex<End>,
+    /// Told when the module has ended.
+    ended: Condvar,
+    panicked: AtomicBool,
+    crew: Crew,
+}
+
+struct Out {
+    socket: UnixStream,
+    line: Vec<u8>,
+}
+
+/// What is read, by one thread at a time.
+struct Inbox {
+    socket: UnixStream,
+    frames: Frames,
+    buffer: Box<[u8]>,
+    /// There is nobody to be heard any more.
+    closed: bool,
+}
+
+/// Answers that the module owes.
+#[derive(Default)]
+struct Owed {
+    initialize: Option<u64>,
+    start: Option<u64>,
+    stop: Option<u64>,
+    infos: Vec<u64>,
+    probes: BTreeSet<u64>,
+}
+
+#[derive(Default)]
+struct End {
+    /// The module has ended; this process is to end with this code.
+    code: Option<i32>,
+    /// Whatever the module does, this process is to end with this code.
+    leaving: Option<i32>,
+}
+
+/// What a thread at the socket has to do next.
+enum Next {
+    /// There is a call to be run.
+    Call(Call),
+    /// Nothing more will come.
+    Over,
+}
+
+impl Host {
+    fn new(registry: &ModuleRegistry, socket: UnixStream) -> Self {
+        // Without a second handle nothing could be said; the first write shows it.
+        let out = socket.try_clone().unwrap_or_else(|error| {
+            complain(&format!("cannot duplicate the socket: {error}"));
+            std::process::exit(MISUSED)
+        });
+        Self {
+            registry: registry.clone(),
+            out: Mutex::new(Out { socket: out, line: Vec::new() }),
+            inbox: Mutex::new(Inbox {
+                socket,
+                frames: Frames::default(),
+                buffer: vec![0; BUFFER].into_boxed_slice(),
+                closed: false,
+            }),
+            runner: Mutex::new(None),
+            owed: Mutex::default(),
+            end: Mutex::default(),
+            ended: Condvar::new(),
+            panicked: AtomicBool::new(false),
+            crew: Crew::default(),
+        }
+    }
+
+    /// Tells the master something. That it is gone is learnt by reading.
+    fn say(&self, reply: &Reply<'_>) {
+        let mut out = lock(&self.out);
+        let Out { socket, line } = &mut *out;
+        line.clear();
+        reply.write(line);
+        let _ = socket.write_all(line);
+        line.shrink_to(BUFFER);
+    }
+
+    fn refuse(&self, id: u64, category: ErrorCategory, message: impl Into<String>) {
+        self.say(&Reply::Refused(id, &Failure::new(category, message)));
+    }
+
+    /// Waits at the socket, and does what is asked for, until there is a call to be run.
+    fn next(self: &Arc<Self>, inbox: &mut Inbox) -> Next {
+        loop {
+            if inbox.closed {
+                return Next::Over;
+            }
+            match inbox.frames.next() {
+                Ok(Some(line)) => match FromMaster::read(line) {
+                    Ok(request) => {
+                        if let Some(call) = self.take(request) {
+                            return call;
+                        }
+                    }
+                    Err((Some(id), message)) => self.refuse(id, ErrorCategory::Refused, message),
+                    Err((None, message)) => return self.broken_off(inbox, &message),
+                },
+                Ok(None) => match inbox.socket.read(&mut inbox.buffer) {
+                    Ok(0) => return self.leave(inbox, MASTER_GONE),
+                    Ok(read) => inbox.frames.push(&inbox.buffer[..read]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return self.leave(inbox, MASTER_GONE),
+                },
+                Err(error) => return self.broken_off(inbox, &error.to_string()),
+            }
+        }
+    }
+
+    /// Does what is asked for, unless it is a call.
+    fn take(self: &Arc<Self>, request: FromMaster<'_>) -> Option<Next> {
+        let FromMaster { id, deadline_ms, method } = request;
+        match method {
+            Method::Initialize(initialize) => self.initialize(id, *initialize),
+            Method::Start => {
+                lock(&self.owed).start = Some(id);
+                self.order(id, Order::Start);
+            }
+            Method::Stop => {
+                lock(&self.owed).stop = Some(id);
+                let patience = Duration::from_millis(deadline_ms.unwrap_or(u64::MAX));
+                if !self.order(id, Order::Ask { patience }) {
+                    self.ended(STOPPED);
+                }
+            }
+            Method::Health => {
+                lock(&self.owed).probes.insert(id);
+                self.order(id, Order::Probe { probe: id });
+            }
+            Method::Info => {
+                lock(&self.owed).infos.push(id);
+                self.order(id, Order::Info);
+            }
+            Method::Call(asked) => match asked.payload() {
+                Ok(payload) => {
+                    let function = asked.function.into_owned();
+                    return Some(Next::Call(Call { id, function, payload }));
+                }
+                Err(message) => self.refuse(id, ErrorCategory::Refused, message),
+            },
+            Method::Unknown(method) => {
+                let message = format!("this worker knows no method {method:?}");
+                self.refuse(id, ErrorCategory::Refused, message);
+            }
+        }
+        None
+    }
+
+    /// Hands an order to the runner. False: there is none, and the request is answered so.
+    fn order(self: &Arc<Self>, id: u64, order: Order) -> bool {
+        let mut runner = lock(&self.runner);
+        let Some(runner) = &mut *runner else {
+            self.refuse(id, ErrorCategory::Refused, "initialize comes first");
+            return false;
+        };
+        runner.order(order, &self.reporter());
+        true
+    }
+
+    fn initialize(self: &Arc<Self>, id: u64, initialize: Initialize) {
+        let Initialize { launch, log_level, stack_size } = initialize;
+        logger::set_level(&log_level);
+        sys::name_process(&launch.worker);
+        let mut runner = lock(&self.runner);
+        if runner.is_some() {
+            return self.refuse(id, ErrorCategory::Refused, "it is initialized already");
+        }
+        lock(&self.owed).initialize = Some(id);
+        let setting = Setting {
+            registry: self.registry.clone(),
+            realm: 0,
+            stack_size,
+            panic_hook: true,
+            // What a panic ends here is this module's process and nobody else's.
+            contained: true,
+            // For the same reason plugins are loaded without a trial.
+            prober: None,
+        };
+        let runner = runner.insert(ModuleRunner::new(setting));
+        runner.order(Order::Launch(Box::new(launch)), &self.reporter());
+    }
+
+    fn reporter(self: &Arc<Self>) -> Reporter {
+        let host = Arc::clone(self);
+        Arc::new(move |report| host.hear(report))
+    }
+
+    /// What the runner reports, in the protocol's words.
+    fn hear(&self, report: Report) {
+        let owed = |which: fn(&mut Owed) -> Option<u64>| which(&mut lock(&self.owed));
+        match report {
+            Report::Launched => {
+                if let Some(id) = owed(|owed| owed.initialize.take()) {
+                    self.say(&Reply::Done(id));
+                }
+            }
+            Report::Started { .. } => {
+                if let Some(id) = owed(|owed| owed.start.take()) {
+                    self.say(&Reply::Done(id));
+                }
+            }
+            Report::Probed { probe, healthy, reason } => {
+                if lock(&self.owed).probes.remove(&probe) {
+                    self.say(&Reply::Health(probe, &Wellness { healthy, reason }));
+                }
+            }
+            Report::Informed(info) => {
+                for id in std::mem::take(&mut lock(&self.owed).infos) {
+                    self.say(&Reply::Info(id, &info));
+                }
+            }
+            Report::Endpoint(endpoint) => self.say(&Reply::Endpoint(&endpoint)),
+            Report::Completed => self.say(&Reply::Finished),
+            Report::TaskFailed(failure) => self.say(&Reply::TaskFailed(&failure)),
+            Report::Failed(failure) => {
+                if failure.category == ErrorCategory::Panic {
+                    self.panicked.store(true, Ordering::SeqCst);
+                }
+                match owed(|owed| owed.initialize.take().or_else(|| owed.start.take())) {
+                    Some(id) => self.say(&Reply::Refused(id, &failure)),
+                    None => self.say(&Reply::Failed(&failure)),
+                }
+            }
+            Report::Gone(exit) => self.gone(exit),
+        }
+    }
+
+    /// The module has wound down: the last that is said of it.
+    fn gone(&self, exit: Exit) {
+        let mut owed = lock(&self.owed);
+        let (launching, stop) = (owed.initialize.take().or(owed.start.take()), owed.stop.take());
+        drop(owed);
+        let failure = match exit {
+            Exit::Failed(failure) => Some(failure),
+            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown => None,
+        };
+        if let Some(failure) = &failure {
+            let panicked = failure.category == ErrorCategory::Panic;
+            self.panicked.fetch_or(panicked, Ordering::SeqCst);
+        }
+        for id in launching.into_iter().chain(stop) {
+            match &failure {
+                Some(failure) => self.say(&Reply::Refused(id, failure)),
+                None => self.say(&Reply::Done(id)),
+            }
+        }
+        let panicked = self.panicked.load(Ordering::SeqCst);
+        self.ended(if panicked { PANICKED } else { STOPPED });
+    }
+
+    fn ended(&self, code: i32) {
+        let mut end = lock(&self.end);
+        let code = end.leaving.unwrap_or(code);
+        end.code.get_or_insert(code);
+        self.ended.notify_all();
+    }
+
+    /// The master does not keep to the protocol, so that it can be told nothing either.
+    fn broken_off(&self, inbox: &mut Inbox, message: &str) -> Next {
+        log::error!("the master broke the worker protocol: {message}");
+        self.leave(inbox, MISUSED)
+    }
+
+    /// Asks the module to end, waits a moment for that, and ends this process.
+    fn leave(&self, inbox: &mut Inbox, code: i32) -> Next {
+        inbox.closed = true;
+        lock(&self.end).leaving = Some(code);
+        let silent: Reporter = Arc::new(|_| {});
+        match &mut *lock(&self.runner) {
+            Some(runner) => runner.order(Order::Ask { patience: ORPHAN_PATIENCE }, &silent),
+            None => self.ended(code),
+        }
+        let end = lock(&self.end);
+        let patience = ORPHAN_PATIENCE;
+        let waited = self.ended.wait_timeout_while(end, patience, |end| end.code.is_none());
+        if waited.is_ok_and(|(_, waited)| waited.timed_out()) {
+            // It is stuck: nothing more is waited for.
+            sys::exit_now(code);
+        }
+        Next::Over
+    }
+
+    /// Waits for the module's end, and says which code this process is to end with.
+    fn conclude(&self) -> i32 {
+        let ended = self.ended.wait_while(lock(&self.end), |end| end.code.is_none());
+        ended.unwrap_or_else(PoisonError::into_inner).code.unwrap_or(STOPPED)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
