@@ -367,6 +367,17 @@ impl Error {
         matches!(self.0.category, ErrorCategory::NotRunning | ErrorCategory::Internal)
     }
 
+    /// True when a module panicked.
+    pub fn is_panic(&self) -> bool {
+        self.0.category == ErrorCategory::Panic
+    }
+
+    /// True when it was not done, and nothing was changed: not in this state, or not with these
+    /// values.
+    pub fn is_refused(&self) -> bool {
+        self.0.category == ErrorCategory::Refused
+    }
+
     /// True when another command took its place.
     pub fn is_cancelled(&self) -> bool {
         self.0.category == ErrorCategory::Cancelled

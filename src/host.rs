@@ -105,7 +105,7 @@ pub(crate) trait RemoteFunctions: Send + Sync {
     /// call takes; with `timeout` at the latest when `deadline` has come.
     fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
 
-    /// How many calls panicked there.
+    /// How many calls panicked there. Read under locks: it must not block.
     fn panics(&self) -> u64;
 }
 

@@ -44,7 +44,7 @@
 //! 6  cli, main    what people type: `App`, run, check
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
-//! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, the board
+//! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
 //! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
@@ -58,6 +58,8 @@
 //! - The loop never waits for a worker: spawning, starting, probing and stopping happen on the
 //!   worker's own thread, and every outcome comes back as an event. Queries read the board and do
 //!   not ask the loop.
+//! - A call of a module's function does not ask the loop either: the loop only says, for each
+//!   worker, whose functions can be called now.
 //! - A command has a ticket and gets exactly one reply. A report carries its incarnation; news of
 //!   an old one is dropped in one place.
 //!
@@ -95,7 +97,7 @@ pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use host::export;
 pub use host::identity::current_worker;
 pub use host::roles::host_if_requested;
-pub use master::{KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Worker};
+pub use master::{Function, KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Worker};
 pub use module::{
     EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,

@@ -2,6 +2,7 @@
 //! what the loop last published.
 
 mod builder;
+mod function;
 mod handle;
 mod modules;
 mod output;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 pub use builder::MasterBuilder;
+pub use function::Function;
 pub use handle::Worker;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
@@ -281,6 +283,21 @@ impl Master {
     /// There is no such worker or endpoint, or the worker does not run.
     pub fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {
         self.handle.board.endpoint(worker, name)
+    }
+
+    /// Calls a function that a worker exports, and waits for the reply. See [`Function`], which is
+    /// cheaper for many calls and can do more.
+    ///
+    /// # Errors
+    /// As [`Function::call_bytes`].
+    pub fn call(&self, worker: &str, function: &str, payload: &[u8]) -> Result<Vec<u8>> {
+        self.function(worker, function).call_bytes(payload)
+    }
+
+    /// A handle on a function of a worker: on whatever incarnation runs when it is called. Neither
+    /// need exist yet.
+    pub fn function(&self, worker: &str, function: &str) -> Function {
+        Function::new(self.handle.route(worker, function))
     }
 
     /// A handle with the operations on one worker. It is stateless: the worker need not exist yet.

@@ -5,9 +5,12 @@
 mod aside;
 mod board;
 mod clock;
+mod directory;
 mod feed;
+mod handle;
 mod narrate;
 mod plan;
+mod route;
 mod ticket;
 
 use std::collections::BTreeMap;
@@ -29,20 +32,23 @@ use crate::host::roles::Program;
 use crate::host::runner::{ModuleRunner, Setting};
 use crate::host::{Launch, Order, Report, Reporter, threads};
 use crate::module::EndpointInfo;
-use crate::worker::{Exit, WorkerConfig, WorkerId};
+use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState};
 
 use aside::{Aside, Kept};
 pub(crate) use board::Board;
 use board::Facts;
 pub use board::ShutdownReport;
 use clock::Clock;
+use directory::{Callee, Directory};
 use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
+pub(crate) use handle::Handle;
 pub(crate) use plan::NO_HOST;
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
 use plan::{Plan, worker_spec};
+pub(crate) use route::Route;
 pub use ticket::Ticket;
 pub(crate) use ticket::{Origin, ReplySender};
 
@@ -75,22 +81,6 @@ pub(crate) struct Parts {
     pub(crate) host_program: Option<Program>,
 }
 
-/// The way to a running loop. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Handle {
-    inbox: Sender<Input>,
-    pub(crate) board: Arc<Board>,
-    pub(crate) realm: u64,
-}
-
-impl Handle {
-    /// Puts an input into the loop's inbox. When the loop has ended the input is dropped, which
-    /// answers its command.
-    pub(crate) fn send(&self, input: Input) {
-        let _ = self.inbox.send(input);
-    }
-}
-
 /// Starts a loop on a thread of its own.
 ///
 /// # Errors
@@ -100,7 +90,13 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
     let clock = Clock::new();
     let board = Arc::new(Board::new(clock.clone()));
     let realm = parts.setting.realm;
-    let handle = Handle { inbox: sender.clone(), board: Arc::clone(&board), realm };
+    let directory = Arc::<Directory>::default();
+    let handle = Handle {
+        inbox: sender.clone(),
+        board: Arc::clone(&board),
+        directory: Arc::clone(&directory),
+        realm,
+    };
     let core = Core::new(parts.seed, parts.shutdown_timeout);
     let name = parts.name.clone();
     let state = Loop {
@@ -114,6 +110,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         tickets: 0,
         feed: Feed::default(),
         board,
+        directory,
         all_down: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
@@ -134,6 +131,7 @@ struct Loop {
     tickets: u64,
     feed: Feed,
     board: Arc<Board>,
+    directory: Arc<Directory>,
     all_down: bool,
 }
 
@@ -159,6 +157,14 @@ impl Host {
         match self {
             Self::Module(runner, report) => runner.order(order, report),
             Self::Process(process) => process.order(&order),
+        }
+    }
+
+    /// Who answers calls of its functions, if it can have any.
+    fn callee(&self) -> Option<Callee> {
+        match self {
+            Self::Module(runner, _) => runner.functions().map(Callee::Local),
+            Self::Process(_) => None,
         }
     }
 }
@@ -226,7 +232,7 @@ impl Loop {
                 config: Arc::new(config),
                 current: 0,
                 hosts: BTreeMap::new(),
-                facts: Facts::default(),
+                facts: Facts::new(self.directory.line(&worker)),
             };
             self.workers.insert(worker.clone(), slot);
         }
@@ -264,6 +270,7 @@ impl Loop {
             Report::Failed(failure) => core::Report::Failed(failure),
             Report::Gone(exit) => {
                 slot.hosts.remove(&incarnation);
+                slot.facts.line.gone(incarnation);
                 if current {
                     slot.facts.pid = None;
                     slot.facts.endpoints = Arc::default();
@@ -346,16 +353,33 @@ impl Loop {
                     self.board.update(worker, &slot.config, status, &slot.facts);
                 }
             }
-            Effect::Forgotten { worker } => self.board.forget(worker),
+            Effect::Transition(transition) => self.connect(transition),
+            Effect::Forgotten { worker } => {
+                if let Some(slot) = self.workers.get(worker) {
+                    slot.facts.line.forget();
+                }
+                self.board.forget(worker);
+            }
             Effect::Start { .. }
             | Effect::Probe { .. }
             | Effect::Ask { .. }
             | Effect::Force { .. }
             | Effect::Abandon { .. }
-            | Effect::Transition(_)
             | Effect::Health { .. }
             | Effect::Reply { .. }
             | Effect::AllDown => {}
+        }
+    }
+
+    /// Functions can be called while their worker runs: before anybody hears that it does, and not
+    /// after it is told to stop.
+    fn connect(&self, transition: &core::Transition) {
+        let Some(slot) = self.workers.get(&transition.worker) else { return };
+        let incarnation = transition.incarnation;
+        if transition.to != WorkerState::Running {
+            slot.facts.line.disconnect();
+        } else if let Some(callee) = slot.hosts.get(&incarnation).and_then(Host::callee) {
+            slot.facts.line.connect(incarnation, callee);
         }
     }
 
@@ -473,6 +497,7 @@ impl Drop for Loop {
     /// plan.
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
+            slot.facts.line.disconnect();
             for host in slot.hosts.values_mut() {
                 host.order(Order::Force { patience: Duration::ZERO });
             }

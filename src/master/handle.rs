@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Master;
+use super::{Function, Master};
 use crate::error::Result;
 use crate::worker::{WaitFor, WorkerDiagnostics, WorkerEndpoint};
 
@@ -69,5 +69,18 @@ impl<'m> Worker<'m> {
     /// As there.
     pub fn endpoint(&self, name: &str) -> Result<WorkerEndpoint> {
         self.master.endpoint(&self.id, name)
+    }
+
+    /// See [`Master::call`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call(&self, function: &str, payload: &[u8]) -> Result<Vec<u8>> {
+        self.master.call(&self.id, function, payload)
+    }
+
+    /// See [`Master::function`].
+    pub fn function(&self, function: &str) -> Function {
+        self.master.function(&self.id, function)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
+use super::directory::Line;
 use crate::core::event::{Goal, Status};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::module::EndpointInfo;
@@ -31,14 +32,20 @@ impl ShutdownReport {
 }
 
 /// What hosts tell beside the lifecycle.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Facts {
     pub(super) pid: Option<u32>,
     pub(super) endpoints: Arc<Vec<EndpointInfo>>,
     pub(super) task_failures: u64,
+    /// Where its functions are called.
+    pub(super) line: Arc<Line>,
 }
 
 impl Facts {
+    pub(super) fn new(line: Arc<Line>) -> Self {
+        Self { pid: None, endpoints: Arc::default(), task_failures: 0, line }
+    }
+
     /// A later endpoint of the same name replaces the earlier one. False: nothing changed.
     pub(super) fn publish(&mut self, endpoint: &EndpointInfo) -> bool {
         if self.endpoints.contains(endpoint) {
@@ -265,6 +272,27 @@ impl Board {
         }
     }
 
+    /// Why a function of a worker that takes no calls cannot be called.
+    pub(super) fn no_calls(&self, worker: &str, function: &str) -> Error {
+        let state = self.state();
+        let Some(entry) = state.workers.get(worker) else {
+            return self.unknown(worker, &state);
+        };
+        let (category, message) = if state.end == Some(End::Died) {
+            (ErrorCategory::Internal, "the master's event loop died".to_owned())
+        } else if !capabilities(&entry.config).functions {
+            let message = format!("it exports no function {function:?}: a program exports none");
+            (ErrorCategory::UnknownFunction, message)
+        } else if entry.status.state == WorkerState::Running {
+            // It has just come up or is just going down.
+            (ErrorCategory::NotRunning, "it takes no calls at this moment".to_owned())
+        } else {
+            let message = format!("it is {} and takes no calls", entry.status.state);
+            (ErrorCategory::NotRunning, message)
+        };
+        Error::new(category, message).of_worker(worker)
+    }
+
     /// "; did you mean ...?" for a name that is close to known ones, else nothing.
     pub(crate) fn near_names(&self, worker: &str) -> String {
         near(worker, &self.state())
@@ -321,6 +349,7 @@ impl Board {
             warning: status.warning.clone(),
             abandoned_threads: status.abandoned,
             task_failures: facts.task_failures,
+            call_panics: facts.line.panics(),
             endpoints: facts.endpoints.to_vec(),
             capabilities: capabilities(config),
         }
@@ -335,7 +364,7 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
         killable: process,
         limitable: false,
         adoptable: false,
-        functions: false,
+        functions: config.is_conversant(),
         health: config.is_conversant(),
     }
 }

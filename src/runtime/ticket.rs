@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::Board;
-use crate::core::event::{Refusal, Reply};
+use super::{Board, route};
+use crate::core::event::{Done, Refusal, Reply};
 use crate::error::{Error, ErrorCategory, Failure, Result};
 use crate::host::identity::{self, Role};
 use crate::host::panics::guarded;
@@ -22,10 +22,20 @@ const MAX_REQUESTS: usize = 1024;
 enum Answer {
     /// The loop has decided.
     Reply(Reply),
+    /// A call came to this.
+    Called(Result<Vec<u8>>),
     /// It was not even made: the worker that asks has too many open.
     Busy,
-    /// The loop ended before it could answer.
+    /// Who was to answer ended before.
     Never,
+}
+
+/// How an answer becomes what its ticket promises.
+enum Read<T> {
+    /// That to a request to the loop.
+    Done(fn(Done) -> Option<T>),
+    /// That of a function.
+    Called(fn(Vec<u8>) -> Result<T>),
 }
 
 /// The promise of an answer to one request.
@@ -36,7 +46,7 @@ enum Answer {
 pub struct Ticket<T> {
     slot: Arc<Slot>,
     origin: Origin,
-    read: fn(crate::core::event::Done) -> Option<T>,
+    read: Read<T>,
 }
 
 /// Whom the request was made to, and about which worker.
@@ -64,7 +74,8 @@ impl Slot {
     }
 }
 
-/// The loop's end of a ticket. Dropped without an answer, it says that there will be none.
+/// The other end of a ticket, held by the loop or by a call. Dropped without an answer, it says that
+/// there will be none.
 pub(crate) struct ReplySender {
     slot: Option<Arc<Slot>>,
     /// Counts the request as open until it is answered.
@@ -83,6 +94,11 @@ impl Drop for Open {
 impl ReplySender {
     pub(crate) fn answer(mut self, reply: Reply) {
         self.send(Answer::Reply(reply));
+    }
+
+    /// Answers with what a call came to.
+    pub(crate) fn of_call(mut self, outcome: Result<Vec<u8>>) {
+        self.send(Answer::Called(outcome));
     }
 
     /// Counts the request against the worker on whose thread it is made. `None`: it has too many
@@ -147,6 +163,17 @@ impl Origin {
         Err(self.name(Error::new(ErrorCategory::WouldDeadlock, message)))
     }
 
+    /// Refuses to let the loop wait for another process, which may wait for the loop.
+    pub(crate) fn refuse_on_loop(&self) -> Result<()> {
+        match identity::current().filter(|i| i.realm == self.realm).map(|i| i.role.clone()) {
+            Some(Role::Loop) => {
+                let message = "the event loop cannot wait for a call: use `..._nowait`";
+                Err(self.name(Error::new(ErrorCategory::WouldDeadlock, message)))
+            }
+            Some(Role::Module { .. } | Role::Adopted { .. }) | None => Ok(()),
+        }
+    }
+
     fn name(&self, error: Error) -> Error {
         match &self.worker {
             Some(worker) => error.of_worker(worker),
@@ -203,11 +230,17 @@ impl Origin {
 }
 
 impl<T> Ticket<T> {
-    /// A ticket and the end that answers it.
-    pub(crate) fn new(
-        origin: Origin,
-        read: fn(crate::core::event::Done) -> Option<T>,
-    ) -> (Self, ReplySender) {
+    /// A ticket for a request to the loop, and the end that answers it.
+    pub(crate) fn new(origin: Origin, read: fn(Done) -> Option<T>) -> (Self, ReplySender) {
+        Self::with(origin, Read::Done(read))
+    }
+
+    /// A ticket for a call, and the end that answers it.
+    pub(crate) fn of_call(origin: Origin, read: fn(Vec<u8>) -> Result<T>) -> (Self, ReplySender) {
+        Self::with(origin, Read::Called(read))
+    }
+
+    fn with(origin: Origin, read: Read<T>) -> (Self, ReplySender) {
         let slot = Arc::new(Slot::default());
         (
             Self { slot: Arc::clone(&slot), origin, read },
@@ -220,7 +253,7 @@ impl<T> Ticket<T> {
     /// # Errors
     /// What the request failed with; `would_deadlock` on a thread that the request waits for.
     pub fn wait(self) -> Result<T> {
-        self.origin.refuse_deadlock()?;
+        self.refuse_deadlock()?;
         let mut state = self.slot.state();
         while state.answer.is_none() {
             state = self.slot.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -232,7 +265,7 @@ impl<T> Ticket<T> {
 
     /// Waits for the answer, at most `timeout`. `None`: it is not there yet; ask again.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T>> {
-        if let Err(error) = self.origin.refuse_deadlock() {
+        if let Err(error) = self.refuse_deadlock() {
             return Some(Err(error));
         }
         let deadline = Instant::now().checked_add(timeout);
@@ -261,14 +294,27 @@ impl<T> Ticket<T> {
         answer.map(|answer| self.read(answer))
     }
 
+    /// A call is answered by no thread of the worker's own, so its threads may wait for it.
+    fn refuse_deadlock(&self) -> Result<()> {
+        match self.read {
+            Read::Done(_) => self.origin.refuse_deadlock(),
+            Read::Called(_) => self.origin.refuse_on_loop(),
+        }
+    }
+
     fn read(&self, answer: Answer) -> Result<T> {
-        match answer {
-            Answer::Reply(Ok(done)) => (self.read)(done).ok_or_else(|| {
-                Error::new(ErrorCategory::Internal, "the answer is not one to this request")
-            }),
-            Answer::Reply(Err(refusal)) => Err(self.origin.error(Some(refusal))),
-            Answer::Busy => Err(self.origin.busy()),
-            Answer::Never => Err(self.origin.error(None)),
+        let unfit = || Error::new(ErrorCategory::Internal, "the answer is not one to this request");
+        match (answer, &self.read) {
+            (Answer::Reply(Ok(done)), Read::Done(read)) => read(done).ok_or_else(unfit),
+            (Answer::Called(Ok(reply)), Read::Called(read)) => {
+                read(reply).map_err(|error| self.origin.name(error))
+            }
+            (Answer::Reply(Ok(_)) | Answer::Called(Ok(_)), _) => Err(unfit()),
+            (Answer::Reply(Err(refusal)), _) => Err(self.origin.error(Some(refusal))),
+            (Answer::Called(Err(error)), _) => Err(error),
+            (Answer::Busy, _) => Err(self.origin.busy()),
+            (Answer::Never, Read::Done(_)) => Err(self.origin.error(None)),
+            (Answer::Never, Read::Called(_)) => Err(self.origin.of_failure(&route::ended())),
         }
     }
 }

@@ -205,6 +205,8 @@ pub struct WorkerDiagnostics {
     pub abandoned_threads: usize,
     /// Tasks of its module that failed without ending it.
     pub task_failures: u64,
+    /// Calls of its functions that panicked, without ending it.
+    pub call_panics: u64,
     /// Addresses it can be reached at.
     pub endpoints: Vec<EndpointInfo>,
     /// What its deployment allows.

@@ -6,6 +6,7 @@
 mod callbacks;
 mod faults;
 mod floods;
+mod functions;
 mod health;
 mod services;
 

@@ -55,7 +55,12 @@ impl Backend {
         let identity = Identity { realm: setting.realm, role, requests: Arc::default() };
         let identity = Arc::new(identity);
         Self {
-            functions: Arc::new(Functions::new(Arc::clone(&worker), Arc::clone(&identity))),
+            functions: Arc::new(Functions::new(
+                Arc::clone(&worker),
+                launch.incarnation,
+                Arc::clone(&identity),
+                setting.stack_size,
+            )),
             worker,
             incarnation: launch.incarnation,
             identity,

@@ -2,12 +2,13 @@
 //! the caller's thread, and the gate is closed before the module is stopped.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::error::{Error, ErrorCategory, Failure, Result as OurResult};
+use crate::error::{self, Error, ErrorCategory, Failure};
 use crate::host::identity::{self, Identity};
 use crate::host::panics::guarded;
+use crate::host::{Reply, threads};
 use crate::module::Exported;
 use crate::suggest;
 
@@ -15,6 +16,8 @@ use crate::suggest;
 pub(crate) const MAX_PAYLOAD: usize = 512 << 10;
 /// How many functions one incarnation may export.
 const MAX_FUNCTIONS: usize = 256;
+/// How many calls that nobody waits for may run at a time.
+const MAX_ASIDE: usize = 1024;
 /// The longest name of a function, in bytes.
 const MAX_NAME: usize = 128;
 
@@ -22,6 +25,10 @@ const MAX_NAME: usize = 128;
 pub(crate) struct Functions {
     worker: Arc<str>,
     identity: Arc<Identity>,
+    /// What threads for calls that nobody waits for are called, and their stack.
+    thread: String,
+    stack_size: usize,
+    aside: AtomicUsize,
     table: Mutex<Table>,
     closed: AtomicBool,
     panics: AtomicU64,
@@ -36,19 +43,35 @@ struct Table {
 
 /// One exported function: held for reading by every call in flight, taken out when the gate is
 /// closed. So the module's closure is dropped on the module's thread, whoever still knows it.
-pub(crate) struct Function(RwLock<Option<Exported>>);
+pub(crate) struct Function {
+    exported: RwLock<Option<Exported>>,
+    answers_any: bool,
+}
 
 impl Function {
-    fn new(function: Exported) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Some(function))))
+    fn new(function: Exported, answers_any: bool) -> Arc<Self> {
+        Arc::new(Self { exported: RwLock::new(Some(function)), answers_any })
+    }
+
+    /// True for what was exported for all names that are not in the table.
+    pub(crate) fn answers_any(&self) -> bool {
+        self.answers_any
     }
 }
 
 impl Functions {
-    pub(super) fn new(worker: Arc<str>, identity: Arc<Identity>) -> Self {
+    pub(super) fn new(
+        worker: Arc<str>,
+        incarnation: u64,
+        identity: Arc<Identity>,
+        stack_size: usize,
+    ) -> Self {
         Self {
+            thread: format!("{worker}#{incarnation}-call"),
             worker,
             identity,
+            stack_size,
+            aside: AtomicUsize::new(0),
             table: Mutex::default(),
             closed: AtomicBool::new(false),
             panics: AtomicU64::new(0),
@@ -56,7 +79,7 @@ impl Functions {
     }
 
     /// Adds a function.
-    pub(super) fn export(&self, name: &str, function: Exported) -> OurResult<()> {
+    pub(super) fn export(&self, name: &str, function: Exported) -> error::Result<()> {
         check_name(name)?;
         let mut table = self.table();
         let refusal = if self.is_closed() {
@@ -68,7 +91,7 @@ impl Functions {
             let message = format!("{MAX_FUNCTIONS} functions are exported already");
             Error::new(ErrorCategory::ResourceLimit, message)
         } else {
-            table.by_name.insert(name.into(), Function::new(function));
+            table.by_name.insert(name.into(), Function::new(function, false));
             return Ok(());
         };
         // The refused closure is the module's: its drop must not meet our lock.
@@ -78,7 +101,7 @@ impl Functions {
 
     /// Sets what answers all other names.
     pub(super) fn export_rest(&self, function: Exported) {
-        let function = Function::new(function);
+        let function = Function::new(function, true);
         let mut table = self.table();
         let replaced = if self.is_closed() { Some(function) } else { table.rest.replace(function) };
         drop(table);
@@ -122,7 +145,7 @@ impl Functions {
             return Err(closed());
         }
         // Nobody but `close` writes.
-        let Ok(function) = function.0.try_read() else { return Err(closed()) };
+        let Ok(function) = function.exported.try_read() else { return Err(closed()) };
         let Some(function) = &*function else { return Err(closed()) };
         let lent = identity::lend(&self.identity);
         let outcome = guarded(format_args!("function {name:?}"), || {
@@ -139,8 +162,36 @@ impl Functions {
         Ok(reply)
     }
 
+    /// As `call`, on a thread of its own; never waits.
+    pub(crate) fn call_aside(self: &Arc<Self>, name: &str, payload: Vec<u8>, reply: Reply) {
+        let running = Aside(Arc::clone(self));
+        if self.aside.fetch_add(1, Ordering::Relaxed) >= MAX_ASIDE {
+            let message = format!("busy: {MAX_ASIDE} calls that nobody waits for are running");
+            return reply(Err(Failure::new(ErrorCategory::Refused, message)));
+        }
+        let name = name.to_owned();
+        // A refused thread drops what it was to run, and the caller is to hear why.
+        let reply = Arc::new(Mutex::new(Some(reply)));
+        let take = |reply: &Mutex<Option<Reply>>| {
+            reply.lock().unwrap_or_else(PoisonError::into_inner).take()
+        };
+        let taken = Arc::clone(&reply);
+        let spawned = threads::spawn(&self.thread, self.stack_size, move || {
+            let outcome = running.0.call(&name, &payload);
+            drop(running);
+            if let Some(reply) = take(&taken) {
+                reply(outcome);
+            }
+        });
+        if let Err(error) = spawned
+            && let Some(reply) = take(&reply)
+        {
+            let message = format!("cannot start a thread for the call: {error}");
+            reply(Err(Failure::new(ErrorCategory::ResourceLimit, message)));
+        }
+    }
+
     /// How many calls panicked.
-    #[cfg_attr(not(test), expect(dead_code, reason = "calls are to come"))]
     pub(crate) fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
@@ -155,7 +206,7 @@ impl Functions {
         };
         let mut result = Ok(());
         for function in table.by_name.into_values().chain(table.rest) {
-            let taken = function.0.write().unwrap_or_else(PoisonError::into_inner).take();
+            let taken = function.exported.write().unwrap_or_else(PoisonError::into_inner).take();
             result = result.and(guarded("the drop of a function", move || drop(taken)));
         }
         result
@@ -170,8 +221,17 @@ impl Functions {
     }
 }
 
+/// One call that nobody waits for; counted until it is dropped, also when it never ran.
+struct Aside(Arc<Functions>);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.0.aside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// `[A-Za-z0-9][A-Za-z0-9._/-]*`, at most 128 bytes.
-fn check_name(name: &str) -> OurResult<()> {
+fn check_name(name: &str) -> error::Result<()> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
     let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     if begins_well && name.len() <= MAX_NAME && name.bytes().all(allowed) {
@@ -185,7 +245,7 @@ fn check_name(name: &str) -> OurResult<()> {
 }
 
 /// Holds payloads and replies to the limit.
-pub(in crate::host) fn check_size(what: &str, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn check_size(what: &str, bytes: &[u8]) -> Result<(), Failure> {
     if bytes.len() <= MAX_PAYLOAD {
         return Ok(());
     }
