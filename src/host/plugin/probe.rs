@@ -102,20 +102,31 @@ pub(crate) fn probe(
     file: &Path,
     symbol: &str,
 ) -> Result<ModuleDescription, Failure> {
+    let mut command = Command::new(program);
+    command.arg(PROBE_ROLE).arg(file).arg(symbol);
+    try_by(command, file, PATIENCE)
+}
+
+/// Runs a child that tries `file`, and gives its verdict.
+fn try_by(
+    mut command: Command,
+    file: &Path,
+    patience: Duration,
+) -> Result<ModuleDescription, Failure> {
+    let program = command.get_program().to_owned();
     let no_trial = |error: io::Error| {
         refused(file, format!("cannot be tried by {}: {error}", program.display()))
     };
-    let mut command = Command::new(program);
-    command.arg(PROBE_ROLE).arg(file).arg(symbol);
     // A group of its own: what it starts goes with it.
     command.process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = command.spawn().map_err(no_trial)?;
     let mut trial = Trial { child };
     let stdout = trial.child.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
-    let output = stdout.map_err(io::Error::from).and_then(|stdout| trial.read(stdout));
+    let output = stdout.map_err(io::Error::from).and_then(|stdout| trial.read(stdout, patience));
     let Some(output) = output.map_err(no_trial)? else {
-        return Err(refused(file, "it keeps a process busy for ten seconds while it is loaded"));
+        let message = format!("a process that loads it does not end within {patience:?}");
+        return Err(refused(file, message));
     };
     trial.sweep();
     let status = trial.child.wait().map_err(no_trial)?;
@@ -146,10 +157,10 @@ struct Trial {
 
 impl Trial {
     /// Reads what the child writes until it ends; `None` when that takes too long.
-    fn read(&self, stdout: ChildStdout) -> io::Result<Option<Vec<u8>>> {
+    fn read(&self, stdout: ChildStdout, patience: Duration) -> io::Result<Option<Vec<u8>>> {
         let ended = sys::pidfd_open(self.child.id())?;
         sys::set_nonblocking(stdout.as_fd())?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let (mut stdout, mut output) = (Some(stdout), Vec::new());
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -217,5 +228,50 @@ pub(crate) fn examine(
     match program {
         Some(program) => probe(program, &library.path, symbol),
         None => try_here(&library.path, symbol),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(script: &str, patience: Duration) -> Result<ModuleDescription, String> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        try_by(command, Path::new("lib.so"), patience).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn a_trial_ends_with_a_verdict_or_with_what_became_of_the_child() {
+        let long = Duration::from_secs(30);
+        let sound = r#"{"Sound":{"name":"n","version":"1","description":"","author":"",
+            "built_with":"","abi":[1,0],"single_instance":false,"callable":true}}"#
+            .replace('\n', "");
+        let said = tried(&format!("echo noise; echo '{sound}'; echo more"), long).unwrap();
+        assert_eq!((said.name.as_str(), said.abi), ("n", (1, 0)));
+        for (script, message) in [
+            ("kill -ABRT $$", "it kills the process with signal SIGABRT (6)"),
+            ("exit 0", "it ends the process that loads it (exit status: 0)"),
+            ("echo garbage; exit 3", "it ends the process that loads it (exit status: 3)"),
+            (r#"echo '{"Refused":{"category":"plugin","message":"no"}}'; exit 1"#, "no"),
+        ] {
+            let refusal = tried(script, long).unwrap_err();
+            assert!(refusal.contains(message), "{refusal}");
+        }
+        let refusal = try_by(Command::new("/nowhere"), Path::new("lib.so"), long).unwrap_err();
+        assert!(refusal.message.contains("lib.so: cannot be tried by /nowhere: No such file"));
+    }
+
+    #[test]
+    fn a_trial_that_does_not_end_is_ended_with_all_it_has_started() {
+        let short = Duration::from_millis(300);
+        for script in ["sleep 3600 & echo x; wait", "exec >&-; sleep 3600", "yes | cat"] {
+            let refusal = tried(script, short).unwrap_err();
+            assert!(refusal.contains("does not end within 300ms"), "{refusal}");
+        }
+        // What is left behind holds the pipe, and is not waited for.
+        let begun = Instant::now();
+        tried("sleep 3600 & exit 0", Duration::from_secs(1800)).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(1800));
     }
 }
