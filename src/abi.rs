@@ -31,11 +31,6 @@ pub const MISUSED: i32 = 4;
 /// There is no such function.
 pub const UNSUPPORTED: i32 = 5;
 
-/// The most bytes that are kept of a text.
-pub(crate) const MAX_TEXT: usize = 64 << 10;
-/// The largest reply of a function.
-pub(crate) const MAX_REPLY: usize = 512 << 10;
-
 /// Borrowed text, valid during the call.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]

@@ -234,11 +234,12 @@ fn move_in(link: Link) {
 fn result(outcome: Result<(), Failure>, sink: *const Sink) -> i32 {
     let Err(failure) = outcome else { return abi::OK };
     link::put(sink, link::text_of(&failure).as_bytes());
-    match failure.category {
-        ErrorCategory::Configuration => abi::CONFIG_REJECTED,
-        ErrorCategory::Panic => abi::PANICKED,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "two categories have codes")]
-        _ => abi::FAILED,
+    if failure.category == ErrorCategory::Configuration {
+        abi::CONFIG_REJECTED
+    } else if failure.category == ErrorCategory::Panic {
+        abi::PANICKED
+    } else {
+        abi::FAILED
     }
 }
 

@@ -125,6 +125,10 @@ impl ModuleContext {
 
     /// Answers calls of names that are not exported. What it does not know either it answers with
     /// an [`Error`] of category `unknown_function`. Does nothing once the stop has begun.
+    #[cfg_attr(
+        not(any(test, feature = "plugins")),
+        expect(dead_code, reason = "for plugins alone")
+    )]
     pub(crate) fn export_rest(
         &self,
         function: impl Fn(&str, &[u8]) -> ModuleResult<Vec<u8>> + Send + Sync + 'static,
@@ -144,6 +148,7 @@ impl ModuleContext {
     }
 
     /// As `fail`, for what is known as plain data already.
+    #[cfg_attr(not(feature = "plugins"), expect(dead_code, reason = "for plugins alone"))]
     pub(crate) fn fail_with(&self, failure: Failure) {
         self.backend.fail(failure);
     }

@@ -25,6 +25,7 @@ struct Workshop {
 
 impl Workshop {
     /// `None`, and a word of it, where there is no C compiler.
+    #[expect(clippy::print_stderr, reason = "what was not tested must be seen")]
     fn open() -> Option<Self> {
         let version = Command::new("cc").arg("--version").stdout(Stdio::null()).status();
         if !version.is_ok_and(|status| status.success()) {

@@ -3,8 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use hsu_master::{
     EndpointInfo, EndpointType, Error, ErrorCategory, Health, ModuleConfig, ModuleContext,
     ModuleInfo, ModuleResult, WorkerModule,
@@ -71,7 +69,9 @@ impl Act {
             Self::Rejected => return Err(Error::configuration("config.port: no port").into()),
             Self::Complete => ctx.into_iter().for_each(ModuleContext::complete),
             Self::Fail => ctx.into_iter().for_each(|ctx| ctx.fail(format!("failed in {at}"))),
-            Self::Hang => std::thread::sleep(Duration::MAX),
+            Self::Hang => loop {
+                std::thread::park();
+            },
         }
         Ok(())
     }

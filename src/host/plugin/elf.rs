@@ -66,10 +66,12 @@ pub(crate) fn check(file: &mut (impl Read + Seek), size: u64) -> Result<(), Refu
 
 fn read_at(file: &mut (impl Read + Seek), at: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
     let read = file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(bytes));
-    read.map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => Refusal::Truncated("it became shorter meanwhile".into()),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "ErrorKind is not ours and grows")]
-        _ => Refusal::Unreadable(error.to_string()),
+    read.map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Refusal::Truncated("it became shorter meanwhile".into())
+        } else {
+            Refusal::Unreadable(error.to_string())
+        }
     })
 }
 

@@ -14,6 +14,8 @@ use crate::host::identity::{self, Identity};
 use crate::host::panics::guarded;
 use crate::module::{EndpointInfo, EndpointType, ModuleContext};
 
+/// The most bytes that are kept of a text.
+pub(super) const MAX_TEXT: usize = 64 << 10;
 /// The longest target of a log line, name or address of an endpoint.
 const MAX_WORD: usize = 1024;
 
@@ -119,7 +121,7 @@ unsafe extern "C" fn log_line(ctx: *mut c_void, level: u32, target: Str, message
         return;
     }
     with(ctx, (), |_, _| {
-        let (target, message) = (text(target, MAX_WORD), text(message, abi::MAX_TEXT));
+        let (target, message) = (text(target, MAX_WORD), text(message, MAX_TEXT));
         log::log!(target: &target, level, "{message}");
     });
 }
@@ -143,7 +145,7 @@ unsafe extern "C" fn wait_stop(ctx: *mut c_void, timeout_ms: u64) -> i32 {
 
 unsafe extern "C" fn report_failure(ctx: *mut c_void, message: Str) {
     with(ctx, (), |incarnation, life| {
-        let failure = failure_of(ErrorCategory::Crash, &text(message, abi::MAX_TEXT));
+        let failure = failure_of(ErrorCategory::Crash, &text(message, MAX_TEXT));
         let mut state = incarnation.state();
         if state.destroying {
             state.last_words = Some(failure);

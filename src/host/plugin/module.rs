@@ -11,12 +11,13 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::host_side::{Collected, Incarnation, borrowed, failure_of};
+use super::host_side::{Collected, Incarnation, MAX_TEXT, borrowed, failure_of};
 use super::load::{self, Live, Loaded};
 use super::refused;
 use crate::abi::{self, Sink};
 use crate::error::{Error, ErrorCategory, Failure};
 use crate::host::panics::pass_on;
+use crate::host::runner::functions::MAX_PAYLOAD;
 use crate::module::{
     EndpointInfo, Health, ModuleConfig, ModuleContext, ModuleInfo, ModuleResult, WorkerModule,
 };
@@ -75,7 +76,7 @@ impl PluginModule {
         let incarnation = Incarnation::new(ctx.clone());
         let mut handle = std::ptr::null_mut();
         let (create, worker) = (loaded.calls.create, borrowed(ctx.worker_id()));
-        let (code, text) = collect(abi::MAX_TEXT, |sink| {
+        let (code, text) = collect(MAX_TEXT, |sink| {
             // SAFETY: the host's structure lives for ever, the others longer than the call.
             unsafe { create(incarnation.host(), worker, &raw mut handle, sink) }
         });
@@ -108,7 +109,7 @@ impl Created {
         if self.broken.get() {
             return Err(format!("the plugin is broken, so {name} is not called").into());
         }
-        let (code, text) = collect(abi::MAX_TEXT, |sink| call(self.handle.get(), sink));
+        let (code, text) = collect(MAX_TEXT, |sink| call(self.handle.get(), sink));
         self.broken.set(code == abi::PANICKED);
         outcome(name, code, text)
     }
@@ -118,15 +119,15 @@ impl Created {
         let Some(call) = self.loaded.calls.call else { return };
         let handle = self.handle;
         ctx.export_rest(move |name, payload| {
-            let (code, reply) = collect(abi::MAX_REPLY, |sink| {
+            let (code, reply) = collect(MAX_PAYLOAD, |sink| {
                 // SAFETY: the runner calls functions between `start` and `stop` alone, from any
                 // thread, which `call` allows; name, payload and sink outlive the call.
                 unsafe { call(handle.get(), borrowed(name), payload.as_ptr(), payload.len(), sink) }
             });
             match code {
                 abi::OK if reply.overflowed => {
-                    let most = abi::MAX_REPLY;
-                    let message = format!("the reply is longer than the {most} bytes allowed");
+                    let message =
+                        format!("the reply is longer than the {MAX_PAYLOAD} bytes allowed");
                     Err(Error::new(ErrorCategory::Refused, message).into())
                 }
                 abi::UNSUPPORTED => {
@@ -162,8 +163,7 @@ fn outcome(callback: &str, code: i32, collected: Collected) -> ModuleResult<Vec<
     }
     let failure = match code {
         abi::OK => {
-            let most = abi::MAX_TEXT;
-            let message = format!("{callback} gave more than the {most} bytes allowed");
+            let message = format!("{callback} gave more than the {MAX_TEXT} bytes allowed");
             Failure::new(ErrorCategory::Plugin, message)
         }
         abi::CONFIG_REJECTED => {
@@ -226,7 +226,7 @@ impl WorkerModule for PluginModule {
             return Health::unhealthy("the plugin is broken");
         }
         let is_healthy = created.loaded.calls.is_healthy;
-        let (code, reason) = collect(abi::MAX_TEXT, |sink| {
+        let (code, reason) = collect(MAX_TEXT, |sink| {
             // SAFETY: the handle is the plugin's own, and the sink outlives the call.
             unsafe { is_healthy(created.handle.get(), sink) }
         });
@@ -251,7 +251,7 @@ impl WorkerModule for PluginModule {
         let known = self.live.0.description.info();
         let Ok(created) = self.created() else { return known };
         let get_info = created.loaded.calls.get_info;
-        let (code, json) = collect(abi::MAX_TEXT, |sink| {
+        let (code, json) = collect(MAX_TEXT, |sink| {
             // SAFETY: the handle is the plugin's own, and the sink outlives the call.
             unsafe { get_info(created.handle.get(), sink) }
         });
