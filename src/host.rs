@@ -5,7 +5,8 @@
 #[cfg(test)]
 #[cfg(unix)]
 mod alone;
-pub(crate) mod child;
+#[cfg(target_os = "linux")]
+mod child;
 pub mod export;
 pub(crate) mod identity;
 pub(crate) mod levels;

@@ -164,7 +164,7 @@ impl Host {
     fn callee(&self) -> Option<Callee> {
         match self {
             Self::Module(runner, _) => runner.functions().map(Callee::Local),
-            Self::Process(_) => None,
+            Self::Process(process) => process.functions().map(Callee::Remote),
         }
     }
 }

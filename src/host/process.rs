@@ -31,8 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
-use super::{Dialect, Launch, ModuleSource, Outlet, Report, Stream};
-use super::{Order, OutputSink, Reporter, sys};
+use super::{Dialect, Launch, Outlet, Report, Stream};
+use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, WorkerId};
 use gate::Gate;
@@ -248,6 +248,15 @@ impl ProcessHost {
             // is reported however late it comes.
             Order::Launch(_) | Order::Probe { probe: _ } | Order::Info | Order::Abandon => {}
         }
+    }
+
+    /// Who answers calls of its functions, if it speaks the worker protocol.
+    pub(crate) fn functions(&self) -> Option<Arc<dyn RemoteFunctions>> {
+        #[cfg(target_os = "linux")]
+        if let Some(link) = &self.link {
+            return Some(Arc::clone(link) as Arc<dyn RemoteFunctions>);
+        }
+        None
     }
 
     /// Carries out an order to a process that speaks the worker protocol.

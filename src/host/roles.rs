@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{child, plugin, protocol};
+#[cfg(target_os = "linux")]
+use super::child::serve;
+use super::{plugin, protocol};
 use crate::module::ModuleRegistry;
 
 /// The program itself, whatever has become of its file since it was started.
@@ -40,13 +42,19 @@ pub fn host_if_requested(modules: &ModuleRegistry) {
     PROGRAM.get_or_init(|| itself(name));
     let role = arguments.next();
     if role.as_ref().is_some_and(|role| role == protocol::HOST_ROLE) {
-        std::process::exit(child::serve(modules));
+        std::process::exit(serve(modules));
     }
     if role.is_some_and(|role| role == plugin::PROBE_ROLE) {
         let (file, symbol) = (arguments.next(), arguments.next());
         let code = plugin::probe_main(&file.unwrap_or_default(), &symbol.unwrap_or_default());
         std::process::exit(code);
     }
+}
+
+/// Elsewhere no master runs this program again.
+#[cfg(not(target_os = "linux"))]
+fn serve(_: &ModuleRegistry) -> i32 {
+    78
 }
 
 /// How to run this program again; `None` where it would not know what it is run for.

@@ -15,8 +15,7 @@ use crate::worker::WorkerId;
 pub(crate) enum Callee {
     /// A module on a thread of this process.
     Local(Arc<Functions>),
-    /// A module in a process of its own.
-    #[cfg_attr(not(test), expect(dead_code, reason = "hosted modules are to come"))]
+    /// A module in a process of its own, or a program that speaks the worker protocol.
     Remote(Arc<dyn RemoteFunctions>),
 }
 

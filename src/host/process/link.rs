@@ -521,7 +521,7 @@ impl Link {
             },
             Some(Question::Info) => {
                 let published = self.lock().published.clone();
-                let endpoints = answer.info()?.map(|info| info.endpoints).unwrap_or_default();
+                let endpoints = answer.endpoints()?;
                 for endpoint in endpoints.into_iter().filter(|e| !published.contains(&e.name)) {
                     (self.report)(Report::Endpoint(endpoint));
                 }

@@ -1,6 +1,7 @@
 //! Lives of real processes. Nothing here waits for a time to pass: every step waits for the report
 //! or the bytes that show it, and scripts wait on FIFOs that the test holds.
 
+mod links;
 mod lives;
 mod output;
 mod refusals;

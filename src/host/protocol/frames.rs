@@ -62,11 +62,6 @@ impl Frames {
             }
         }
     }
-
-    /// True when the beginning of a line waits for its rest.
-    pub(crate) fn is_amid_line(&self) -> bool {
-        self.start < self.buffer.len()
-    }
 }
 
 #[cfg(test)]
@@ -92,7 +87,6 @@ mod tests {
                 found.extend(lines(&mut frames));
             }
             assert_eq!(found, [b"{}".to_vec(), b"abc".to_vec()], "{size}");
-            assert!(frames.is_amid_line());
         }
     }
 

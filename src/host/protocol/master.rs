@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{Hello, Initialize, Wellness, WireFailure, payload, push_line};
 use crate::error::Failure;
-use crate::module::{EndpointInfo, ModuleInfo};
+use crate::module::EndpointInfo;
 
 /// What a master asks a worker for; each request is answered once.
 pub(crate) enum Request<'a> {
@@ -150,12 +150,18 @@ impl Answered<'_> {
         }
     }
 
-    /// The answer to `info`; an error says that there is none.
+    /// The endpoints in an answer to `info`; an error says that there is none.
     ///
     /// # Errors
     /// Why it is no such answer.
-    pub(crate) fn info(self) -> Result<Option<ModuleInfo>, String> {
-        self.0.map_or(Ok(None), |result| read(result).map(Some))
+    pub(crate) fn endpoints(self) -> Result<Vec<EndpointInfo>, String> {
+        #[derive(Default, Deserialize)]
+        struct Info {
+            #[serde(default)]
+            endpoints: Vec<EndpointInfo>,
+        }
+        let info = self.0.map_or_else(|_| Ok(Info::default()), read::<Info>)?;
+        Ok(info.endpoints)
     }
 
     /// The answer to `call`.

@@ -98,14 +98,15 @@ fn answers_and_events_are_read_as_they_were_meant() {
     assert_eq!(read_line(answer(Reply::Refused(5, &failure))).done(), Err(failure.clone()));
     let wellness = Wellness { healthy: false, reason: "tired".into() };
     assert_eq!(read_line(answer(Reply::Health(5, &wellness))).wellness(), Ok(wellness));
-    let info = ModuleInfo::new("m", "1").endpoint(endpoint);
-    assert_eq!(read_line(answer(Reply::Info(5, &info))).info(), Ok(Some(info)));
+    let info = ModuleInfo::new("m", "1").endpoint(endpoint.clone());
+    assert_eq!(read_line(answer(Reply::Info(5, &info))).endpoints(), Ok(vec![endpoint]));
     for bytes in [&b""[..], b"a", b"ab", b"abc", &[0, 255, 10]] {
         assert_eq!(read_line(answer(Reply::Called(5, bytes))).reply(), Ok(Ok(bytes.to_vec())));
     }
     assert_eq!(read_line(answer(Reply::Refused(5, &failure))).reply(), Ok(Err(failure)));
     assert_eq!(read(br#"{"id":5}"#).done(), Ok(()), "an answer may have nothing to say");
-    assert_eq!(read(br#"{"id":5,"error":{}}"#).info(), Ok(None));
+    assert_eq!(read(br#"{"id":5,"error":{}}"#).endpoints(), Ok(vec![]));
+    assert_eq!(read(br#"{"id":5,"result":{}}"#).endpoints(), Ok(vec![]));
 }
 
 #[test]
