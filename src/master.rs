@@ -305,8 +305,8 @@ impl Master {
         Worker::new(self, worker)
     }
 
-    /// The modules that can be run: the native ones that are registered, in alphabetical order, then
-    /// the plugins that are loaded in this process.
+    /// The modules that can be run: the native ones that are registered, in alphabetical order,
+    /// then the plugins that are loaded in this process.
     ///
     /// Native modules are asked on this thread, each on an instance made for that.
     pub fn modules(&self) -> Vec<KnownModule> {
