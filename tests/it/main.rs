@@ -15,4 +15,5 @@ mod modules;
 mod plugins;
 mod process_wide;
 mod processes;
+mod reaping;
 mod support;
