@@ -16,13 +16,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorCategory, Failure, Result};
+use crate::host::identity::next_realm;
 use crate::host::panics::guarded;
 use crate::host::runner::{ModuleRunner, Setting};
-use crate::host::{Launch, Order, Reporter};
+use crate::host::{Launch, ModuleSource, Order, Reporter};
 use crate::module::{
     EndpointInfo, Health, ModuleFactory, ModuleRegistry, WorkerModule, read_reply, write_request,
 };
-use crate::runtime::next_realm;
 use crate::worker::{Exit, WorkerConfig, WorkerId};
 use told::{Seen, Told};
 use watched::{Ask, Watched};
@@ -138,6 +138,7 @@ impl<M: WorkerModule + 'static> ModuleHarness<M> {
             stack_size: WorkerConfig::native(&worker, MODULE).stack_size,
             panic_hook: true,
             contained: false,
+            prober: None,
         };
         let told = Arc::<Told>::default();
         let hearing = Arc::clone(&told);
@@ -153,7 +154,7 @@ impl<M: WorkerModule + 'static> ModuleHarness<M> {
         incarnation.order(Order::Launch(Box::new(Launch {
             worker,
             incarnation: self.lives.fetch_add(1, Ordering::Relaxed) + 1,
-            module: MODULE.to_owned(),
+            module: ModuleSource::Native(MODULE.to_owned()),
             config: self.config.clone(),
         })));
         Ok(incarnation)
