@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod echo;
 mod logger;
+mod plugin;
 mod run;
 
 use std::ffi::OsString;
@@ -106,6 +107,7 @@ impl App {
         let outcome = match args::parse(arguments) {
             Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
+            Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.
                 let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };

@@ -312,9 +312,12 @@ impl Error {
     }
 
     pub(crate) fn of_failure(worker: &str, failure: &Failure) -> Self {
-        Self::new(failure.category, failure.to_string())
-            .with(|inner| inner.permanent = failure.permanent)
-            .of_worker(worker)
+        Self::from(failure).of_worker(worker)
+    }
+
+    /// The same error, as one that no retry can mend.
+    fn permanently(self) -> Self {
+        self.with(|inner| inner.permanent = true)
     }
 
     pub(crate) fn of_worker(self, worker: &str) -> Self {
@@ -383,6 +386,13 @@ impl Error {
     /// True when an incarnation did not end although everything was tried.
     pub fn is_stuck(&self) -> bool {
         self.0.category == ErrorCategory::Stuck
+    }
+}
+
+impl From<&Failure> for Error {
+    fn from(failure: &Failure) -> Self {
+        let error = Self::new(failure.category, failure.to_string());
+        if failure.permanent { error.permanently() } else { error }
     }
 }
 

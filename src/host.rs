@@ -7,9 +7,11 @@
 mod alone;
 #[cfg(target_os = "linux")]
 mod child;
+pub mod export;
 pub(crate) mod identity;
 pub(crate) mod levels;
 pub(crate) mod panics;
+pub(crate) mod plugin;
 pub(crate) mod process;
 pub(crate) mod protocol;
 pub(crate) mod roles;
@@ -17,6 +19,7 @@ pub(crate) mod runner;
 pub(crate) mod sys;
 pub(crate) mod threads;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,8 +55,20 @@ pub(crate) enum Order {
 pub(crate) struct Launch {
     pub(crate) worker: String,
     pub(crate) incarnation: u64,
-    pub(crate) module: String,
+    pub(crate) module: ModuleSource,
     pub(crate) config: serde_json::Value,
+}
+
+/// Where a module's instances come from.
+///
+/// On the wire a native module is its name alone: programs of others read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ModuleSource {
+    /// The factory registered under this name.
+    Native(String),
+    /// A shared library, and the symbol that it exports the module under.
+    Plugin { path: PathBuf, entry_point: String },
 }
 
 /// What a host tells about one incarnation. Plain data: the same over a channel and a socket.

@@ -47,14 +47,14 @@
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
-//! 0  words        module, worker, error, settings, units, suggest: the trait and plain data
+//! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
 //! ```
 //!
 //! - `core` knows no thread, channel, file, process, clock or logger, and neither modules nor
 //!   processes: launch, start, probe, ask, force, abandon, and the reports that answer them. It and
 //!   `host` do not know each other; they meet in `runtime`, through effects and events.
-//! - Nothing below `config` knows YAML. Only `host/panics.rs` catches panics; only `host/sys` is
-//!   unsafe.
+//! - Nothing below `config` knows YAML. Only `host/panics.rs` catches panics; only `host/sys`, and
+//!   the two sides of the plugin interface (`host/plugin`, `host/export`), are unsafe.
 //! - The loop never waits for a worker: spawning, starting, probing and stopping happen on the
 //!   worker's own thread, and every outcome comes back as an event. Queries read the board and do
 //!   not ask the loop.
@@ -67,7 +67,11 @@
 //!
 //! - `cli` (default): [`App`] and the `hsu-master` binary. Without it the library has no command
 //!   line, and neither clap nor env_logger in its tree.
+//! - `plugins` (default): modules from shared libraries (`module_type: plugin`). Without it such a
+//!   worker fails, in words. [`export_module!`] is there in any case.
 
+#[doc(hidden)]
+pub mod abi;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench_support;
@@ -89,9 +93,11 @@ mod worker;
 pub use cli::App;
 pub use crossbeam_channel;
 pub use error::{Error, ErrorCategory, Failure, Problem, Result};
+#[doc(hidden)]
+pub use host::export;
 pub use host::identity::current_worker;
 pub use host::roles::host_if_requested;
-pub use master::{Function, Master, MasterBuilder, OutputLine, Worker};
+pub use master::{Function, KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Worker};
 pub use module::{
     EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,

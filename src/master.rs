@@ -4,10 +4,12 @@
 mod builder;
 mod function;
 mod handle;
+mod modules;
 mod output;
 mod signals;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use crossbeam_channel::Receiver;
 pub use builder::MasterBuilder;
 pub use function::Function;
 pub use handle::Worker;
+pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
 
 use crate::core::event::{Command, Done};
@@ -52,6 +55,8 @@ pub struct Master {
     registry: ModuleRegistry,
     host: Host,
     configured: Vec<WorkerConfig>,
+    /// What tries plugins, if there is something.
+    prober: Option<PathBuf>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Held for its drop, which comes after the loop's end.
     _signals: Option<signals::Signals>,
@@ -298,6 +303,19 @@ impl Master {
     /// A handle with the operations on one worker. It is stateless: the worker need not exist yet.
     pub fn worker(&self, worker: &str) -> Worker<'_> {
         Worker::new(self, worker)
+    }
+
+    /// The modules that can be run: the native ones that are registered, in alphabetical order, then
+    /// the plugins that are loaded in this process.
+    ///
+    /// Native modules are asked on this thread, each on an instance made for that.
+    pub fn modules(&self) -> Vec<KnownModule> {
+        modules::known(&self.registry)
+    }
+
+    /// The libraries of plugins: to load them before they are needed, and to let go of them.
+    pub fn module_runtime(&self) -> ModuleRuntime {
+        ModuleRuntime::new(self.prober.clone())
     }
 
     /// The workers of the configuration this master was built with, in its order.

@@ -16,7 +16,6 @@ mod ticket;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -80,12 +79,6 @@ pub(crate) struct Parts {
     pub(crate) processes: Arc<ProcessShared>,
     /// What is run for modules in processes of their own.
     pub(crate) host_program: Option<Program>,
-}
-
-/// Numbers the masters of this process, so that threads know whose they are.
-pub(crate) fn next_realm() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Starts a loop on a thread of its own.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::abi::DEFAULT_SYMBOL;
 use crate::units::parse_duration;
 
 /// A command with its arguments.
@@ -14,6 +15,7 @@ use crate::units::parse_duration;
 pub(super) enum Verb {
     Run(Run),
     Check(Check),
+    PluginCheck(PluginCheck),
 }
 
 /// `run`
@@ -32,6 +34,14 @@ pub(super) struct Check {
     pub(super) json: bool,
 }
 
+/// `plugin check`
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PluginCheck {
+    pub(super) file: PathBuf,
+    pub(super) symbol: String,
+    pub(super) json: bool,
+}
+
 /// Reads the arguments; the first is the program's name.
 pub(super) fn parse<A: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = A>,
@@ -47,12 +57,26 @@ pub(super) fn parse<A: Into<OsString> + Clone>(
         Some(("check", check)) => {
             Verb::Check(Check { config: config(check), json: check.get_flag("json") })
         }
-        Some(_) | None => {
-            let kind = clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-            return Err(command().error(kind, "a command is needed"));
-        }
+        Some(("plugin", plugin)) => match plugin.subcommand() {
+            Some(("check", check)) => Verb::PluginCheck(plugin_check(check)),
+            Some(_) | None => return Err(no_command()),
+        },
+        Some(_) | None => return Err(no_command()),
     };
     Ok(verb)
+}
+
+fn no_command() -> clap::Error {
+    let kind = clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    command().error(kind, "a command is needed")
+}
+
+fn plugin_check(matches: &ArgMatches) -> PluginCheck {
+    PluginCheck {
+        file: matches.get_one("file").cloned().unwrap_or_default(),
+        symbol: matches.get_one("symbol").cloned().unwrap_or_else(|| DEFAULT_SYMBOL.to_owned()),
+        json: matches.get_flag("json"),
+    }
 }
 
 fn command() -> Command {
@@ -92,13 +116,39 @@ fn command() -> Command {
             Command::new("check")
                 .about("Read a configuration and report every problem in it")
                 .arg(config_argument())
-                .arg(
-                    Arg::new("json")
-                        .long("json")
-                        .action(ArgAction::SetTrue)
-                        .help("Print JSON for programs"),
-                ),
+                .arg(json_argument()),
         )
+        .subcommand(plugin_command())
+}
+
+fn plugin_command() -> Command {
+    Command::new("plugin")
+        .about("Shared libraries with modules")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(
+            Command::new("check")
+                .about("Say what a library is, or why no worker can run it")
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .required(true)
+                        .value_parser(value_parser!(PathBuf))
+                        .help("The library"),
+                )
+                .arg(
+                    Arg::new("symbol")
+                        .long("symbol")
+                        .value_name("NAME")
+                        .help("The worker's entry_point [default: hsu_module_descriptor]"),
+                )
+                .arg(json_argument()),
+        )
+}
+
+fn json_argument() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs")
 }
 
 fn config_argument() -> Arg {
@@ -141,6 +191,13 @@ mod tests {
         assert!(matches!(run, Verb::Run(Run { duration: Some(d), .. }) if d.as_secs() == 90));
         let check = parse(["x", "check", "--json", "--config=b.yaml"]).unwrap();
         assert_eq!(check, Verb::Check(Check { config: "b.yaml".into(), json: true }));
+        let check = parse(["x", "plugin", "check", "a.so", "--symbol", "s"]).unwrap();
+        let expected = PluginCheck { file: "a.so".into(), symbol: "s".into(), json: false };
+        assert_eq!(check, Verb::PluginCheck(expected));
+        let check = parse(["x", "plugin", "check", "a.so", "--json"]).unwrap();
+        let symbol = DEFAULT_SYMBOL.to_owned();
+        let expected = PluginCheck { file: "a.so".into(), symbol, json: true };
+        assert_eq!(check, Verb::PluginCheck(expected));
     }
 
     #[test]
@@ -149,6 +206,9 @@ mod tests {
         assert!(error.use_stderr() && error.to_string().contains("check"), "{error}");
         let error = parse(["x", "run", "--run-duration", "10"]).unwrap_err();
         assert!(error.to_string().contains("10s"), "{error}");
+        for nothing in [&["x", "plugin"][..], &["x", "plugin", "check"]] {
+            assert!(parse(nothing).unwrap_err().use_stderr(), "{nothing:?}");
+        }
         assert!(!parse(["x", "--help"]).unwrap_err().use_stderr());
         assert!(!parse(["x", "--version"]).unwrap_err().use_stderr());
     }

@@ -35,6 +35,7 @@ pub(super) const WORKER: &[Key<Draft>] = &[
         r.set(node, &mut draft.config.module_type, |r, node| r.word(node, &words).map(Some));
     }),
     ("module_name", |r, node, draft| draft.config.module_name = Some(name(r, node))),
+    ("entry_point", |r, node, draft| draft.config.entry_point = Some(name(r, node))),
     ("stack_size", |r, node, draft| r.set(node, &mut draft.config.stack_size, Reader::size)),
     ("config", |r, node, draft| draft.config.config = r.json_object(node).into()),
     ("start", |r, node, draft| r.mapping(node, START, &mut draft.config.start)),

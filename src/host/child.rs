@@ -271,6 +271,8 @@ impl Host {
             panic_hook: true,
             // What a panic ends here is this module's process and nobody else's.
             contained: true,
+            // For the same reason plugins are loaded without a trial.
+            prober: None,
         };
         let runner = runner.insert(ModuleRunner::new(setting));
         runner.order(Order::Launch(Box::new(launch)), &self.reporter());

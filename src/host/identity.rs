@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Reporter;
 
@@ -29,6 +29,13 @@ pub(crate) enum Role {
     Module { worker: Arc<str> },
     /// A thread of others that a module adopted: a panic on it is told to `report` by the hook.
     Adopted { worker: Arc<str>, report: Reporter },
+}
+
+/// Numbers the masters of this process, and whoever else hosts modules in it, so that threads know
+/// whose they are.
+pub(crate) fn next_realm() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Makes the current thread one of `identity`'s, until it ends or is given another identity.

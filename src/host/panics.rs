@@ -29,6 +29,10 @@ thread_local! {
 pub(crate) fn guarded<T>(callback: impl Display, call: impl FnOnce() -> T) -> Result<T, Failure> {
     let _ = PLACE.try_with(|place| place.take());
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let payload = match payload.downcast::<Failure>() {
+            Ok(passed_on) => return *passed_on,
+            Err(payload) => payload,
+        };
         let text = message(&*payload);
         let mut failure =
             Failure::new(ErrorCategory::Panic, format!("panicked in {callback}: {text}"));
@@ -36,6 +40,13 @@ pub(crate) fn guarded<T>(callback: impl Display, call: impl FnOnce() -> T) -> Re
         discard(payload);
         failure
     })
+}
+
+/// Goes on with a panic that was caught elsewhere, in a plugin: the next `guarded` gives this very
+/// failure. It is not told again.
+#[cfg_attr(not(any(test, feature = "plugins")), expect(dead_code, reason = "for plugins alone"))]
+pub(crate) fn pass_on(failure: Failure) -> ! {
+    panic::resume_unwind(Box::new(failure))
 }
 
 /// What the panic said.
@@ -123,6 +134,14 @@ mod tests {
         assert_eq!(failure.message, "panicked in start: no port");
         assert!(failure.place.unwrap().starts_with("src/host/panics.rs:"));
         assert_eq!(guarded("start", || 7), Ok(7));
+    }
+
+    #[test]
+    fn a_panic_that_is_passed_on_stays_as_it_was() {
+        let mut failure = Failure::new(ErrorCategory::Panic, "panicked in start: boom");
+        failure.place = Some("elsewhere.rs:1:2".to_owned());
+        let passed = failure.clone();
+        assert_eq!(guarded("health", move || pass_on(passed)), Err::<(), _>(failure));
     }
 
     #[test]

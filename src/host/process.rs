@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
-use super::{Dialect, Launch, Outlet, Report, Stream};
+use super::{Dialect, Launch, ModuleSource, Outlet, Report, Stream};
 use super::{Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, WorkerId};
@@ -69,8 +69,8 @@ pub(crate) struct ProcessPlan {
 /// What a process that speaks the worker protocol is told.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LinkPlan {
-    /// The module it is to be; empty for a program of its own.
-    pub(crate) module: String,
+    /// The module it is to be; an empty name for a program of its own.
+    pub(crate) module: ModuleSource,
     /// It is this very program, as a module host.
     pub(crate) hosted: bool,
     pub(crate) config: serde_json::Value,

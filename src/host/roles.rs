@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 #[cfg(target_os = "linux")]
 use super::child::serve;
-use super::protocol;
+use super::{plugin, protocol};
 use crate::module::ModuleRegistry;
 
 /// The program itself, whatever has become of its file since it was started.
@@ -41,8 +41,13 @@ pub fn host_if_requested(modules: &ModuleRegistry) {
     let name = arguments.next();
     PROGRAM.get_or_init(|| itself(name));
     let role = arguments.next();
-    if role.is_some_and(|role| role == protocol::HOST_ROLE) {
+    if role.as_ref().is_some_and(|role| role == protocol::HOST_ROLE) {
         std::process::exit(serve(modules));
+    }
+    if role.is_some_and(|role| role == plugin::PROBE_ROLE) {
+        let (file, symbol) = (arguments.next(), arguments.next());
+        let code = plugin::probe_main(&file.unwrap_or_default(), &symbol.unwrap_or_default());
+        std::process::exit(code);
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod functions;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,13 +16,14 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::identity;
 use super::panics::{self, guarded};
 use super::threads;
-use super::{Launch, Order, Report, Reporter};
+use super::{Launch, ModuleSource, Order, Report, Reporter, plugin};
 use crate::error::{ErrorCategory, Failure, cut};
 use crate::module::{
-    ModuleConfig, ModuleContext, ModuleFactory, ModuleRegistry, ModuleResult, WorkerModule,
+    Health, ModuleConfig, ModuleContext, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult,
+    WorkerModule,
 };
 use crate::worker::Exit;
-use backend::Backend;
+pub(super) use backend::Backend;
 use functions::Functions;
 pub(super) use functions::check_size;
 
@@ -44,6 +46,8 @@ pub(crate) struct Setting {
     pub(crate) stack_size: usize,
     /// Install the process's panic hook, so that failures know their place.
     pub(crate) panic_hook: bool,
+    /// The program that is run to try plugins before they are loaded here.
+    pub(crate) prober: Option<PathBuf>,
     /// The process is this one module's, so that nobody else is hurt when a panic ends it.
     pub(crate) contained: bool,
 }
@@ -96,8 +100,16 @@ impl ModuleRunner {
         if !panics::CAN_CONTAIN && !self.setting.contained {
             return refuse(uncontained());
         }
-        let Some(factory) = self.setting.registry.get(&launch.module) else {
-            return refuse(unknown_module(&self.setting.registry, &launch.module));
+        let source = match &launch.module {
+            ModuleSource::Native(name) => match self.setting.registry.get(name) {
+                Some(factory) => Source::Native(factory),
+                None => return refuse(unknown_module(&self.setting.registry, name)),
+            },
+            ModuleSource::Plugin { path, entry_point } => Source::Plugin {
+                path: path.clone(),
+                entry_point: entry_point.clone(),
+                prober: self.setting.prober.clone(),
+            },
         };
         if self.setting.panic_hook {
             panics::install_hook();
@@ -105,8 +117,9 @@ impl ModuleRunner {
         let backend = Arc::new(Backend::new(&launch, &self.setting, Arc::clone(report)));
         let (sender, orders) = unbounded();
         let name = format!("{}#{}", launch.worker, launch.incarnation);
-        let life = Life { backend: Arc::clone(&backend), launch, factory };
-        match threads::spawn(&name, self.setting.stack_size, move || life.run(&orders)) {
+        let life = Life { backend: Arc::clone(&backend), source };
+        let config = launch.config;
+        match threads::spawn(&name, self.setting.stack_size, move || life.run(config, &orders)) {
             Ok(_) => Some(Apartment { backend, orders: sender }),
             Err(error) => refuse(Failure::new(
                 ErrorCategory::ResourceLimit,
@@ -150,26 +163,46 @@ pub(crate) fn unknown_module(registry: &ModuleRegistry, name: &str) -> Failure {
 }
 
 /// One incarnation, as its own thread sees it.
-struct Life {
-    backend: Arc<Backend>,
-    launch: Launch,
-    factory: Arc<dyn ModuleFactory>,
+pub(super) struct Life {
+    pub(super) backend: Arc<Backend>,
+    pub(super) source: Source,
+}
+
+/// Where the instance comes from.
+pub(super) enum Source {
+    Native(Arc<dyn ModuleFactory>),
+    Plugin { path: PathBuf, entry_point: String, prober: Option<PathBuf> },
+}
+
+impl Source {
+    /// A fresh instance. A library is looked at, tried and loaded first, which may take a while.
+    fn create(&self) -> Result<Box<dyn WorkerModule>, Broken> {
+        match self {
+            Self::Native(factory) => {
+                guarded("the factory", || factory.create()).map_err(Broken::Panicked)
+            }
+            Self::Plugin { path, entry_point, prober } => {
+                plugin::instance(path, entry_point, prober.as_deref()).map_err(Broken::Returned)
+            }
+        }
+    }
 }
 
 /// The instance and how far it came.
 #[derive(Default)]
-struct Instance {
+pub(super) struct Instance {
     module: Option<Box<dyn WorkerModule>>,
     started: bool,
     panicked: bool,
 }
 
 impl Life {
-    fn run(self, orders: &Receiver<Order>) {
+    fn run(self, config: serde_json::Value, orders: &Receiver<Order>) {
         identity::assume(self.backend.identity());
         let ctx = ModuleContext::new(self.backend.clone());
         let mut instance = Instance::default();
-        match self.launch(&mut instance, &ctx) {
+        let created = self.create(&mut instance);
+        match created.and_then(|()| self.initialize(&mut instance, &ctx, config)) {
             Ok(()) => self.backend.report(Report::Launched),
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
@@ -187,11 +220,20 @@ impl Life {
         self.backend.report(Report::Gone(exit));
     }
 
-    fn launch(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
-        let config = ModuleConfig::new(&self.launch.worker, self.launch.config.clone());
-        let made = guarded("the factory", || self.factory.create()).map_err(Broken::Panicked);
-        let made = instance.note(made)?;
-        let module = instance.module.insert(made);
+    pub(super) fn create(&self, instance: &mut Instance) -> Result<(), Failure> {
+        let made = instance.note(self.source.create())?;
+        instance.module = Some(made);
+        Ok(())
+    }
+
+    pub(super) fn initialize(
+        &self,
+        instance: &mut Instance,
+        ctx: &ModuleContext,
+        config: serde_json::Value,
+    ) -> Result<(), Failure> {
+        let config = ModuleConfig::new(ctx.worker_id(), config);
+        let module = instance.usable().ok_or_else(nothing_usable)?;
         let initialized = self.call("initialize", || module.initialize(ctx, &config));
         instance.note(initialized)
     }
@@ -203,10 +245,12 @@ impl Life {
         }
     }
 
-    fn try_start(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
-        let Some(module) = instance.usable() else {
-            return Err(Failure::new(ErrorCategory::Refused, "nothing was initialized"));
-        };
+    pub(super) fn try_start(
+        &self,
+        instance: &mut Instance,
+        ctx: &ModuleContext,
+    ) -> Result<(), Failure> {
+        let module = instance.usable().ok_or_else(nothing_usable)?;
         let info = self
             .call("start", || module.start(ctx))
             .and_then(|()| guarded("info", || module.info()).map_err(Broken::Panicked));
@@ -218,9 +262,10 @@ impl Life {
 
     fn probe(&self, instance: &mut Instance, probe: u64) {
         // A module that failed is about to be ended; its health is no news.
-        let Some(module) = instance.usable() else { return };
-        let health = guarded("health", || module.health()).map_err(Broken::Panicked);
-        match instance.note(health) {
+        if instance.usable().is_none() {
+            return;
+        }
+        match self.health(instance) {
             Ok(health) => {
                 let reason = cut(health.reason().unwrap_or_default().to_owned());
                 let healthy = health.is_healthy();
@@ -230,31 +275,55 @@ impl Life {
         }
     }
 
+    pub(super) fn health(&self, instance: &mut Instance) -> Result<Health, Failure> {
+        let module = instance.usable().ok_or_else(nothing_usable)?;
+        let health = guarded("health", || module.health()).map_err(Broken::Panicked);
+        instance.note(health)
+    }
+
     fn inform(&self, instance: &mut Instance) {
-        let Some(module) = instance.usable() else { return };
-        let info = guarded("info", || module.info()).map_err(Broken::Panicked);
-        match instance.note(info) {
+        if instance.usable().is_none() {
+            return;
+        }
+        match self.info(instance) {
             Ok(info) => self.backend.report(Report::Informed(info)),
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
     }
 
+    pub(super) fn info(&self, instance: &mut Instance) -> Result<ModuleInfo, Failure> {
+        let module = instance.usable().ok_or_else(nothing_usable)?;
+        let info = guarded("info", || module.info()).map_err(Broken::Panicked);
+        instance.note(info)
+    }
+
     /// Let calls finish, stop, join, drop: whatever breaks on the way is remembered, and the way
     /// goes on.
-    fn wind_down(&self, mut instance: Instance, ctx: &ModuleContext) -> Result<(), Failure> {
+    pub(super) fn wind_down(
+        &self,
+        mut instance: Instance,
+        ctx: &ModuleContext,
+    ) -> Result<(), Failure> {
+        let stopped = self.stop(&mut instance, ctx);
+        let dropped = guarded("drop", move || drop(instance.module));
+        stopped.and(dropped)
+    }
+
+    /// The token, the end of the calls, `stop()` where there is something to be stopped, and the
+    /// end of the threads.
+    pub(super) fn stop(&self, instance: &mut Instance, ctx: &ModuleContext) -> Result<(), Failure> {
         self.backend.fire(None);
         self.backend.run_late_actions();
         let closed = self.backend.functions().close();
         let mut result = Ok(());
-        if instance.started
+        if std::mem::take(&mut instance.started)
             && let Some(module) = instance.usable()
         {
             let stopped = self.call("stop", || module.stop(ctx));
             result = instance.note(stopped);
         }
         self.backend.join_threads();
-        let dropped = guarded("drop", move || drop(instance.module));
-        result.and(closed).and(dropped)
+        result.and(closed)
     }
 
     /// Calls a callback that may fail in two ways.
@@ -264,13 +333,18 @@ impl Life {
             Ok(Err(error)) => {
                 // Reading an error runs the module's code too, and so does dropping it.
                 let read = guarded(name, move || {
-                    Failure::from_module_error(&self.launch.worker, error.as_ref())
+                    Failure::from_module_error(self.backend.worker(), error.as_ref())
                 });
                 Err(read.map_or_else(Broken::Panicked, Broken::Returned))
             }
             Err(failure) => Err(Broken::Panicked(failure)),
         }
     }
+}
+
+/// Nothing was made, or it has panicked: there is nothing to be called.
+fn nothing_usable() -> Failure {
+    Failure::new(ErrorCategory::Refused, "nothing was initialized")
 }
 
 /// How a callback broke.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::output::{LineSink, Output, OutputLine};
 use super::{Host, Master, check_workers, signals};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::identity;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
@@ -136,16 +137,18 @@ impl MasterBuilder {
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
-        let realm = runtime::next_realm();
+        let realm = identity::next_realm();
         let sink = Arc::new(LineSink::new(self.output, realm));
         let processes = ProcessShared::new(sink, nofile)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
+        let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = Setting {
             registry: self.registry.clone(),
             realm,
             stack_size: 0,
             panic_hook: self.panic_hook,
             contained: false,
+            prober: prober.clone(),
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
@@ -164,6 +167,7 @@ impl MasterBuilder {
             registry: self.registry,
             host,
             configured: self.config.workers,
+            prober,
             thread: Mutex::new(Some(thread)),
             _signals: None,
         };

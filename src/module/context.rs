@@ -125,7 +125,10 @@ impl ModuleContext {
 
     /// Answers calls of names that are not exported. What it does not know either it answers with
     /// an [`Error`] of category `unknown_function`. Does nothing once the stop has begun.
-    #[cfg_attr(not(test), expect(dead_code, reason = "plugins, which are to come, use it"))]
+    #[cfg_attr(
+        not(any(test, feature = "plugins")),
+        expect(dead_code, reason = "for plugins alone")
+    )]
     pub(crate) fn export_rest(
         &self,
         function: impl Fn(&str, &[u8]) -> ModuleResult<Vec<u8>> + Send + Sync + 'static,
@@ -142,6 +145,12 @@ impl ModuleContext {
     /// The service died inside: the worker fails with this error, and the restart policy decides.
     pub fn fail(&self, error: impl Into<ModuleError>) {
         self.backend.fail(Failure::from_module_error(self.worker_id(), error.into().as_ref()));
+    }
+
+    /// As `fail`, for what is known as plain data already.
+    #[cfg_attr(not(feature = "plugins"), expect(dead_code, reason = "for plugins alone"))]
+    pub(crate) fn fail_with(&self, failure: Failure) {
+        self.backend.fail(failure);
     }
 
     /// The work is done: the worker stops and counts as completed.

@@ -1,10 +1,12 @@
 //! From a worker's configuration to what the core and the hosts need of it.
 
-use std::path::Path;
+use std::path::{self, Path};
 use std::sync::Arc;
 
+use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
+use crate::host::ModuleSource;
 use crate::host::process::{LinkPlan, ProcessPlan};
 use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
@@ -14,8 +16,8 @@ use crate::worker::{HealthCheckConfig, ModuleType, WorkerConfig, WorkerType};
 
 /// What to run when a worker is launched.
 pub(super) enum Plan {
-    /// A native module, on a thread.
-    Module { module: String },
+    /// A module, on a thread.
+    Module { module: ModuleSource },
     /// A program.
     Process(Arc<ProcessPlan>),
     /// Something that cannot be run yet: its launch fails with this.
@@ -32,17 +34,15 @@ impl Plan {
                 ErrorCategory::Package,
                 &format!("packages are not available yet, so {package:?} cannot be resolved"),
             ),
-            (None, Some(ModuleType::Plugin), ..) => {
-                not_yet(ErrorCategory::Plugin, "plugin modules are not available yet")
-            }
             (None, _, Some(module), _) if config.worker_type == WorkerType::Process => match host {
                 Some(host) => Self::Process(Arc::new(hosted(config, module, host))),
                 None => not_yet(ErrorCategory::Configuration, NO_HOST),
             },
-            (None, _, Some(module), _) => Self::Module { module: module.clone() },
+            (None, _, Some(module), _) => Self::Module { module: source(config, module) },
             (None, _, None, Some(execution)) => {
                 let mut plan = program(config, &execution.executable_path);
-                plan.link = config.is_integrated().then(|| link(config, "", false));
+                let none = ModuleSource::Native(String::new());
+                plan.link = config.is_integrated().then(|| link(config, none, false));
                 Self::Process(Arc::new(plan))
             }
             (None, _, None, None) => {
@@ -77,14 +77,25 @@ fn hosted(config: &WorkerConfig, module: &str, host: &Program) -> ProcessPlan {
     ProcessPlan {
         args: vec![HOST_ROLE.to_owned()],
         name: host.name.clone(),
-        link: Some(link(config, module, true)),
+        link: Some(link(config, source(config, module), true)),
         ..program(config, &host.path)
     }
 }
 
-fn link(config: &WorkerConfig, module: &str, hosted: bool) -> LinkPlan {
+/// Where a module's instances come from, wherever they live.
+fn source(config: &WorkerConfig, module: &str) -> ModuleSource {
+    if config.module_type != Some(ModuleType::Plugin) {
+        return ModuleSource::Native(module.to_owned());
+    }
+    // A child may have another working directory.
+    let path = path::absolute(module).unwrap_or_else(|_| module.into());
+    let entry_point = config.entry_point.clone().unwrap_or_else(|| DEFAULT_SYMBOL.to_owned());
+    ModuleSource::Plugin { path, entry_point }
+}
+
+fn link(config: &WorkerConfig, module: ModuleSource, hosted: bool) -> LinkPlan {
     LinkPlan {
-        module: module.to_owned(),
+        module,
         hosted,
         config: config.config.clone(),
         stack_size: config.stack_size,

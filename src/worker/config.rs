@@ -51,6 +51,9 @@ pub struct WorkerConfig {
     pub module_type: Option<ModuleType>,
     /// A factory's name, or a library's path.
     pub module_name: Option<String>,
+    /// The symbol that a plugin's library exports the module under; `None`:
+    /// `hsu_module_descriptor`.
+    pub entry_point: Option<String>,
     /// The stack of each of a module's threads, in bytes.
     pub stack_size: usize,
     /// What `initialize` gets.
@@ -79,6 +82,7 @@ impl WorkerConfig {
             execution: None,
             module_type: None,
             module_name: None,
+            entry_point: None,
             stack_size: 2 << 20,
             config: serde_json::Value::Object(serde_json::Map::new()),
             start: StartConfig::default(),
@@ -160,6 +164,14 @@ impl WorkerConfig {
         if let Some(execution) = &mut self.execution {
             execution.working_directory = Some(directory.into());
         }
+        self
+    }
+
+    /// The symbol that a plugin's library exports the module under, where it is not
+    /// `hsu_module_descriptor`.
+    #[must_use]
+    pub fn entry_point(mut self, symbol: impl Into<String>) -> Self {
+        self.entry_point = Some(symbol.into());
         self
     }
 

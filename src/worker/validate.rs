@@ -17,6 +17,8 @@ const MAX_STACK: usize = 1 << 30;
 const MAX_CONFIG: usize = 1 << 20;
 /// The longest argument or variable that the kernel takes, in bytes, with its final NUL.
 const MAX_ARGUMENT: usize = 128 << 10;
+/// The longest name of a plugin's symbol.
+const MAX_SYMBOL: usize = 255;
 /// The steepest growth of the delay between retries, in thousandths.
 const MAX_BACKOFF: u32 = 100_000;
 
@@ -143,6 +145,13 @@ impl WorkerConfig {
                 found.check(self.package.is_some(), "module_type", message);
             }
             (None, None) => {}
+        }
+        if let Some(symbol) = &self.entry_point {
+            let plugin = self.module_type == Some(ModuleType::Plugin);
+            found.check(plugin, "entry_point", "is for plugins; write `module_type: plugin`");
+            let named = !symbol.is_empty() && symbol.len() <= MAX_SYMBOL && !symbol.contains('\0');
+            let message = "must be a symbol of the library, of at most 255 bytes";
+            found.check(named, "entry_point", message);
         }
         found.check(self.stack_size >= MIN_STACK, "stack_size", "must be at least 64KiB");
         found.check(self.stack_size <= MAX_STACK, "stack_size", "must be at most 1GiB");
@@ -288,6 +297,9 @@ mod tests {
             ("execution", |c| c.execution = Some(ExecutionConfig::default())),
             ("module_name", |c| c.module_name = Some(String::new())),
             ("module_name", |c| c.module_name = Some("./lib.so".into())),
+            ("entry_point", |c| c.entry_point = Some("other".into())),
+            ("entry_point", |c| *c = WorkerConfig::plugin("a", "./l.so").entry_point("")),
+            ("entry_point", |c| *c = WorkerConfig::plugin("a", "./l.so").entry_point("a\0b")),
             ("stack_size", |c| c.stack_size = MIN_STACK - 1),
             ("stack_size", |c| c.stack_size = MAX_STACK + 1),
             ("config", |c| c.config = serde_json::Value::String("x".repeat(MAX_CONFIG))),

@@ -12,6 +12,7 @@ mod alone;
 mod conformance;
 mod made;
 mod modules;
+mod plugins;
 mod process_wide;
 mod processes;
 mod support;

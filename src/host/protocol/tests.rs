@@ -21,7 +21,7 @@ fn initialize() -> Initialize {
     let launch = Launch {
         worker: "w".into(),
         incarnation: 3,
-        module: "m".into(),
+        module: crate::host::ModuleSource::Native("m".into()),
         config: json!({"a": [1, "\n"]}),
     };
     Initialize { launch, log_level: "debug".into(), stack_size: 7 }

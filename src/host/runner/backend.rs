@@ -21,7 +21,7 @@ use crate::module::{
 const MAX_TASKS: usize = 1024;
 
 /// The backend of one incarnation's context.
-pub(super) struct Backend {
+pub(in crate::host) struct Backend {
     worker: Arc<str>,
     incarnation: u64,
     identity: Arc<Identity>,
@@ -49,7 +49,7 @@ struct Threads {
 }
 
 impl Backend {
-    pub(super) fn new(launch: &Launch, setting: &Setting, report: Reporter) -> Self {
+    pub(in crate::host) fn new(launch: &Launch, setting: &Setting, report: Reporter) -> Self {
         let worker: Arc<str> = launch.worker.as_str().into();
         let role = Role::Module { worker: Arc::clone(&worker) };
         let identity = Identity { realm: setting.realm, role, requests: Arc::default() };
@@ -78,17 +78,21 @@ impl Backend {
         (self.report)(report);
     }
 
-    pub(super) fn identity(&self) -> Arc<Identity> {
+    pub(super) fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    pub(in crate::host) fn identity(&self) -> Arc<Identity> {
         Arc::clone(&self.identity)
     }
 
-    pub(super) fn functions(&self) -> Arc<Functions> {
+    pub(in crate::host) fn functions(&self) -> Arc<Functions> {
         Arc::clone(&self.functions)
     }
 
     /// Fires the stop token, once. The module's actions run on a thread of their own, so that
     /// neither who gives the order nor a blocked `start` stands in their way.
-    pub(super) fn fire(&self, deadline: Option<Instant>) {
+    pub(in crate::host) fn fire(&self, deadline: Option<Instant>) {
         let actions = self.token.fire(deadline);
         if actions.is_empty() {
             return;

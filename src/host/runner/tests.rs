@@ -65,8 +65,14 @@ impl Linked {
         let act: Act = Arc::new(act);
         let registry = ModuleRegistry::new()
             .module("scripted", move || Scripted { act: Arc::clone(&act), ctx: None });
-        let (stack_size, panic_hook, contained) = (256 << 10, true, false);
-        let setting = Setting { registry, realm: 0, stack_size, panic_hook, contained };
+        let setting = Setting {
+            registry,
+            realm: 0,
+            stack_size: 256 << 10,
+            panic_hook: true,
+            contained: false,
+            prober: None,
+        };
         let (sender, reports) = unbounded();
         let report: Reporter = Arc::new(move |report: Report| {
             let _ = sender.send(serde_json::to_string(&report).unwrap());
@@ -89,7 +95,7 @@ impl Linked {
         self.order(Order::Launch(Box::new(Launch {
             worker: "w".into(),
             incarnation: 3,
-            module: "scripted".into(),
+            module: ModuleSource::Native("scripted".into()),
             config: serde_json::json!({}),
         })));
     }
@@ -350,7 +356,7 @@ fn an_unknown_module_is_refused_with_the_known_ones() {
     link.order(Order::Launch(Box::new(Launch {
         worker: "w".into(),
         incarnation: 1,
-        module: "scriptd".into(),
+        module: ModuleSource::Native("scriptd".into()),
         config: serde_json::Value::Null,
     })));
     let Report::Gone(Exit::Failed(failure)) = link.next() else { panic!("expected Gone") };

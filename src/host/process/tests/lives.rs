@@ -119,7 +119,7 @@ fn orders_that_mean_nothing_to_a_process_change_nothing() {
     let launch = Launch {
         worker: "api".to_owned(),
         incarnation: 3,
-        module: "api".to_owned(),
+        module: ModuleSource::Native("api".into()),
         config: serde_json::Value::Null,
     };
     for order in
