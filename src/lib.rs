@@ -44,6 +44,7 @@
 //! 6  cli, main    what people type: `App`, run, check
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
+//! 4  testing      a module's life without a master, for its author's tests
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
@@ -86,6 +87,7 @@ mod module;
 mod runtime;
 mod settings;
 mod suggest;
+pub mod testing;
 mod units;
 mod worker;
 

@@ -3,6 +3,7 @@
 
 mod context;
 mod factory;
+mod json;
 mod listener;
 mod token;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use context::ModuleContext;
 pub(crate) use context::{ContextBackend, Exported, Work};
 pub use factory::{ModuleFactory, ModuleRegistry, configured, from_config};
+pub(crate) use json::{read_reply, write_request};
 pub use listener::{Incoming, Listener};
 pub(crate) use token::StopAction;
 pub use token::{OnStop, StopToken, Ticks};

@@ -1,18 +1,14 @@
 //! The module host: this program, run again by a master to be one module. The same runner as in
 //! the master, behind the worker protocol on standard input.
-//!
-//! Threads take turns at the socket: the one that has read a call runs it, after another has taken
-//! its place there. So a call waits for no hand-over, and what functions do never keeps the host
-//! from hearing that it is to stop.
 
 mod calls;
 mod logger;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -22,11 +18,12 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, FromMaster, Hello, Initialize, Method, Reply, Wellness};
+use crate::host::runner::functions::Functions;
 use crate::host::runner::{ModuleRunner, Setting};
 use crate::host::{Order, Report, Reporter, sys};
 use crate::module::{ModuleInfo, ModuleRegistry};
 use crate::worker::Exit;
-use calls::{Call, Crew};
+use calls::{Call, Closed, Crew};
 
 /// Exit codes: the module ended in order.
 const STOPPED: i32 = 0;
@@ -58,22 +55,24 @@ pub(crate) fn serve(registry: &ModuleRegistry) -> i32 {
         }
     };
     logger::install();
-    let signals = match Signals::new([SIGTERM, SIGINT]) {
-        Ok(signals) => signals,
-        Err(error) => {
-            complain(&format!("cannot handle signals: {error}"));
-            return MISUSED;
-        }
-    };
-    let host = Arc::new(Host::new(registry, socket, signals.handle()));
+    open(registry, socket).map_or_else(
+        |error| {
+            complain(&format!("cannot serve the master: {error}"));
+            MISUSED
+        },
+        |(host, signals)| host.conclude(signals),
+    )
+}
+
+/// Greets the master, and has a thread listen to it.
+fn open(registry: &ModuleRegistry, socket: UnixStream) -> io::Result<(Arc<Host>, Signals)> {
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let host = Host::new(registry, socket, signals.handle())?;
     let ModuleInfo { name, version, .. } = crate::module_info!();
     let (protocol, build) = (protocol::VERSION, protocol::BUILD.to_owned());
     host.say(&Reply::Hello(&Hello { protocol, build, name, version }));
-    if let Err(error) = Crew::enlarge(&host) {
-        complain(&format!("cannot start a thread: {error}"));
-        return MISUSED;
-    }
-    host.conclude(signals)
+    Crew::enlarge(&host)?;
+    Ok((host, signals))
 }
 
 /// Says something to whoever started this by hand.
@@ -88,6 +87,7 @@ struct Host {
     out: Mutex<Out>,
     inbox: Mutex<Inbox>,
     runner: Mutex<Option<ModuleRunner>>,
+    functions: OnceLock<Arc<Functions>>,
     owed: Mutex<Owed>,
     end: Mutex<End>,
     /// Told when the module has ended.
@@ -108,8 +108,6 @@ struct Inbox {
     socket: UnixStream,
     frames: Frames,
     buffer: Box<[u8]>,
-    /// There is nobody to be heard any more.
-    closed: bool,
 }
 
 /// Answers that the module owes.
@@ -130,38 +128,28 @@ struct End {
     leaving: Option<i32>,
 }
 
-/// What a thread at the socket has to do next.
-enum Next {
-    /// There is a call to be run.
-    Call(Call),
-    /// Nothing more will come.
-    Over,
-}
-
 impl Host {
-    fn new(registry: &ModuleRegistry, socket: UnixStream, signals: Handle) -> Self {
-        // Without a second handle nothing could be said; the first write shows it.
-        let out = socket.try_clone().unwrap_or_else(|error| {
-            complain(&format!("cannot duplicate the socket: {error}"));
-            std::process::exit(MISUSED)
-        });
-        Self {
+    fn new(
+        registry: &ModuleRegistry,
+        socket: UnixStream,
+        signals: Handle,
+    ) -> io::Result<Arc<Self>> {
+        let out = Out { socket: socket.try_clone()?, line: Vec::new() };
+        let crew = Crew::new(&socket)?;
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Ok(Arc::new(Self {
             registry: registry.clone(),
-            out: Mutex::new(Out { socket: out, line: Vec::new() }),
-            inbox: Mutex::new(Inbox {
-                socket,
-                frames: Frames::default(),
-                buffer: vec![0; BUFFER].into_boxed_slice(),
-                closed: false,
-            }),
+            out: Mutex::new(out),
+            inbox: Mutex::new(Inbox { socket, frames: Frames::default(), buffer }),
             runner: Mutex::new(None),
+            functions: OnceLock::new(),
             owed: Mutex::default(),
             end: Mutex::default(),
             ended: Condvar::new(),
             signals,
             panicked: AtomicBool::new(false),
-            crew: Crew::default(),
-        }
+            crew,
+        }))
     }
 
     /// Tells the master something. That it is gone is learnt by reading.
@@ -178,35 +166,29 @@ impl Host {
         self.say(&Reply::Refused(id, &Failure::new(category, message)));
     }
 
-    /// Waits at the socket, and does what is asked for, until there is a call to be run.
-    fn next(self: &Arc<Self>, inbox: &mut Inbox) -> Next {
+    /// Reads once, and does what is asked for. Calls are left to be run.
+    fn hear(self: &Arc<Self>, inbox: &mut Inbox, calls: &mut VecDeque<Call>) -> Result<(), Closed> {
+        match inbox.socket.read(&mut inbox.buffer) {
+            Ok(0) => return Err(self.leave(MASTER_GONE)),
+            Ok(read) => inbox.frames.push(&inbox.buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(_) => return Err(self.leave(MASTER_GONE)),
+        }
         loop {
-            if inbox.closed {
-                return Next::Over;
-            }
             match inbox.frames.next() {
+                Ok(None) => return Ok(()),
                 Ok(Some(line)) => match FromMaster::read(line) {
-                    Ok(request) => {
-                        if let Some(call) = self.take(request) {
-                            return call;
-                        }
-                    }
+                    Ok(request) => calls.extend(self.take(request)),
                     Err((Some(id), message)) => self.refuse(id, ErrorCategory::Refused, message),
-                    Err((None, message)) => return self.broken_off(inbox, &message),
+                    Err((None, message)) => return Err(self.broken_off(&message)),
                 },
-                Ok(None) => match inbox.socket.read(&mut inbox.buffer) {
-                    Ok(0) => return self.leave(inbox, MASTER_GONE),
-                    Ok(read) => inbox.frames.push(&inbox.buffer[..read]),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return self.leave(inbox, MASTER_GONE),
-                },
-                Err(error) => return self.broken_off(inbox, &error.to_string()),
+                Err(error) => return Err(self.broken_off(&error.to_string())),
             }
         }
     }
 
     /// Does what is asked for, unless it is a call.
-    fn take(self: &Arc<Self>, request: FromMaster<'_>) -> Option<Next> {
+    fn take(self: &Arc<Self>, request: FromMaster<'_>) -> Option<Call> {
         let FromMaster { id, deadline_ms, method } = request;
         match method {
             Method::Initialize(initialize) => self.initialize(id, *initialize),
@@ -232,7 +214,7 @@ impl Host {
             Method::Call(asked) => match asked.payload() {
                 Ok(payload) => {
                     let function = asked.function.into_owned();
-                    return Some(Next::Call(Call { id, function, payload }));
+                    return Some(Call { id, function, payload });
                 }
                 Err(message) => self.refuse(id, ErrorCategory::Refused, message),
             },
@@ -276,15 +258,18 @@ impl Host {
         };
         let runner = runner.insert(ModuleRunner::new(setting));
         runner.order(Order::Launch(Box::new(launch)), &self.reporter());
+        if let Some(functions) = runner.functions() {
+            let _ = self.functions.set(functions);
+        }
     }
 
     fn reporter(self: &Arc<Self>) -> Reporter {
         let host = Arc::clone(self);
-        Arc::new(move |report| host.hear(report))
+        Arc::new(move |report| host.reported(report))
     }
 
     /// What the runner reports, in the protocol's words.
-    fn hear(&self, report: Report) {
+    fn reported(&self, report: Report) {
         let owed = |which: fn(&mut Owed) -> Option<u64>| which(&mut lock(&self.owed));
         match report {
             Report::Launched => {
@@ -356,14 +341,13 @@ impl Host {
     }
 
     /// The master does not keep to the protocol, so that it can be told nothing either.
-    fn broken_off(&self, inbox: &mut Inbox, message: &str) -> Next {
+    fn broken_off(&self, message: &str) -> Closed {
         log::error!("the master broke the worker protocol: {message}");
-        self.leave(inbox, MISUSED)
+        self.leave(MISUSED)
     }
 
     /// Asks the module to end, waits a moment for that, and ends this process.
-    fn leave(&self, inbox: &mut Inbox, code: i32) -> Next {
-        inbox.closed = true;
+    fn leave(&self, code: i32) -> Closed {
         lock(&self.end).leaving = Some(code);
         self.end_module(ORPHAN_PATIENCE, code);
         let end = lock(&self.end);
@@ -373,7 +357,7 @@ impl Host {
             // It is stuck: nothing more is waited for.
             sys::exit_now(code);
         }
-        Next::Over
+        Closed
     }
 
     /// Asks the module to end, though its master has not. Without one, all is over.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorCategory, Result};
+use crate::error::{Error, Result};
+use crate::module::{read_reply, write_request};
 use crate::runtime::{Route, Ticket};
 
 /// How long a call to another process may take unless the caller says otherwise.
@@ -89,17 +90,18 @@ impl Function {
     /// As the table above says. A reply that is no `Resp` is of category `unknown`, naming the
     /// field; the function has then run.
     pub fn call<Resp: DeserializeOwned>(&self, request: &impl Serialize) -> Result<Resp> {
-        let reply = self.call_bytes(&self.write(request)?)?;
-        read(reply).map_err(|error| error.of_worker(self.worker()))
+        let named = |error: Error| error.of_worker(self.worker());
+        let reply = self.call_bytes(&write_request(request).map_err(named)?)?;
+        read_reply(&reply).map_err(named)
     }
 
     /// As [`call`](Self::call), without waiting. It never blocks: what runs in this process gets a
     /// thread for the call, and at most 1,024 of one incarnation's run at a time.
     pub fn call_nowait<Resp: DeserializeOwned>(&self, request: &impl Serialize) -> Ticket<Resp> {
-        let (ticket, answer) = Ticket::of_call(self.route.origin(), read);
-        match self.write(request) {
+        let (ticket, answer) = Ticket::of_call(self.route.origin(), |reply| read_reply(&reply));
+        match write_request(request) {
             Ok(payload) => self.route.call_nowait(payload, self.timeout, answer),
-            Err(error) => answer.of_call(Err(error)),
+            Err(error) => answer.of_call(Err(error.of_worker(self.worker()))),
         }
         ticket
     }
@@ -120,22 +122,6 @@ impl Function {
         self.route.call_nowait(payload.into(), self.timeout, answer);
         ticket
     }
-
-    fn write(&self, request: &impl Serialize) -> Result<Vec<u8>> {
-        serde_json::to_vec(request).map_err(|error| {
-            let message = format!("the request cannot be written as JSON: {error}");
-            Error::new(ErrorCategory::Refused, message).of_worker(self.worker())
-        })
-    }
-}
-
-/// A reply as its caller wants it.
-fn read<Resp: DeserializeOwned>(reply: Vec<u8>) -> Result<Resp> {
-    let mut json = serde_json::Deserializer::from_slice(&reply);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let message = format!("the reply is not what was expected: {error}");
-        Error::new(ErrorCategory::Unknown, message)
-    })
 }
 
 impl fmt::Debug for Function {

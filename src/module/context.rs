@@ -7,8 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::json::read_request;
 use super::{EndpointInfo, ModuleError, ModuleResult, StopToken};
-use crate::error::{Error, ErrorCategory, Failure, Result};
+use crate::error::{Failure, Result};
 
 /// What a spawned thread runs.
 pub(crate) type Work = Box<dyn FnOnce(ModuleContext) -> ModuleResult + Send>;
@@ -120,7 +121,9 @@ impl ModuleContext {
         name: &str,
         function: impl Fn(Req) -> ModuleResult<Resp> + Send + Sync + 'static,
     ) -> Result<()> {
-        self.export(name, move |payload| Ok(serde_json::to_vec(&function(read(payload)?)?)?))
+        self.export(name, move |payload| {
+            Ok(serde_json::to_vec(&function(read_request(payload)?)?)?)
+        })
     }
 
     /// Answers calls of names that are not exported. What it does not know either it answers with
@@ -164,25 +167,6 @@ impl ModuleContext {
     pub fn adopt_thread(&self) {
         self.backend.adopt_thread();
     }
-}
-
-/// A payload as the function wants it.
-fn read<Req: DeserializeOwned>(payload: &[u8]) -> Result<Req> {
-    let refused = |message| Err(Error::new(ErrorCategory::Refused, message));
-    let payload = if payload.is_empty() { b"null" } else { payload };
-    let mut json = serde_json::Deserializer::from_slice(payload);
-    let request = match serde_path_to_error::deserialize(&mut json) {
-        Ok(request) => request,
-        Err(error) => {
-            let field = match error.path().to_string() {
-                path if path == "." => "payload".to_owned(),
-                path if path.starts_with('[') => format!("payload{path}"),
-                path => format!("payload.{path}"),
-            };
-            return refused(format!("{field}: {}", error.into_inner()));
-        }
-    };
-    json.end().map_or_else(|error| refused(format!("payload: {error}")), |()| Ok(request))
 }
 
 impl fmt::Debug for ModuleContext {

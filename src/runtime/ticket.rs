@@ -74,8 +74,8 @@ impl Slot {
     }
 }
 
-/// The other end of a ticket, held by the loop or by a call. Dropped without an answer, it says that
-/// there will be none.
+/// The other end of a ticket, held by the loop or by a call. Dropped without an answer, it says
+/// that there will be none.
 pub(crate) struct ReplySender {
     slot: Option<Arc<Slot>>,
     /// Counts the request as open until it is answered.

@@ -4,6 +4,7 @@
 
 mod line;
 mod own;
+mod poller;
 
 use std::ffi::{CString, c_int};
 use std::fs::{File, OpenOptions};
@@ -20,6 +21,7 @@ pub(crate) use libc::{
 };
 pub(crate) use line::*;
 pub(crate) use own::*;
+pub(crate) use poller::*;
 
 use super::Target;
 
