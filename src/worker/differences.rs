@@ -120,12 +120,7 @@ pub const DIFFERENCES: [Difference; 15] = [
         "`ctx.complete()`",
         "an end listed in `success_codes`",
     ]),
-    difference([
-        "how its end is shown",
-        "returned",
-        "exit code or signal",
-        "exit code or signal",
-    ]),
+    difference(["how its end is shown", "returned", "exit code or signal", "exit code or signal"]),
     difference(["process id", "none", "its own", "its own"]),
     difference(["health", "asked of the module", "asked of the module", "not checked"]),
     difference([

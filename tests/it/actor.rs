@@ -29,8 +29,7 @@ pub(crate) struct Place {
 }
 
 /// Every place that the conformance suite visits.
-pub(crate) const PLACES: [Place; 5] =
-    [THREAD, HOSTED, PLUGIN_AS_THREAD, HOSTED_PLUGIN, PROGRAM];
+pub(crate) const PLACES: [Place; 5] = [THREAD, HOSTED, PLUGIN_AS_THREAD, HOSTED_PLUGIN, PROGRAM];
 
 const THREAD: Place = Place {
     name: "thread",
@@ -128,11 +127,9 @@ fn script(id: &str, behaviour: &Behaviour) -> String {
 
 fn words(life: Life) -> &'static str {
     match life {
-        Life::Unlaunchable
-        | Life::Unstartable
-        | Life::Hangs
-        | Life::Logs
-        | Life::Caught(..) => "exit 98",
+        Life::Unlaunchable | Life::Unstartable | Life::Hangs | Life::Logs | Life::Caught(..) => {
+            "exit 98"
+        }
         Life::Stays => "say ready; exec sleep 1000",
         Life::Speaks => "echo hello, $HSU_WORKER_ID; exec sleep 1000",
         Life::Breaks => "kill -KILL $$",

@@ -145,9 +145,9 @@ impl WorkerModule for Actor {
                 return Ok(());
             }
             Life::Breaks | Life::Fails | Life::Completes | Life::Caught(At::Thread, _) => {
-                let ((tell, is_up), gate) = (bounded(1), gate.clone());
+                let ((tell, is_up), behaviour) = (bounded(1), self.behaviour().clone());
                 self.is_up = Some(tell);
-                ctx.spawn("actor", move |ctx| act(&ctx, life, &is_up, &gate))?;
+                ctx.spawn("actor", move |ctx| act(&ctx, life, &is_up, &behaviour))?;
             }
             Life::Speaks => writeln!(io::stdout(), "hello, {}", ctx.worker_id())?,
             Life::Logs => {
@@ -201,7 +201,12 @@ fn say(voice: &Path, line: &str) -> ModuleResult {
 }
 
 /// Does what is to be done once up, unless the stop comes first.
-fn act(ctx: &ModuleContext, life: Life, is_up: &Receiver<()>, gate: &Path) -> ModuleResult {
+fn act(
+    ctx: &ModuleContext,
+    life: Life,
+    is_up: &Receiver<()>,
+    behaviour: &Behaviour,
+) -> ModuleResult {
     select! {
         recv(is_up) -> _ => {}
         recv(ctx.stop_token().receiver()) -> _ => return Ok(()),
@@ -209,7 +214,10 @@ fn act(ctx: &ModuleContext, life: Life, is_up: &Receiver<()>, gate: &Path) -> Mo
     match life {
         Life::Completes => ctx.complete(),
         Life::Fails => return Err("the actor was told to fail".into()),
-        Life::Caught(_, how) => return spring(how, gate),
+        Life::Caught(_, how) => {
+            say(&behaviour.voice, &format!("{} {} caught", ctx.worker_id(), ctx.incarnation()))?;
+            return spring(how, &behaviour.gate);
+        }
         _ => panic!("the actor was told to break"),
     }
     Ok(())

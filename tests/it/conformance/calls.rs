@@ -145,10 +145,7 @@ pub(super) fn a_call_in_flight_meets_a_stop(stage: &Stage) {
     let slow = master.function("w", "slow").call_bytes_nowait(*b"late");
     bench.hears_that("slow");
     let stop = master.stop_worker_nowait("w", false);
-    while !matches!(
-        bench.next_event("w").1,
-        EventKind::State { to: WorkerState::Stopping, .. }
-    ) {}
+    while !matches!(bench.next_event("w").1, EventKind::State { to: WorkerState::Stopping, .. }) {}
     assert_eq!(category(master.call("w", "echo", b"")), ErrorCategory::NotRunning);
     bench.let_go(1);
     assert_eq!(answer(&slow).unwrap(), b"late", "what was begun is finished");

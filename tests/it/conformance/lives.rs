@@ -56,7 +56,8 @@ pub(super) fn a_crash_is_failed_then_retried(stage: &Stage) {
         let error = known.last_error.clone().unwrap();
         assert_eq!(error.category, stage.category(life));
         if life == Life::Breaks {
-            let panic = error.message.contains("the actor was told to break at tests/it/actor/module.rs:");
+            let panic =
+                error.message.contains("the actor was told to break at tests/it/actor/module.rs:");
             let told = if panic { "a panic, with message and place" } else { "" };
             let signal = error.message == "signal SIGKILL (9)";
             stage.observed("a crash", if signal { "an exit code or a signal" } else { told });
@@ -129,7 +130,8 @@ pub(super) fn every_policy_meets_completed_work(stage: &Stage) {
     // What counted as completed was the actor's own doing in this place.
     let own = ["an end listed in `success_codes`", "`ctx.complete()`"];
     let exited = stage.place.deployment == Deployment::Program;
-    let end = if stage.place.deployment == Deployment::Thread { Exit::Returned } else { Exit::Code(0) };
+    let end =
+        if stage.place.deployment == Deployment::Thread { Exit::Returned } else { Exit::Code(0) };
     assert_eq!(bench.known("never").exit, Some(end));
     stage.observed("completing its work", own[usize::from(!exited)]);
 }
