@@ -25,7 +25,7 @@ use crate::module::{
 use crate::worker::Exit;
 pub(super) use backend::Backend;
 use functions::Functions;
-pub(super) use functions::check_size;
+pub(super) use functions::check_call;
 
 /// Takes the orders for one incarnation of a module.
 ///

@@ -76,8 +76,9 @@ const fn difference([aspect, thread, hosted, program]: [&'static str; 4]) -> Dif
 /// | time bound of a call | none | its timeout, 30 s by default | cannot be: it exports no functions |
 /// | statics | shared with other workers, kept over restarts | its own, new with each life | its own, new with each life |
 /// | standard output | the master's own | read by the master, line by line | read by the master, line by line |
+/// | a log record of many lines, or of many KiB | one record | a record for each line, in pieces of 16 KiB | cannot be: what it writes is its output |
 /// | environment and directory | the master's own | set for the worker | set for the worker |
-pub const DIFFERENCES: [Difference; 15] = [
+pub const DIFFERENCES: [Difference; 16] = [
     difference([
         "an ignored stop",
         "abandoned after `stop.timeout`: stuck",
@@ -146,6 +147,12 @@ pub const DIFFERENCES: [Difference; 15] = [
         "the master's own",
         "read by the master, line by line",
         "read by the master, line by line",
+    ]),
+    difference([
+        "a log record of many lines, or of many KiB",
+        "one record",
+        "a record for each line, in pieces of 16 KiB",
+        "cannot be: what it writes is its output",
     ]),
     difference([
         "environment and directory",

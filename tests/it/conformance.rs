@@ -6,6 +6,7 @@
 mod calls;
 mod commands;
 mod ends;
+mod limits;
 mod lives;
 mod logs;
 mod traps;
@@ -71,8 +72,16 @@ cases! {
         the_time_bound_of_a_call
         statics_live_as_long_as_their_process
     }
+    limits {
+        the_largest_configuration_is_handed_over
+        long_names_and_texts_are_refused_or_cut
+        a_module_that_waits_for_any_child
+    }
     logs {
         log_lines_arrive_from_every_callback
+        long_log_records_keep_every_byte
+        bytes_that_are_no_text_become_text
+        a_flood_of_log_lines_holds_nobody_up
     }
     commands {
         a_stop_while_starting_cancels_the_start

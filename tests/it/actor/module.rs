@@ -293,13 +293,40 @@ fn export(ctx: &ModuleContext, life: Life, voice: &Path, gate: &Path) -> ModuleR
     ctx.export("more", |payload| Ok(vec![0; payload.len() + 1]))?;
     ctx.export("count", |_| Ok((COUNT.fetch_add(1, Ordering::SeqCst) + 1).to_string().into()))?;
     ctx.export("panic", |_| panic!("out of paper"))?;
-    ctx.export("fail", |_| Err("out of ink".into()))?;
+    ctx.export("fail", |payload| {
+        Err(format!("out of ink{}", String::from_utf8_lossy(payload).repeat(8)).into())
+    })?;
+    let publisher = ctx.clone();
+    ctx.export("publish", move |payload| {
+        let name = String::from_utf8_lossy(payload).repeat(8);
+        publisher.publish(EndpointInfo::tcp(&name, "127.0.0.1:1"));
+        publisher.publish(EndpointInfo::tcp("long", &name));
+        Ok(Vec::new())
+    })?;
     ctx.export("refuse", |_| Err(Error::new(ErrorCategory::Refused, "not on Sundays").into()))?;
     ctx.export_json("sum", |sum: Sum| Ok(sum.terms.iter().sum::<i64>()))?;
     let log_at = gate.to_owned();
-    ctx.export("log", move |_| {
-        log_all("function", life, &log_at);
+    ctx.export("log", move |payload| {
+        if payload.is_empty() {
+            log_all("function", life, &log_at);
+        } else {
+            log::info!("{}", String::from_utf8_lossy(payload));
+        }
         Ok(Vec::new())
+    })?;
+    ctx.export_json("flood", |(mark, lines): (String, u32)| {
+        for line in 0..lines {
+            log::info!("{mark} {line}");
+        }
+        Ok(())
+    })?;
+    // What a module must not do, and what is its own affair in a process of its own.
+    ctx.export("reap", |_| {
+        let child = std::process::Command::new("true").spawn()?;
+        #[expect(unsafe_code, reason = "there is no safe way to wait for any child")]
+        // SAFETY: it takes no pointer but null.
+        let reaped = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+        Ok(format!("{}", u32::try_from(reaped)? == child.id()).into_bytes())
     })?;
     let (voice, gate) = (voice.to_owned(), gate.to_owned());
     ctx.export("slow", move |payload| {
