@@ -372,8 +372,7 @@ impl Error {
         self.0.category == ErrorCategory::Panic
     }
 
-    /// True when it was not done, and nothing was changed: not in this state, or not with these
-    /// values.
+    /// True when it was refused: not in this state, not with this request, or too much of it.
     pub fn is_refused(&self) -> bool {
         self.0.category == ErrorCategory::Refused
     }

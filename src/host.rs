@@ -14,6 +14,8 @@ pub(crate) mod panics;
 pub(crate) mod plugin;
 pub(crate) mod process;
 pub(crate) mod protocol;
+#[cfg(target_os = "linux")]
+pub(crate) mod reaper;
 pub(crate) mod roles;
 pub(crate) mod runner;
 pub(crate) mod sys;
@@ -102,9 +104,13 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
 /// The functions of an incarnation that runs in another process.
 pub(crate) trait RemoteFunctions: Send + Sync {
-    /// Sends a call. `reply` is called once, on some thread and never while a lock is held that a
+    /// Sends a call, and never waits for the worker. `reply` is called once, on some thread and never while a lock is held that a
     /// call takes; with `timeout` at the latest when `deadline` has come.
     fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
+
+    /// Has this thread, which waits for an outcome, read what comes from there, unless another one
+    /// does: until it is `done` or `deadline` has come. It may return sooner.
+    fn attend(&self, done: &dyn Fn() -> bool, deadline: Option<Instant>);
 
     /// How many calls panicked there. Read under locks: it must not block.
     fn panics(&self) -> u64;

@@ -27,6 +27,8 @@ use crate::core::event::{Command, Done};
 use crate::error::Failure;
 use crate::error::{Error, ErrorCategory, Problem, Result};
 use crate::host::panics::CAN_CONTAIN;
+#[cfg(target_os = "linux")]
+use crate::host::reaper::Reaper;
 use crate::host::runner::{uncontained, unknown_module};
 use crate::module::ModuleRegistry;
 use crate::runtime::{
@@ -60,6 +62,9 @@ pub struct Master {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Held for its drop, which comes after the loop's end.
     _signals: Option<signals::Signals>,
+    /// As above.
+    #[cfg(target_os = "linux")]
+    _reaper: Option<Reaper>,
 }
 
 /// Which program runs modules in processes of their own.
@@ -305,8 +310,8 @@ impl Master {
         Worker::new(self, worker)
     }
 
-    /// The modules that can be run: the native ones that are registered, in alphabetical order, then
-    /// the plugins that are loaded in this process.
+    /// The modules that can be run: the native ones that are registered, in alphabetical order,
+    /// then the plugins that are loaded in this process.
     ///
     /// Native modules are asked on this thread, each on an instance made for that.
     pub fn modules(&self) -> Vec<KnownModule> {

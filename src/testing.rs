@@ -137,8 +137,8 @@ impl<M: WorkerModule + 'static> ModuleHarness<M> {
             realm: next_realm(),
             stack_size: WorkerConfig::native(&worker, MODULE).stack_size,
             panic_hook: true,
-            prober: None,
             contained: false,
+            prober: None,
         };
         let told = Arc::<Told>::default();
         let hearing = Arc::clone(&told);

@@ -31,8 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
-use super::{Dialect, Launch, ModuleSource, Outlet, Report, Stream};
-use super::{Order, OutputSink, RemoteFunctions, Reporter, sys};
+use super::{Dialect, Launch, Outlet, Report, Stream};
+use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, WorkerId};
 use gate::Gate;
@@ -202,7 +202,7 @@ impl ProcessHost {
     ) -> Self {
         let gate = Arc::new(Gate::new(plan.signal, plan.kill_group));
         #[cfg(target_os = "linux")]
-        let link = match open_link(&worker, incarnation, &plan, &report) {
+        let link = match open_link(&worker, incarnation, &plan, &shared.means, &report) {
             Ok(link) => link,
             Err(failure) => {
                 gate.close();
@@ -287,12 +287,14 @@ fn open_link(
     worker: &WorkerId,
     incarnation: u64,
     plan: &ProcessPlan,
+    means: &Arc<Means>,
     report: &Reporter,
 ) -> Result<Option<Arc<Link>>, Failure> {
     let Some(plan) = &plan.link else { return Ok(None) };
     let (module, config) = (plan.module.clone(), plan.config.clone());
     let launch = Launch { worker: worker.to_string(), incarnation, module, config };
-    Link::new(plan.clone(), launch, Arc::clone(report)).map(Some).map_err(|error| {
+    let (means, report) = (Arc::clone(means), Arc::clone(report));
+    Link::new(plan.clone(), launch, means, report).map(Some).map_err(|error| {
         let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
         Failure::new(category, format!("cannot open the line to its process: {error}"))
     })

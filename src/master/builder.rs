@@ -9,6 +9,8 @@ use super::{Host, Master, check_workers, signals};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::identity;
 use crate::host::process::ProcessShared;
+#[cfg(target_os = "linux")]
+use crate::host::reaper::Reaper;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
 use crate::host::sys;
@@ -92,8 +94,12 @@ impl MasterBuilder {
     ///   same signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are
     ///   logged. After the master's end they do what they do by default.
     ///
-    /// It does not become a subreaper yet: processes that leave their worker's group and lose their
-    /// parent are nobody's.
+    /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
+    /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.
+    /// The statuses of children that modules spawn by themselves are left to them, however late
+    /// they wait. To tell the ones from the others, each worker's limit of file locks, which Linux
+    /// does not heed (`ulimit -x`), is one below the master's. Ended children that may be a
+    /// module's and that nobody waits for stay, up to 1,024 of them; then the oldest are reaped.
     #[must_use]
     pub fn own_process(mut self) -> Self {
         self.own_process = true;
@@ -170,9 +176,16 @@ impl MasterBuilder {
             prober,
             thread: Mutex::new(Some(thread)),
             _signals: None,
+            #[cfg(target_os = "linux")]
+            _reaper: None,
         };
         if self.own_process {
             master._signals = Some(signals::install(&master.handle)?);
+            #[cfg(target_os = "linux")]
+            {
+                let cannot = |error| Error::io("cannot reap orphans", error);
+                master._reaper = Some(Reaper::start().map_err(cannot)?);
+            }
         }
         for worker in &master.configured {
             master.add_worker(worker.clone())?;

@@ -127,7 +127,7 @@ impl ModuleContext {
     }
 
     /// Answers calls of names that are not exported. What it does not know either it answers with
-    /// an [`Error`] of category `unknown_function`. Does nothing once the stop has begun.
+    /// an error of category `unknown_function`. Does nothing once the stop has begun.
     #[cfg_attr(
         not(any(test, feature = "plugins")),
         expect(dead_code, reason = "for plugins alone")

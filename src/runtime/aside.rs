@@ -5,10 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Failure;
 use crate::host::Report;
-use crate::module::EndpointInfo;
+use crate::module::{EndpointInfo, EndpointType};
 
-/// How many endpoints one incarnation may have: every function it may export, and some beside.
-const MAX_ENDPOINTS: usize = 256 + 64;
+/// How many endpoints one incarnation may have, beside its functions.
+const MAX_ENDPOINTS: usize = 64;
+/// How many functions: as many as it may export.
+const MAX_FUNCTIONS: usize = 256;
 /// So many failed tasks are told one by one between two visits of the loop; the rest is counted.
 const MAX_FAILURES: usize = 16;
 
@@ -25,6 +27,7 @@ struct News {
     failures: Vec<Failure>,
     /// Every name that was ever told, to keep their number within bounds.
     names: Vec<String>,
+    functions: Vec<String>,
     refused: bool,
     completed: bool,
     failed: bool,
@@ -97,9 +100,15 @@ impl News {
         if !endpoint.is_short() {
             return false;
         }
-        let known = self.names.contains(&endpoint.name);
-        if !known && self.names.len() < MAX_ENDPOINTS {
-            self.names.push(endpoint.name.clone());
+        let (names, most) = match endpoint.endpoint_type {
+            EndpointType::Function => (&mut self.functions, MAX_FUNCTIONS),
+            EndpointType::Http | EndpointType::Grpc | EndpointType::Tcp | EndpointType::Unix => {
+                (&mut self.names, MAX_ENDPOINTS)
+            }
+        };
+        let known = names.contains(&endpoint.name);
+        if !known && names.len() < most {
+            names.push(endpoint.name.clone());
             return true;
         }
         known
@@ -115,7 +124,7 @@ mod tests {
         let aside = Aside::default();
         let told = (0..10_000)
             .map(|n| {
-                let endpoint = EndpointInfo::http(format!("e{}", n % 400), n);
+                let endpoint = EndpointInfo::http(format!("e{}", n % 100), n);
                 aside.keep("w", Report::Endpoint(endpoint))
             })
             .filter(|kept| matches!(kept, Kept::Tell))
@@ -123,7 +132,13 @@ mod tests {
         assert_eq!(told, 1);
         let (endpoints, ..) = aside.take();
         assert_eq!(endpoints.len(), MAX_ENDPOINTS);
-        assert!(endpoints.iter().all(|endpoint| endpoint.address.parse::<u32>().unwrap() >= 9_600));
+        assert!(endpoints.iter().all(|endpoint| endpoint.address.parse::<u32>().unwrap() >= 9_900));
+        for n in 0..300 {
+            let name = format!("f{n}");
+            let endpoint = EndpointInfo::new(&name, EndpointType::Function, &name);
+            aside.keep("w", Report::Endpoint(endpoint));
+        }
+        assert_eq!(aside.take().0.len(), MAX_FUNCTIONS, "functions have room of their own");
         let again = aside.keep("w", Report::Endpoint(EndpointInfo::http("e0", 1)));
         assert!(matches!(again, Kept::Tell));
         assert!(matches!(aside.keep("w", Report::Completed), Kept::Not(Report::Completed)));

@@ -7,6 +7,8 @@ use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::ModuleSource;
+#[cfg(feature = "cli")]
+use crate::host::plugin;
 use crate::host::process::{LinkPlan, ProcessPlan};
 use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
@@ -104,15 +106,23 @@ fn link(config: &WorkerConfig, module: ModuleSource, hosted: bool) -> LinkPlan {
     }
 }
 
-/// Checks whether a worker's program could be started here and now. Modules always could.
+/// Checks whether a worker's program could be started here and now, or its library be loaded.
+/// Native modules always could.
 ///
 /// # Errors
 /// What is missing or refused.
 #[cfg(feature = "cli")]
 pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
+    let look = |module: &ModuleSource| match module {
+        ModuleSource::Plugin { path, .. } => plugin::look(path),
+        ModuleSource::Native(_) => Ok(()),
+    };
     match Plan::new(config, this_program().as_ref()) {
-        Plan::Process(plan) => plan.preflight(),
-        Plan::Module { .. } => Ok(()),
+        Plan::Process(plan) => {
+            plan.preflight()?;
+            plan.link.as_ref().map_or(Ok(()), |link| look(&link.module))
+        }
+        Plan::Module { module } => look(&module),
         Plan::NotYet(failure) => Err(failure),
     }
 }

@@ -106,7 +106,9 @@ impl Route {
             // The receiver waits just below.
             let _ = sender.send(outcome);
         });
-        functions.call(&self.function, payload, Instant::now().checked_add(timeout), reply);
+        let deadline = Instant::now().checked_add(timeout);
+        functions.call(&self.function, payload, deadline, reply);
+        functions.attend(&|| !receiver.is_empty(), deadline);
         let reply = receiver.recv().unwrap_or_else(|_| Err(ended()))?;
         check_size("reply", &reply)?;
         Ok(reply)
@@ -173,6 +175,7 @@ mod tests {
             assert_eq!(function, "f");
             (self.0)(payload, deadline, reply);
         }
+        fn attend(&self, _done: &dyn Fn() -> bool, _deadline: Option<Instant>) {}
         fn panics(&self) -> u64 {
             3
         }

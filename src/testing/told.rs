@@ -80,13 +80,13 @@ impl Seen {
                 self.endpoints.retain(|known| known.name != endpoint.name);
                 self.endpoints.push(endpoint);
             }
+            // Nobody here has asked.
+            Report::Informed(_) => {}
             Report::Completed => self.completed = true,
             Report::Failed(failure) => {
                 self.failure.get_or_insert(failure);
             }
             Report::TaskFailed(failure) => self.task_failures.push(failure),
-            // Nobody asks.
-            Report::Informed(_) => {}
             Report::Gone(exit) => self.gone = Some(exit),
         }
     }

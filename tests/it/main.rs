@@ -16,4 +16,5 @@ mod modules;
 mod plugins;
 mod process_wide;
 mod processes;
+mod reaping;
 mod support;

@@ -23,6 +23,7 @@ fn health(config: &MasterConfig) -> &HealthCheckConfig {
 
 const PROGRAM: &str = "id: a, command: x";
 const MODULE: &str = "id: a, type: module, module_name: m";
+const PLUGIN: &str = "id: a, type: module, module_type: plugin, module_name: ./m.so";
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -54,6 +55,7 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     }),
     ("module_type", MODULE, "plugin", |c| first(c).module_type == Some(ModuleType::Plugin)),
     ("module_name", "id: a, type: module", "n", |c| first(c).module_name.as_deref() == Some("n")),
+    ("entry_point", PLUGIN, "other", |c| first(c).entry_point.as_deref() == Some("other")),
     ("stack_size", MODULE, "1MiB", |c| first(c).stack_size == 1 << 20),
     ("config", MODULE, "{a: [1]}", |c| first(c).config == serde_json::json!({"a": [1]})),
     ("endpoints", PROGRAM, "[{name: n, type: tcp, address: a}]", |c| {

@@ -154,7 +154,7 @@ impl Crew {
             state.waiting.push_back(call);
         }
         Self::call_for_help(host, state);
-        let armed = host.crew.poller.arm(&inbox.socket, SOCKET);
+        let armed = host.crew.poller.arm(&inbox.socket, SOCKET, Wakes::Once);
         drop(inbox);
         for call in calls {
             host.busy(&call);

@@ -124,16 +124,18 @@ pub(super) fn text_of(failure: &Failure) -> String {
 }
 
 /// The hosts of the instances of this library, by the realm that their threads are known by.
-static HOSTS: RwLock<Hosts> = RwLock::new(Hosts { instances: BTreeMap::new(), first: None });
+static HOSTS: RwLock<Hosts> = RwLock::new(Hosts { instances: BTreeMap::new(), last: None });
 
 struct Hosts {
     instances: BTreeMap<u64, Link>,
-    /// For threads that are nobody's.
-    first: Option<Link>,
+    /// The latest, for threads that are nobody's.
+    last: Option<Link>,
 }
 
 pub(super) fn enter(realm: u64, link: Link) {
-    HOSTS.write().unwrap_or_else(PoisonError::into_inner).instances.insert(realm, link);
+    let mut hosts = HOSTS.write().unwrap_or_else(PoisonError::into_inner);
+    hosts.instances.insert(realm, link);
+    hosts.last = Some(link);
 }
 
 pub(super) fn leave(realm: u64) {
@@ -144,12 +146,11 @@ pub(super) fn leave(realm: u64) {
 fn speaker() -> Option<Link> {
     let realm = identity::current().map(|identity| identity.realm);
     let hosts = HOSTS.read().unwrap_or_else(PoisonError::into_inner);
-    realm.and_then(|realm| hosts.instances.get(&realm)).or(hosts.first.as_ref()).copied()
+    realm.and_then(|realm| hosts.instances.get(&realm)).or(hosts.last.as_ref()).copied()
 }
 
 /// Sends the library's log lines to its host. Should the library have a logger already, that stays.
 pub(super) fn install_logger(link: Link) {
-    HOSTS.write().unwrap_or_else(PoisonError::into_inner).first = Some(link);
     if log::set_logger(&Forwarder).is_ok() {
         let mut levels = log::LevelFilter::iter();
         let level = levels.nth(link.0.log_max_level as usize);

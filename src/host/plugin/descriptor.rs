@@ -28,8 +28,8 @@ pub(super) struct Calls {
 /// Reads a descriptor, and says what is wrong with it.
 ///
 /// # Safety
-/// `at` leads to a symbol of a loaded library. If it begins as a descriptor does, it is one: nothing
-/// can tell a lie from the truth here.
+/// `at` leads to a symbol of a loaded library. If it begins as a descriptor does, it is one:
+/// nothing can tell a lie from the truth here.
 pub(super) unsafe fn read(at: *const Descriptor) -> Result<(Calls, ModuleDescription), String> {
     if at.is_null() || !at.is_aligned() {
         return Err("its symbol leads to nothing that could be a descriptor".to_owned());

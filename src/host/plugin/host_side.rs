@@ -96,10 +96,15 @@ impl Incarnation {
     }
 }
 
+/// The incarnation that a plugin calls back.
+fn called<'a>(ctx: *mut c_void) -> Option<&'a Incarnation> {
+    // SAFETY: what a plugin hands back is null or what it was handed, which lives for ever.
+    unsafe { ctx.cast::<Incarnation>().as_ref() }
+}
+
 /// Does what a callback is for, unless its incarnation is over. Nothing leaves it.
 fn with<T>(ctx: *mut c_void, over: T, work: impl FnOnce(&Incarnation, Life) -> T) -> T {
-    // SAFETY: what a plugin hands back is null or what it was handed, which lives for ever.
-    let Some(incarnation) = (unsafe { ctx.cast::<Incarnation>().as_ref() }) else { return over };
+    let Some(incarnation) = called(ctx) else { return over };
     let life = incarnation.state().life.clone();
     let Some(life) = life else { return over };
     // Whatever thread of the plugin's this is, for us it is the worker's.
@@ -120,7 +125,11 @@ unsafe extern "C" fn log_line(ctx: *mut c_void, level: u32, target: Str, message
     if level > log::max_level() {
         return;
     }
-    with(ctx, (), |_, _| {
+    let Some(incarnation) = called(ctx) else { return };
+    // A line that comes too late is told as nobody's.
+    let identity = incarnation.state().life.as_ref().and_then(|life| life.identity.clone());
+    let _lent = identity.as_ref().map(identity::lend);
+    let _ = guarded("the logger", || {
         let (target, message) = (text(target, MAX_WORD), text(message, MAX_TEXT));
         log::log!(target: &target, level, "{message}");
     });

@@ -223,12 +223,20 @@ pub(crate) fn examine(
     symbol: &str,
     program: Option<&Path>,
 ) -> Result<ModuleDescription, Failure> {
-    let mut library = Library::open(file)?;
-    library.check()?;
+    look(file)?;
     match program {
-        Some(program) => probe(program, &library.path, symbol),
-        None => try_here(&library.path, symbol),
+        Some(program) => probe(program, file, symbol),
+        None => try_here(file, symbol),
     }
+}
+
+/// Looks at a library without running anything of it.
+///
+/// # Errors
+/// Why it is refused.
+#[cfg(feature = "cli")]
+pub(crate) fn look(file: &Path) -> Result<(), Failure> {
+    Library::open(file)?.check()
 }
 
 #[cfg(test)]

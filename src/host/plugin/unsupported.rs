@@ -48,6 +48,11 @@ pub(crate) fn examine(
     Err(unsupported())
 }
 
+#[cfg(feature = "cli")]
+pub(crate) fn look(_file: &Path) -> Result<(), Failure> {
+    Err(unsupported())
+}
+
 pub(crate) fn probe_main(_file: &std::ffi::OsStr, _symbol: &std::ffi::OsStr) -> i32 {
     1
 }

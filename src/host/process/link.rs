@@ -4,18 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::{Buffers, LinkPlan};
+use super::{LinkPlan, Means};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, Answered, FromWorker, Hello, Initialize, Request, Said};
 use crate::host::runner::check_call;
-use crate::host::{Launch, RemoteFunctions, Reply, Report, Reporter, sys};
+use crate::host::sys::{self, Poller, Wakes};
+use crate::host::{Launch, RemoteFunctions, Reply, Report, Reporter};
 use crate::worker::Exit;
 
 /// So many calls may be on their way to one process.
@@ -32,14 +34,29 @@ const LAST_READS: usize = 64;
 pub(super) struct Link {
     plan: LinkPlan,
     report: Reporter,
+    means: Arc<Means>,
+    /// Known once there is a process.
+    pid: AtomicU32,
     state: Mutex<State>,
+    /// Locked before `state`. Gone when the process is.
+    reader: Mutex<Option<Reader>>,
     panics: AtomicU64,
 }
 
 /// Our end of the socket, and what tells the monitor that there is something to be done.
 struct Ends {
     socket: UnixStream,
+    /// Waits for the socket on behalf of the monitor, unless a caller waits for it itself.
+    ear: Poller,
     wake: File,
+}
+
+/// What comes from the worker, read by one thread at a time: the monitor, or a caller who waits.
+struct Reader {
+    ends: Arc<Ends>,
+    frames: Frames,
+    /// Their end is closed, or we listen no more.
+    deaf: bool,
 }
 
 struct State {
@@ -55,8 +72,10 @@ struct State {
     outgoing: Vec<u8>,
     questions: BTreeMap<u64, Question>,
     calls: BTreeMap<u64, Call>,
-    /// The monitor looks for late calls no later than this.
+    /// The monitor looks for what is late no later than this.
     alarm: Option<Instant>,
+    /// Their end is closed; by then the process must have ended too.
+    farewell: Option<Instant>,
     /// It was told to end.
     ending: bool,
     /// What its `stop` ended with, if not well.
@@ -94,15 +113,24 @@ impl Link {
     ///
     /// # Errors
     /// There is no descriptor left.
-    pub(super) fn new(plan: LinkPlan, launch: Launch, report: Reporter) -> io::Result<Arc<Self>> {
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let ends = Ends { socket: ours, wake: File::from(sys::eventfd()?) };
+    pub(super) fn new(
+        plan: LinkPlan,
+        launch: Launch,
+        means: Arc<Means>,
+        report: Reporter,
+    ) -> io::Result<Arc<Self>> {
+        let (socket, theirs) = UnixStream::pair()?;
+        socket.set_nonblocking(true)?;
+        let ear = Poller::new()?;
+        ear.add(&socket, 0, Wakes::Always)?;
+        let ends = Arc::new(Ends { socket, ear, wake: File::from(sys::eventfd()?) });
+        let frames = Frames::default();
+        let reader = Reader { ends: Arc::clone(&ends), frames, deaf: false };
         let log_level = log::max_level().as_str().to_ascii_lowercase();
         let initialize = Initialize { launch, log_level, stack_size: plan.stack_size };
         let state = State {
             phase: Phase::Greeting,
-            ends: Some(Arc::new(ends)),
+            ends: Some(ends),
             theirs: Some(theirs.into()),
             initialize: Some(Box::new(initialize)),
             last_id: 0,
@@ -110,11 +138,20 @@ impl Link {
             questions: BTreeMap::new(),
             calls: BTreeMap::new(),
             alarm: None,
+            farewell: None,
             ending: false,
             stop_failed: None,
             published: BTreeSet::new(),
         };
-        Ok(Arc::new(Self { plan, report, state: Mutex::new(state), panics: AtomicU64::new(0) }))
+        Ok(Arc::new(Self {
+            plan,
+            report,
+            means,
+            pid: AtomicU32::new(0),
+            state: Mutex::new(state),
+            reader: Mutex::new(Some(reader)),
+            panics: AtomicU64::new(0),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -192,6 +229,29 @@ impl RemoteFunctions for Link {
         }
     }
 
+    fn attend(&self, done: &dyn Fn() -> bool, deadline: Option<Instant>) {
+        let Some(mut guard) = self.try_reader() else { return };
+        let Some(reader) = &mut *guard else { return };
+        if reader.deaf || reader.ends.ear.mute(&reader.ends.socket).is_err() {
+            return;
+        }
+        while !reader.deaf && !done() {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            match sys::wait_readable([Some(reader.ends.socket.as_fd())], left) {
+                Ok([true]) => drop(reader.read(self)),
+                Ok([false]) => {}
+                Err(_) => break,
+            }
+        }
+        if !reader.deaf {
+            // What has come meanwhile is the monitor's.
+            let _ = reader.ends.ear.arm(&reader.ends.socket, 0, Wakes::Always);
+        }
+    }
+
     fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
@@ -265,42 +325,35 @@ impl State {
 pub(super) struct Listening {
     link: Arc<Link>,
     ends: Arc<Ends>,
-    frames: Frames,
-    pid: u32,
-    /// Their end is closed; by then the process must have ended too.
-    farewell: Option<Instant>,
-    /// Their end is closed, or we listen no more.
-    deaf: bool,
 }
 
 impl Listening {
     /// `None`: the line is closed already.
     pub(super) fn at(link: &Arc<Link>, pid: u32) -> Option<Self> {
+        link.pid.store(pid, Ordering::Relaxed);
         let ends = Arc::clone(link.lock().ends.as_ref()?);
-        let (link, frames) = (Arc::clone(link), Frames::default());
-        Some(Self { link, ends, frames, pid, farewell: None, deaf: false })
+        Some(Self { link: Arc::clone(link), ends })
     }
 
     /// What to wait for: something to read, being woken.
-    pub(super) fn readable(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [(!self.deaf).then(|| self.ends.socket.as_fd()), Some(self.ends.wake.as_fd())]
+    pub(super) fn readable(&self) -> [BorrowedFd<'_>; 2] {
+        [self.ends.ear.as_fd(), self.ends.wake.as_fd()]
     }
 
     /// What else to wait for: room for what is to be sent.
     pub(super) fn writable(&self) -> Option<BorrowedFd<'_>> {
-        let waiting = !self.deaf && !self.link.lock().outgoing.is_empty();
+        let waiting = !self.link.lock().outgoing.is_empty();
         waiting.then(|| self.ends.socket.as_fd())
     }
 
     /// For how long to wait at most.
     pub(super) fn patience(&self) -> Option<Duration> {
-        let alarm = self.link.lock().alarm;
-        let next = [alarm, self.farewell].into_iter().flatten().min();
+        let next = self.link.lock().alarm;
         next.map(|next| next.saturating_duration_since(Instant::now()))
     }
 
     /// Does what there is to be done.
-    pub(super) fn turn(&mut self, [socket, woken]: [bool; 2], writable: bool, buffers: &Buffers) {
+    pub(super) fn turn(&self, [heard, woken]: [bool; 2], writable: bool) {
         if woken {
             // How often does not matter.
             let _ = (&self.ends.wake).read(&mut [0; 8]);
@@ -308,25 +361,29 @@ impl Listening {
         if writable {
             self.link.lock().flush();
         }
-        if socket && !self.deaf {
-            self.read(buffers);
+        // Whoever has the reader now has read, or will.
+        let mut reader = if heard { self.link.try_reader() } else { None };
+        if let Some(reader) = reader.as_deref_mut().and_then(Option::as_mut) {
+            reader.read(&self.link);
         }
-        self.expire();
-        let late = self.farewell.is_some_and(|farewell| farewell <= Instant::now());
-        if late && self.farewell.take().is_some() && !self.link.lock().ending {
-            let message = "closed the line to its master and did not end";
-            self.link.break_off(ErrorCategory::Crash, message.to_owned());
-        }
+        drop(reader);
+        self.link.ring();
     }
 
     /// The process has ended as `exit` says: hears its last words, closes the line, and says what
     /// is worth more than the exit, if something is.
-    pub(super) fn finish(mut self, exit: Exit, buffers: &Buffers) -> Exit {
-        // Whoever it has left the socket to may write without end.
-        let mut turns = LAST_READS;
-        while turns > 0 && !self.deaf && self.read(buffers) {
-            turns -= 1;
+    pub(super) fn finish(self, exit: Exit) -> Exit {
+        // Who still waits to read goes on; what is there already can still be read.
+        let _ = self.ends.socket.shutdown(Shutdown::Read);
+        let mut reader = self.link.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut reader) = reader.take() {
+            // Whoever it has left the socket to may write without end.
+            let mut turns = LAST_READS;
+            while turns > 0 && !reader.deaf && reader.read(&self.link) {
+                turns -= 1;
+            }
         }
+        drop(reader);
         let state = self.link.lock();
         let (greeting, ending) = (state.phase == Phase::Greeting, state.ending);
         let failed = state.stop_failed.clone();
@@ -346,67 +403,91 @@ impl Listening {
         }
         exit
     }
+}
 
+impl Reader {
     /// Reads once. False: there is nothing more.
-    fn read(&mut self, buffers: &Buffers) -> bool {
-        let read = buffers.lend(|buffer| {
+    fn read(&mut self, link: &Link) -> bool {
+        if self.deaf {
+            return false;
+        }
+        let read = link.means.buffers.lend(|buffer| {
             let read = (&self.ends.socket).read(buffer)?;
             self.frames.push(&buffer[..read]);
             Ok::<_, io::Error>(read)
         });
         match read {
-            Ok(0) => self.hung_up(),
+            Ok(0) => self.hung_up(link),
             Ok(_) => {
-                self.hear();
+                self.hear(link);
                 return true;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // A reset is an end as well.
-            Err(_) => self.hung_up(),
+            Err(_) => self.hung_up(link),
         }
         false
     }
 
-    fn hung_up(&mut self) {
+    /// Nothing is waited for any more but the end of the process.
+    fn deafen(&mut self) {
         self.deaf = true;
-        self.farewell = Instant::now().checked_add(FAREWELL);
+        let _ = self.ends.ear.remove(&self.ends.socket);
+    }
+
+    fn hung_up(&mut self, link: &Link) {
+        self.deafen();
+        let mut state = link.lock();
         // A process that has ended is known to have in a moment, and that says more.
-        let mut state = self.link.lock();
+        state.farewell = Instant::now().checked_add(FAREWELL);
+        state.alarm = [state.alarm, state.farewell].into_iter().flatten().min();
+        state.wake();
         if state.phase == Phase::Speaking {
             drop(state);
-            self.link.close();
+            link.close();
         } else {
             state.outgoing = Vec::new();
         }
     }
 
     /// Hears all whole lines that are there.
-    fn hear(&mut self) {
+    fn hear(&mut self, link: &Link) {
         let broken = loop {
             match self.frames.next() {
                 Ok(None) => return,
                 Ok(Some(line)) => {
-                    if let Err(message) = self.link.hear(line, self.pid) {
+                    if let Err(message) = link.hear(line) {
                         break message;
                     }
-                    if self.link.lock().phase == Phase::Closed {
-                        self.deaf = true;
-                        return;
+                    if link.lock().phase == Phase::Closed {
+                        return self.deafen();
                     }
                 }
                 Err(error) => break error.to_string(),
             }
         };
-        self.deaf = true;
+        self.deafen();
         let message = format!("broke the worker protocol: {broken}");
-        self.link.break_off(ErrorCategory::Crash, message);
+        link.break_off(ErrorCategory::Crash, message);
+    }
+}
+
+impl Link {
+    /// The reader, unless another thread has it.
+    fn try_reader(&self) -> Option<MutexGuard<'_, Option<Reader>>> {
+        match self.reader.try_lock() {
+            Ok(reader) => Some(reader),
+            Err(TryLockError::Poisoned(reader)) => Some(reader.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
-    /// Answers the calls that took too long, and sets the alarm for the next.
-    fn expire(&self) {
+    /// Does what is due: answers the calls that took too long, and finds fault with a process that
+    /// lives on without its line.
+    fn ring(&self) {
         let now = Instant::now();
-        let mut state = self.link.lock();
+        let mut state = self.lock();
         if state.alarm.is_none_or(|alarm| alarm > now) {
             return;
         }
@@ -414,23 +495,28 @@ impl Listening {
         let late = state.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, _)| *id);
         let late: Vec<_> = late.collect();
         let late: Vec<_> = late.iter().filter_map(|id| state.calls.remove(id)).collect();
-        state.alarm = state.calls.values().filter_map(|call| call.deadline).min();
+        let outstayed = state.farewell.take_if(|farewell| *farewell <= now).is_some();
+        let outstayed = outstayed && !state.ending;
+        let next = state.calls.values().filter_map(|call| call.deadline).min();
+        state.alarm = [next, state.farewell].into_iter().flatten().min();
         drop(state);
         for call in late {
             let message = "the function did not answer in time";
             (call.reply)(Err(Failure::new(ErrorCategory::Timeout, message)));
         }
+        if outstayed {
+            let message = "closed the line to its master and did not end";
+            self.break_off(ErrorCategory::Crash, message.to_owned());
+        }
     }
-}
 
-impl Link {
     /// Hears one line.
     ///
     /// # Errors
     /// It is not one of the protocol.
-    fn hear(&self, line: &[u8], pid: u32) -> Result<(), String> {
+    fn hear(&self, line: &[u8]) -> Result<(), String> {
         match FromWorker::read(line)? {
-            FromWorker::Answer(id, answer) => self.answered(id, answer, pid),
+            FromWorker::Answer(id, answer) => self.answered(id, answer),
             FromWorker::Said(Said::Hello(hello)) => self.greeted(&hello),
             FromWorker::Said(said) => {
                 if self.lock().phase == Phase::Greeting {
@@ -483,7 +569,8 @@ impl Link {
         }
     }
 
-    fn answered(&self, id: u64, answer: Answered<'_>, pid: u32) -> Result<(), String> {
+    fn answered(&self, id: u64, answer: Answered<'_>) -> Result<(), String> {
+        let pid = self.pid.load(Ordering::Relaxed);
         let mut state = self.lock();
         if let Some(call) = state.calls.remove(&id) {
             drop(state);

@@ -13,6 +13,7 @@ use super::Life;
 use super::link::Listening;
 use super::output::Output;
 use crate::error::{ErrorCategory, Failure};
+use crate::host::reaper::Claim;
 use crate::host::sys::{self, Interest};
 use crate::host::{Report, threads};
 use crate::worker::Exit;
@@ -33,8 +34,9 @@ pub(super) struct Process {
 impl Process {
     /// Takes a child over, which is killed if it cannot be watched.
     pub(super) fn of(life: &Arc<Life>, child: Child) -> Result<Self, Failure> {
-        let mut leader = Leader { life: Arc::clone(life), child, reaped: false };
-        let pid = leader.child.id();
+        let pid = child.id();
+        let claim = Claim::on(pid);
+        let mut leader = Leader { life: Arc::clone(life), child, reaped: false, _claim: claim };
         if let Some(limit) = life.means.nofile
             && let Err(error) = sys::set_nofile(pid, limit)
         {
@@ -129,12 +131,12 @@ impl Watched {
         let Process { leader, ended, mut output } = self.process;
         let life = Arc::clone(&gone.life);
         let pid = leader.child.id();
-        let mut line = life.link.as_ref().and_then(|link| Listening::at(link, pid));
-        watch(&life, &ended, &mut output, &mut line);
+        let line = life.link.as_ref().and_then(|link| Listening::at(link, pid));
+        watch(&life, &ended, &mut output, line.as_ref());
         let exit = leader.end();
         output.drain();
         gone.told(match line {
-            Some(line) => line.finish(exit, &life.means.buffers),
+            Some(line) => line.finish(exit),
             None => exit,
         });
         output.linger(life.plan.kill_group.then_some(LINGER));
@@ -142,13 +144,13 @@ impl Watched {
 }
 
 /// Hands on what the process writes and says until it has ended.
-fn watch(life: &Life, ended: &OwnedFd, output: &mut Output, line: &mut Option<Listening>) {
+fn watch(life: &Life, ended: &OwnedFd, output: &mut Output, line: Option<&Listening>) {
     loop {
         let ready = {
             let [out, err] = output.open();
-            let [heard, woken] = line.as_ref().map_or([None; 2], Listening::readable);
-            let room = line.as_ref().and_then(Listening::writable);
-            let patience = line.as_ref().and_then(Listening::patience);
+            let [heard, woken] = line.map_or([None; 2], |line| line.readable().map(Some));
+            let room = line.and_then(Listening::writable);
+            let patience = line.and_then(Listening::patience);
             let readable = |fd| (fd, Interest::Readable);
             let fds = [Some(ended.as_fd()), out, err, heard, woken].map(|fd| fd.map(readable));
             let [ended, out, err, heard, woken] = fds;
@@ -160,7 +162,7 @@ fn watch(life: &Life, ended: &OwnedFd, output: &mut Output, line: &mut Option<Li
             Ok([false, out, err, heard, woken, room]) => {
                 output.read_ready([out, err]);
                 if let Some(line) = line {
-                    line.turn([heard, woken], room, &life.means.buffers);
+                    line.turn([heard, woken], room);
                 }
             }
             Err(error) => {
@@ -200,6 +202,8 @@ struct Leader {
     life: Arc<Life>,
     child: Child,
     reaped: bool,
+    /// Dropped last, when it is reaped.
+    _claim: Claim,
 }
 
 impl Leader {

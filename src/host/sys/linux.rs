@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
 mod line;
+mod orphans;
 mod own;
 mod poller;
 
@@ -20,6 +21,7 @@ pub(crate) use libc::{
     E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,
 };
 pub(crate) use line::*;
+pub(crate) use orphans::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
 

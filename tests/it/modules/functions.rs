@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use hsu_master::crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use hsu_master::{
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{UP, bench, worker};
 use crate::made::{Later, Made, next};
-use crate::support::{Bench, PATIENCE, answer, until};
+use crate::support::{Bench, PATIENCE, answer, ms, until};
 
 const LIMIT: usize = 512 << 10;
 
@@ -45,7 +46,7 @@ fn exporting() -> Bench {
 }
 
 /// A bench with a running worker whose function `slow` says that it runs and waits to be let go.
-fn slow() -> (Bench, Receiver<()>, Sender<()>) {
+fn slow(stop_timeout: Duration) -> (Bench, Receiver<()>, Sender<()>) {
     let (entered, inside) = unbounded();
     let (release, released) = bounded(0);
     let made = Made::new().start(move |ctx| {
@@ -59,7 +60,7 @@ fn slow() -> (Bench, Receiver<()>, Sender<()>) {
         Ok(())
     });
     let bench = bench(made);
-    bench.add(worker("w").stop(hsu_master::StopConfig::default().timeout(PATIENCE)));
+    bench.add(worker("w").stop(hsu_master::StopConfig::default().timeout(stop_timeout)));
     bench.master.start_worker("w").unwrap();
     (bench, inside, release)
 }
@@ -248,7 +249,7 @@ fn what_is_too_large_is_refused_both_ways() {
 
 #[test]
 fn calls_run_side_by_side_and_one_of_them_holds_up_no_other() {
-    let (bench, inside, release) = slow();
+    let (bench, inside, release) = slow(PATIENCE);
     let slow = bench.master.function("w", "slow");
     thread::scope(|scope| {
         let calls: Vec<_> = (0..4u8)
@@ -268,7 +269,7 @@ fn calls_run_side_by_side_and_one_of_them_holds_up_no_other() {
 
 #[test]
 fn a_stop_lets_calls_in_flight_finish_and_refuses_new_ones() {
-    let (bench, inside, release) = slow();
+    let (bench, inside, release) = slow(PATIENCE);
     let slow = bench.master.function("w", "slow").call_bytes_nowait(*b"kept");
     next(&inside);
     let stopped = bench.master.stop_worker_nowait("w", false);
@@ -285,8 +286,31 @@ fn a_stop_lets_calls_in_flight_finish_and_refuses_new_ones() {
 }
 
 #[test]
+fn a_call_that_does_not_end_makes_its_worker_stuck_and_the_next_life_is_called_past_it() {
+    let (bench, inside, release) = slow(ms(50));
+    let slow = bench.master.function("w", "slow");
+    thread::scope(|scope| {
+        let stuck = scope.spawn(|| slow.call_bytes(b"old"));
+        next(&inside);
+        assert!(bench.master.stop_worker("w").unwrap_err().is_stuck());
+        assert_eq!(category(slow.call_bytes(b"")), ErrorCategory::NotRunning);
+        assert_eq!(bench.master.restart_worker("w", true).unwrap(), 2);
+        let fresh = scope.spawn(|| slow.call_bytes(b"new"));
+        next(&inside);
+        (0..2).for_each(|_| release.send_timeout((), PATIENCE).unwrap());
+        assert_eq!(stuck.join().unwrap().unwrap(), b"old");
+        assert_eq!(fresh.join().unwrap().unwrap(), b"new");
+    });
+    bench.once("w", |known| known.abandoned_threads == 0);
+    assert!(slow.call_bytes_nowait([]).try_wait().is_none(), "it goes to the new one still");
+    next(&inside);
+    release.send_timeout((), PATIENCE).unwrap();
+    bench.finish();
+}
+
+#[test]
 fn calls_that_nobody_waits_for_are_limited() {
-    let (bench, inside, release) = slow();
+    let (bench, inside, release) = slow(PATIENCE);
     let slow = bench.master.function("w", "slow");
     let running: Vec<Ticket<Vec<u8>>> = (0..1024).map(|_| slow.call_bytes_nowait([])).collect();
     let error = slow.call_bytes_nowait([]).wait().unwrap_err();

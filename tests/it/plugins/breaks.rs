@@ -244,11 +244,10 @@ fn health_and_reports_of_a_c_module_are_heard() {
                    h->publish_endpoint(h->ctx, text(\"c\"), text(\"tcp\"), text(\"d:1\"))";
     bench.add(worker("ends", &workshop.variant("ends.so", &[publish])));
     bench.master.start_worker("ends").unwrap();
-    let told =
-        std::iter::from_fn(|| Some(bench.next_event("ends").1)).find_map(|kind| match kind {
-            EventKind::Endpoint { endpoint } => Some(endpoint.name),
-            _ => None,
-        });
+    let mut events = std::iter::from_fn(|| Some(bench.next_event("ends").1));
+    let told = events.find_map(|kind| {
+        if let EventKind::Endpoint { endpoint } = kind { Some(endpoint.name) } else { None }
+    });
     assert_eq!(told.as_deref(), Some("c"));
     assert_eq!(bench.known("ends").endpoints.len(), 1);
     bench.finish();

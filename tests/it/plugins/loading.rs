@@ -70,6 +70,21 @@ fn b24_a_file_that_was_replaced_is_refused_and_the_old_code_runs_on() {
 }
 
 #[test]
+fn b24_a_file_that_was_written_over_is_not_loaded_again() {
+    let Some(workshop) = Workshop::open() else { return };
+    let library = workshop.variant("lib.so", &[]);
+    let bench = bench();
+    bench.add(worker("w", &library).restart(slow()));
+    bench.master.start_worker("w").unwrap();
+    // To write into it would end this very process; that it was written into is seen by its time.
+    let file = fs::OpenOptions::new().write(true).open(&library).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let error = bench.master.restart_worker("w", false).unwrap_err();
+    assert!(error.to_string().contains("the file has changed since"), "{error}");
+    bench.finish();
+}
+
+#[test]
 fn libraries_are_loaded_and_let_go_of_by_the_runtime() {
     let Some(workshop) = Workshop::open() else { return };
     let library = workshop.variant("lib.so", &["-DNAME=\"let-go\""]);

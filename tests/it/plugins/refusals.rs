@@ -221,3 +221,38 @@ fn plugin_check_says_what_a_library_is() {
     assert_eq!(check(&[]).status.code(), Some(2));
     assert_eq!(check(&["/nowhere.so"]).status.code(), Some(1));
 }
+
+#[test]
+fn check_warns_of_a_library_that_could_not_be_loaded_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("workers.yaml");
+    let workers = "workers:\n  - { id: a, type: module, module_type: plugin, module_name: ./a.so, \
+                   entry_point: other }\n";
+    fs::write(&file, workers).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
+    let checked = command.arg("check").arg("-c").arg(&file).output().unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains("warning: workers[0]: a: plugin ") && text.contains("a.so: "), "{text}");
+}
+
+#[test]
+fn the_header_is_plain_c_and_cplusplus() {
+    let Some(workshop) = Workshop::open() else { return };
+    let include = super::root().join("include");
+    for (compiler, language, standard) in [("cc", "c", "c11"), ("c++", "c++", "c++11")] {
+        let source = workshop.path("header");
+        let text = "#include \"hsu_module.h\"\nHSU_EXPORT const hsu_descriptor hsu_module_descriptor \
+                    = { HSU_MAGIC, sizeof(hsu_descriptor), HSU_ABI_MAJOR, HSU_ABI_MINOR, 0, 0, 0, \
+                    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };\n";
+        fs::write(&source, text).unwrap();
+        let mut command = Command::new(compiler);
+        command.args(["-x", language, &format!("-std={standard}"), "-Wall", "-Wextra"]);
+        command.args(["-pedantic", "-Werror", "-fsyntax-only", "-I"]).arg(&include).arg(&source);
+        // A compiler for C is no promise of one for C++.
+        if let Ok(compiled) = command.output() {
+            let errors = String::from_utf8_lossy(&compiled.stderr);
+            assert!(compiled.status.success(), "{compiler}: {errors}");
+        }
+    }
+}

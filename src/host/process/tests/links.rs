@@ -13,7 +13,7 @@ const TELL: &str = r#"tell() { echo "{\"id\":$id,$1}" >&0; }; ok() { tell '"resu
 
 fn linked(script: &str) -> ProcessPlan {
     let link = LinkPlan {
-        module: String::new(),
+        module: ModuleSource::Native(String::new()),
         hosted: false,
         config: serde_json::json!({ "port": 80 }),
         stack_size: 0,

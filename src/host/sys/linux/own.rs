@@ -14,7 +14,7 @@ const LAST_SIGNAL: c_int = 64;
 /// The first descriptor that is not standard input, output or error.
 const FIRST_INHERITED: RawFd = 3;
 
-/// How many descriptors a process may have open.
+/// How much of something a process may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     /// What holds now.
@@ -23,14 +23,29 @@ pub(crate) struct Limit {
     pub(crate) hard: libc::rlim_t,
 }
 
-/// Reads the descriptor limit of a process, 0 being ourselves, and sets it if a new one is given.
-fn nofile(pid: u32, new: Option<Limit>) -> io::Result<Limit> {
+/// A limit that we read or set.
+#[derive(Clone, Copy)]
+pub(super) enum Resource {
+    Descriptors,
+    Locks,
+}
+
+/// Reads a limit of a process, 0 being ourselves, and sets it if a new one is given.
+pub(super) fn limit(pid: u32, of: Resource, new: Option<Limit>) -> io::Result<Limit> {
+    let of = match of {
+        Resource::Descriptors => libc::RLIMIT_NOFILE,
+        Resource::Locks => libc::RLIMIT_LOCKS,
+    };
     let new = new.map(|new| libc::rlimit { rlim_cur: new.soft, rlim_max: new.hard });
     let new = new.as_ref().map_or(ptr::null(), ptr::from_ref);
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `new` is null or points to a limit, `old` is writable, and both outlive the call.
-    checked(unsafe { libc::prlimit(raw_pid(pid)?, libc::RLIMIT_NOFILE, new, &raw mut old) })?;
+    checked(unsafe { libc::prlimit(raw_pid(pid)?, of, new, &raw mut old) })?;
     Ok(Limit { soft: old.rlim_cur, hard: old.rlim_max })
+}
+
+fn nofile(pid: u32, new: Option<Limit>) -> io::Result<Limit> {
+    limit(pid, Resource::Descriptors, new)
 }
 
 /// Raises our soft descriptor limit to the hard one. What it was, if that changed anything:

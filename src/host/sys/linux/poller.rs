@@ -1,7 +1,8 @@
 //! Linux: several threads wait for the same descriptors, and one of them is woken.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
 
 use super::checked;
 
@@ -15,6 +16,8 @@ pub(crate) enum Wakes {
     Always,
     /// Once, until it is armed again.
     Once,
+    /// Only when its other end is closed.
+    Never,
 }
 
 impl Poller {
@@ -35,17 +38,45 @@ impl Poller {
         self.control(libc::EPOLL_CTL_ADD, fd, token, wakes)
     }
 
-    /// Arms a descriptor again that wakes once. It wakes somebody at once if it is ready.
+    /// Waits for a descriptor again. It wakes somebody at once if it is ready.
     ///
     /// # Errors
     /// As the call has them.
-    pub(crate) fn arm(&self, fd: &impl AsFd, token: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, token, Wakes::Once)
+    pub(crate) fn arm(&self, fd: &impl AsFd, token: u64, wakes: Wakes) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, wakes)
+    }
+
+    /// Waits for a descriptor no more, until it is armed again.
+    ///
+    /// # Errors
+    /// As the call has them.
+    pub(crate) fn mute(&self, fd: &impl AsFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, 0, Wakes::Never)
+    }
+
+    /// Waits for a descriptor no more.
+    ///
+    /// # Errors
+    /// As the call has them.
+    pub(crate) fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
+        let (own, fd) = (self.0.as_raw_fd(), fd.as_fd().as_raw_fd());
+        // SAFETY: the event is not looked at; both descriptors are open.
+        checked(unsafe { libc::epoll_ctl(own, libc::EPOLL_CTL_DEL, fd, ptr::null_mut()) })?;
+        Ok(())
+    }
+
+    /// Becomes readable when one of the descriptors is ready, for those who wait for more.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     fn control(&self, what: i32, fd: &impl AsFd, token: u64, wakes: Wakes) -> io::Result<()> {
-        let once = if wakes == Wakes::Once { libc::EPOLLONESHOT } else { 0 };
-        let events = (libc::EPOLLIN | once).cast_unsigned();
+        let events = match wakes {
+            Wakes::Always => libc::EPOLLIN,
+            Wakes::Once => libc::EPOLLIN | libc::EPOLLONESHOT,
+            Wakes::Never => 0,
+        };
+        let events = events.cast_unsigned();
         let mut event = libc::epoll_event { events, u64: token };
         let (own, fd) = (self.0.as_raw_fd(), fd.as_fd().as_raw_fd());
         // SAFETY: `event` is readable and outlives the call; both descriptors are open.
