@@ -108,8 +108,8 @@ pub use module::{
 pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
-    DIFFERENCES, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig, HealthStatus,
-    Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
-    StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
-    WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
+    HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig,
+    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities,
+    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
 };

@@ -267,7 +267,15 @@ impl EndpointInfo {
     pub fn unix(name: impl Into<String>, path: impl fmt::Display) -> Self {
         Self::new(name, EndpointType::Unix, path)
     }
+
+    /// False: its name or its address has more than 1 KiB, so that it is not told to anybody.
+    pub(crate) fn is_short(&self) -> bool {
+        self.name.len() <= MAX_ENDPOINT && self.address.len() <= MAX_ENDPOINT
+    }
 }
+
+/// The longest name or address of an endpoint, in bytes.
+const MAX_ENDPOINT: usize = 1024;
 
 /// A worker's `config:`, as its module sees it. Cheap to clone.
 #[derive(Clone, Debug)]

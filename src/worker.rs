@@ -18,7 +18,7 @@ pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,
     WorkerEndpoint,
 };
-pub use differences::{DIFFERENCES, Difference};
+pub use differences::{DIFFERENCES, Deployment, Difference};
 pub use policy::{
     HealthCheckConfig, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,
     SuccessCodes,

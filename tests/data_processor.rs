@@ -4,15 +4,23 @@
 #[path = "../examples/data_processor/service.rs"]
 mod service;
 mod support;
+#[path = "data_processor/switching.rs"]
+mod switching;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
+use hsu_master::crossbeam_channel;
 use hsu_master::{ErrorCategory, EventKind, Exit, Master, WorkerConfig, WorkerState};
 use serde_json::{Value, json};
 
 use service::DataProcessor;
-use support::{CAP, Program, answer, connect, raw, request, signal};
+use support::{CAP, Program, answer, connect, path, raw, request, signal};
 
 const MIB: usize = 1 << 20;
 
@@ -177,30 +185,153 @@ fn a_wrong_configuration_is_not_tried_twice() {
 }
 
 #[test]
-fn its_own_program_runs_without_a_master_and_tells_how_it_ended() {
-    let begin = || {
-        let arguments = ["--port", ":0", "--batch-size", "7", "--mode", "alone"];
-        let mut program = Program::start("data_processor", &arguments, &[]);
-        let line = program.wait_for_lines(1, "listening at http://");
-        let address = line.rsplit('/').next().unwrap().to_owned();
-        (program, address)
-    };
-    let (program, address) = begin();
-    let stats = request(&address, "GET", "/stats", "").json();
-    assert_eq!(stats["pid"], program.pid());
-    assert_eq!((&stats["batch_size"], &stats["mode"]), (&7.into(), &"alone".into()));
-    assert!(signal(program.pid(), "TERM"));
-    assert_eq!(program.end().0, Some(0));
+fn its_functions_do_what_its_paths_do() {
+    let (master, address) = start(json!({ "mode": "test" }));
+    assert_eq!(master.call("dp", "process", "straße".as_bytes()).unwrap(), b"STRASSE");
+    let refused = master.call("dp", "process", b"\xff").unwrap_err();
+    assert_eq!(refused.category(), ErrorCategory::Refused);
+    assert_eq!(refused.to_string(), "worker dp: the text is not UTF-8");
+    request(&address, "POST", "/process", "x");
+    let stats: Value = master.function("dp", "stats").call(&()).unwrap();
+    assert_eq!(stats, request(&address, "GET", "/stats", "").json());
+    assert_eq!(stats["processed"], 2);
+}
 
-    let (program, address) = begin();
-    assert_eq!(request(&address, "POST", "/crash", "").status(), 202);
-    let (code, output) = program.end();
-    assert_eq!(code, Some(101), "{output}");
-    assert!(output.contains("asked to crash"), "{output}");
+/// The example's own program, with a file that says what it runs.
+struct Own {
+    program: Program,
+    _directory: tempfile::TempDir,
+}
 
-    let wrong = [(vec!["--mode"], 2), (vec!["--speed", "9"], 2), (vec!["--port", "here"], 1)];
-    for (arguments, expected) in wrong {
-        let (code, output) = Program::start("data_processor", &arguments, &[]).end();
-        assert_eq!(code, Some(expected), "{output}");
+impl Own {
+    /// Begins with one worker, as a thread or as a process, at `address`.
+    fn start(program: impl AsRef<Path>, kind: &str, address: &str, more: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("workers.yaml");
+        let text = format!(
+            "workers:\n- id: dp\n  type: {kind}\n  module_name: data-processor\n  \
+             config: {{ port: \"{address}\", batch_size: 7, mode: alone }}\n{more}"
+        );
+        fs::write(&file, text).unwrap();
+        let arguments = ["run", "-c", file.to_str().unwrap()];
+        let mut program = Program::at(program.as_ref(), &arguments, &[]);
+        program.wait_for_lines(1, "dp | listening at http://");
+        Self { program, _directory: directory }
     }
+
+    fn stats(address: &str) -> Value {
+        request(address, "GET", "/stats", "").json()
+    }
+
+    /// The process that answers at this address.
+    fn pid(address: &str) -> u32 {
+        Self::stats(address)["pid"].as_u64().unwrap().try_into().unwrap()
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn its_own_program_tells_how_it_ended() {
+    let address = free_address();
+    for kind in ["module", "process"] {
+        let mut own = Own::start(path("data_processor"), kind, &address, "");
+        let stats = Own::stats(&address);
+        assert_eq!(stats["pid"] == own.program.pid(), kind == "module", "{stats}");
+        assert_eq!((&stats["batch_size"], &stats["mode"]), (&7.into(), &"alone".into()));
+
+        assert_eq!(request(&address, "POST", "/crash", "").status(), 202);
+        own.program.wait_for_lines(1, "asked to crash");
+        own.program.wait_for_lines(2, "dp | listening at http://");
+        let pid = Own::pid(&address);
+
+        assert!(signal(own.program.pid(), "TERM"));
+        let (code, output) = own.program.end();
+        assert_eq!(code, Some(0), "{output}");
+        assert!(kind == "module" || !signal(pid, "0"), "the process is left behind");
+        TcpListener::bind(&address).unwrap();
+    }
+    let wrong = [&["run"][..], &["run", "-c"], &["run", "-c", "/nowhere.yaml"], &["fly"]];
+    for arguments in wrong {
+        let (code, output) = Program::start("data_processor", arguments, &[]).end();
+        assert_eq!(code, Some(2), "{arguments:?}: {output}");
+    }
+}
+
+/// FAULTS: the master is killed, and nothing of it is left a moment later.
+#[test]
+fn a_hosted_module_ends_with_a_master_that_is_killed() {
+    let address = free_address();
+    let own = Own::start(path("data_processor"), "process", &address, "");
+    let pid = Own::pid(&address);
+    assert_ne!(pid, own.program.pid());
+    // It is to end by itself: nobody signals it.
+    let killed = Instant::now();
+    assert!(signal(own.program.pid(), "KILL"));
+    let (code, _) = own.program.end();
+    assert_eq!(code, None);
+    until(|| !is_alive(pid));
+    assert!(killed.elapsed() < CAP / 2, "it ended by itself, but late");
+    TcpListener::bind(&address).unwrap();
+}
+
+#[test]
+fn a_hosted_module_that_is_asked_by_a_signal_stops_in_order_and_starts_again() {
+    let address = free_address();
+    let more = "  restart: { retry_delay: 1ms }\n";
+    let mut own = Own::start(path("data_processor"), "process", &address, more);
+    let pid = Own::pid(&address);
+    assert!(signal(pid, "TERM"));
+    own.program.wait_for_lines(1, "dp | signal 15: the module is to end");
+    own.program.wait_for_lines(1, "signal SIGTERM (15)");
+    own.program.wait_for_lines(2, "dp | listening at http://");
+    assert_ne!(Own::pid(&address), pid);
+    assert!(signal(own.program.pid(), "TERM"));
+    assert_eq!(own.program.end().0, Some(0));
+}
+
+#[test]
+fn a_replaced_program_goes_on_with_the_image_it_began_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("data_processor");
+    // By a process of its own: a descriptor of ours, open for writing, could leak into a child of
+    // another test for a moment, in which the file would be busy.
+    let copied = Command::new("cp").arg(path("data_processor")).arg(&program).status().unwrap();
+    assert!(copied.success());
+    let address = free_address();
+    let mut own = Own::start(&program, "process", &address, "  restart: { retry_delay: 1ms }\n");
+    let pid = Own::pid(&address);
+    let image = fs::metadata(format!("/proc/{pid}/exe")).unwrap().ino();
+
+    let other = directory.path().join("other");
+    fs::write(&other, "no program at all").unwrap();
+    fs::rename(&other, &program).unwrap();
+    assert!(signal(pid, "KILL"));
+    own.program.wait_for_lines(2, "dp | listening at http://");
+    let renewed = Own::pid(&address);
+    assert_ne!(renewed, pid);
+    assert_eq!(fs::metadata(format!("/proc/{renewed}/exe")).unwrap().ino(), image);
+    let name = fs::read_to_string(format!("/proc/{renewed}/cmdline")).unwrap();
+    assert!(name.starts_with(program.to_str().unwrap()), "{name:?}");
+    assert!(signal(own.program.pid(), "TERM"));
+    assert_eq!(own.program.end().0, Some(0));
+}
+
+/// Waits until something is so that nobody tells: looks again whenever a moment has passed.
+#[track_caller]
+fn until(so: impl Fn() -> bool) {
+    let (_silent, nothing) = crossbeam_channel::bounded::<()>(0);
+    let end = Instant::now() + CAP;
+    while !so() {
+        assert!(Instant::now() < end, "it never came to that");
+        let _ = nothing.recv_timeout(Duration::from_millis(1));
+    }
+}
+
+/// False also for what has ended and waits to be reaped by others.
+fn is_alive(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }

@@ -280,8 +280,10 @@ fn the_readme_shows_the_table_of_states() {
 #[test]
 fn the_readme_shows_the_table_of_differences() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let row =
-        |d: &hsu_master::Difference| format!("| {} | {} | {} |", d.aspect, d.module, d.process);
+    let row = |known: &hsu_master::Difference| {
+        let hsu_master::Difference { aspect, thread, hosted, program, .. } = known;
+        format!("| {aspect} | {thread} | {hosted} | {program} |")
+    };
     let rows = hsu_master::DIFFERENCES.iter().map(row);
     demand(rows.filter(|row| !readme.contains(row)).collect());
 }

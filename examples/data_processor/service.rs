@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use hsu_master::config::ListenAddr;
 use hsu_master::{
-    EndpointInfo, Error, ModuleConfig, ModuleContext, ModuleInfo, ModuleResult, WorkerModule,
+    EndpointInfo, Error, ErrorCategory, ModuleConfig, ModuleContext, ModuleError, ModuleInfo,
+    ModuleResult, StopToken, WorkerModule,
 };
 use serde::Deserialize;
 
@@ -71,7 +72,17 @@ impl WorkerModule for DataProcessor {
         })?;
         // Not the configured address: its port may be 0.
         let address = listener.local_addr()?;
-        let service = Arc::new(Service { config: self.config.clone(), processed: 0.into() });
+        let service = Arc::new(Service {
+            worker: ctx.worker_id().to_owned(),
+            stop: ctx.stop_token().clone(),
+            config: self.config.clone(),
+            processed: 0.into(),
+        });
+        // The same over HTTP and as functions, for callers who have the master at hand.
+        let shared = Arc::clone(&service);
+        ctx.export("process", move |text| Ok(shared.process(text)?.into_bytes()))?;
+        let shared = Arc::clone(&service);
+        ctx.export_json("stats", move |()| Ok(shared.stats()))?;
         ctx.spawn("accept", move |ctx| accept(&ctx, &listener, &service))?;
         ctx.publish(EndpointInfo::http("api", address));
         log::info!("listening at http://{address}");
@@ -87,6 +98,8 @@ impl WorkerModule for DataProcessor {
 
 /// What the threads of one life share.
 struct Service {
+    worker: String,
+    stop: StopToken,
     config: Config,
     processed: AtomicU64,
 }
@@ -112,7 +125,7 @@ impl Service {
         let patience = self.config.timeout.min(ANSWER_TIME);
         match http::read_request(stream, self.config.timeout) {
             Ok(request) => {
-                let sent = self.answer(ctx, &request).send(stream, patience);
+                let sent = self.answer(&request).send(stream, patience);
                 if let Err(error) = sent {
                     log::debug!("a client did not take its answer: {error}");
                 }
@@ -130,11 +143,19 @@ impl Service {
         Ok(())
     }
 
-    fn answer(&self, ctx: &ModuleContext, request: &Request) -> Response {
+    fn answer(&self, request: &Request) -> Response {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/health") => Response::text("200 OK", "ok\n"),
-            ("POST", "/process") => self.process(ctx, &request.body),
-            ("GET", "/stats") => self.stats(ctx),
+            ("POST", "/process") => match self.process(&request.body) {
+                Ok(upper) => Response::text("200 OK", upper),
+                Err(Unprocessed::NotText) => {
+                    Response::text("400 Bad Request", "the body is not UTF-8\n")
+                }
+                Err(Unprocessed::Stopping) => {
+                    Response::text("503 Service Unavailable", "the service stops\n")
+                }
+            },
+            ("GET", "/stats") => Response::json(&self.stats()),
             ("POST", "/crash") => Response::text("202 Accepted", "crashing\n"),
             (_, "/health" | "/stats") => Response::method_not_allowed("GET"),
             (_, "/process" | "/crash") => Response::method_not_allowed("POST"),
@@ -142,31 +163,46 @@ impl Service {
         }
     }
 
-    /// The service's whole business: the body in upper case.
-    fn process(&self, ctx: &ModuleContext, body: &[u8]) -> Response {
-        let Ok(text) = str::from_utf8(body) else {
-            return Response::text("400 Bad Request", "the body is not UTF-8\n");
-        };
+    /// The service's whole business: text in upper case.
+    fn process(&self, text: &[u8]) -> Result<String, Unprocessed> {
+        let text = str::from_utf8(text).map_err(|_| Unprocessed::NotText)?;
         let mut upper = String::with_capacity(text.len());
         let mut rest = text.chars().peekable();
         while rest.peek().is_some() {
-            if ctx.stop_token().is_stopped() {
-                return Response::text("503 Service Unavailable", "the service stops\n");
+            if self.stop.is_stopped() {
+                return Err(Unprocessed::Stopping);
             }
             let batch = rest.by_ref().take(self.config.batch_size.get());
             upper.extend(batch.flat_map(char::to_uppercase));
         }
         self.processed.fetch_add(1, Ordering::Relaxed);
-        Response::text("200 OK", upper)
+        Ok(upper)
     }
 
-    fn stats(&self, ctx: &ModuleContext) -> Response {
-        Response::json(&serde_json::json!({
-            "worker": ctx.worker_id(),
+    fn stats(&self) -> serde_json::Value {
+        serde_json::json!({
+            "worker": self.worker,
             "pid": std::process::id(),
             "processed": self.processed.load(Ordering::Relaxed),
             "batch_size": self.config.batch_size,
             "mode": self.config.mode,
-        }))
+        })
+    }
+}
+
+/// Why a text was not processed.
+enum Unprocessed {
+    NotText,
+    Stopping,
+}
+
+/// What callers of the function are told.
+impl From<Unprocessed> for ModuleError {
+    fn from(unprocessed: Unprocessed) -> Self {
+        let (category, message) = match unprocessed {
+            Unprocessed::NotText => (ErrorCategory::Refused, "the text is not UTF-8"),
+            Unprocessed::Stopping => (ErrorCategory::NotRunning, "the service stops"),
+        };
+        Error::new(category, message).into()
     }
 }

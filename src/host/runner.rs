@@ -25,7 +25,7 @@ use crate::module::{
 use crate::worker::Exit;
 pub(super) use backend::Backend;
 use functions::Functions;
-pub(super) use functions::check_size;
+pub(super) use functions::check_call;
 
 /// Takes the orders for one incarnation of a module.
 ///
@@ -239,24 +239,25 @@ impl Life {
     }
 
     fn start(&self, instance: &mut Instance, ctx: &ModuleContext) {
-        match self.try_start(instance, ctx) {
-            Ok(()) => self.backend.report(Report::Started { pid: None }),
+        match self.try_start(instance, ctx).and_then(|()| self.info(instance)) {
+            Ok(info) => {
+                self.backend.declare(info.endpoints);
+                self.backend.report(Report::Started { pid: None });
+            }
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
     }
 
+    /// The callback alone: a plugin's host asks for the info itself.
     pub(super) fn try_start(
         &self,
         instance: &mut Instance,
         ctx: &ModuleContext,
     ) -> Result<(), Failure> {
         let module = instance.usable().ok_or_else(nothing_usable)?;
-        let info = self
-            .call("start", || module.start(ctx))
-            .and_then(|()| guarded("info", || module.info()).map_err(Broken::Panicked));
-        let info = instance.note(info)?;
+        let started = self.call("start", || module.start(ctx));
+        instance.note(started)?;
         instance.started = true;
-        self.backend.declare(info.endpoints);
         Ok(())
     }
 

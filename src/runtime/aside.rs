@@ -13,8 +13,6 @@ const MAX_ENDPOINTS: usize = 64;
 const MAX_FUNCTIONS: usize = 256;
 /// So many failed tasks are told one by one between two visits of the loop; the rest is counted.
 const MAX_FAILURES: usize = 16;
-/// The longest name or address of an endpoint, in bytes.
-const MAX_TEXT: usize = 1024;
 
 /// One incarnation's news, between its threads and the loop.
 #[derive(Default)]
@@ -99,7 +97,7 @@ impl Aside {
 
 impl News {
     fn has_room_for(&mut self, endpoint: &EndpointInfo) -> bool {
-        if endpoint.name.len() > MAX_TEXT || endpoint.address.len() > MAX_TEXT {
+        if !endpoint.is_short() {
             return false;
         }
         let (names, most) = match endpoint.endpoint_type {

@@ -1,7 +1,31 @@
 //! What differs between deployments although the lifecycle is one: the table that the documentation
 //! prints and the conformance suite holds the program to.
 
-use super::WorkerType;
+use super::{WorkerConfig, WorkerType};
+
+/// Where and as what a worker runs, as far as that makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Deployment {
+    /// A module as a thread of the master: `type: module`.
+    Thread,
+    /// A module in a process of its own, `type: process` with `module_name`; and any program that
+    /// speaks the worker protocol.
+    Hosted,
+    /// Any other program: `type: process` with `command` or `execution`.
+    Program,
+}
+
+impl WorkerConfig {
+    /// Where and as what such a worker runs.
+    pub fn deployment(&self) -> Deployment {
+        match self.worker_type {
+            WorkerType::Module => Deployment::Thread,
+            WorkerType::Process if self.is_conversant() => Deployment::Hosted,
+            WorkerType::Process => Deployment::Program,
+        }
+    }
+}
 
 /// One thing that physics forces to differ between deployments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,68 +33,133 @@ use super::WorkerType;
 pub struct Difference {
     /// What differs.
     pub aspect: &'static str,
-    /// How it is with `type: module`.
-    pub module: &'static str,
-    /// How it is with `type: process`.
-    pub process: &'static str,
+    /// How it is with a module as a thread.
+    pub thread: &'static str,
+    /// How it is with a module in a process of its own.
+    pub hosted: &'static str,
+    /// How it is with a program.
+    pub program: &'static str,
 }
 
 impl Difference {
     /// How it is in this deployment.
-    pub fn of(&self, deployment: WorkerType) -> &'static str {
+    pub fn of(&self, deployment: Deployment) -> &'static str {
         match deployment {
-            WorkerType::Module => self.module,
-            WorkerType::Process => self.process,
+            Deployment::Thread => self.thread,
+            Deployment::Hosted => self.hosted,
+            Deployment::Program => self.program,
         }
     }
 }
 
-const fn difference(
-    aspect: &'static str,
-    module: &'static str,
-    process: &'static str,
-) -> Difference {
-    Difference { aspect, module, process }
+/// The aspect, and how it is as a thread, hosted, and with a program.
+const fn difference([aspect, thread, hosted, program]: [&'static str; 4]) -> Difference {
+    Difference { aspect, thread, hosted, program }
 }
 
 /// Everything that depends on where a worker runs, in this version; whatever is not here is the
-/// same.
+/// same. Where a module was compiled in or comes from a plugin makes no difference at all.
 ///
-/// | what differs | `type: module` | `type: process` |
-/// |---|---|---|
-/// | an ignored stop | abandoned after `stop.timeout`: stuck | killed after `stop.timeout` |
-/// | an ignored forced stop | abandoned after 5 s: stuck | killed at once |
-/// | a start that hangs | failed after `start.timeout` | cannot be: once spawned it is up |
-/// | a crash | a panic, with message and place | an exit code or a signal |
-/// | a crash beyond a panic | ends the master too | is the worker's alone |
-/// | completing its work | `ctx.complete()` | an end listed in `success_codes` |
-/// | how its end is shown | returned | exit code or signal |
-/// | process id | none | its own |
-/// | health | asked of the module | not checked |
-/// | endpoints | those the module publishes | those its configuration lists |
-/// | standard output | the master's own | read by the master, line by line |
-/// | environment and directory | the master's own | set for the worker |
-pub const DIFFERENCES: [Difference; 12] = [
-    difference(
+/// | what differs | module, `type: module` | module, `type: process` | program |
+/// |---|---|---|---|
+/// | an ignored stop | abandoned after `stop.timeout`: stuck | killed after `stop.timeout` | killed after `stop.timeout` |
+/// | an ignored forced stop | abandoned after 5 s: stuck | killed at once | killed at once |
+/// | a start that hangs | failed after `start.timeout`, then as an ignored stop | failed after `start.timeout`, then as an ignored stop | cannot be: once spawned it is up |
+/// | a crash | a panic, with message and place | a panic, with message and place | an exit code or a signal |
+/// | a crash beyond a panic | ends the master too | is the worker's alone | is the worker's alone |
+/// | an exit | ends the master too | a crash, with its exit code | a crash, or completed work |
+/// | completing its work | `ctx.complete()` | `ctx.complete()` | an end listed in `success_codes` |
+/// | how its end is shown | returned | exit code or signal | exit code or signal |
+/// | process id | none | its own | its own |
+/// | health | asked of the module | asked of the module | not checked |
+/// | endpoints | those the module publishes | those the module publishes | those its configuration lists |
+/// | time bound of a call | none | its timeout, 30 s by default | cannot be: it exports no functions |
+/// | statics | shared with other workers, kept over restarts | its own, new with each life | its own, new with each life |
+/// | standard output | the master's own | read by the master, line by line | read by the master, line by line |
+/// | a log record of many lines, or of many KiB | one record | a record for each line, in pieces of 16 KiB | cannot be: what it writes is its output |
+/// | environment and directory | the master's own | set for the worker | set for the worker |
+pub const DIFFERENCES: [Difference; 16] = [
+    difference([
         "an ignored stop",
         "abandoned after `stop.timeout`: stuck",
         "killed after `stop.timeout`",
-    ),
-    difference("an ignored forced stop", "abandoned after 5 s: stuck", "killed at once"),
-    difference(
+        "killed after `stop.timeout`",
+    ]),
+    difference([
+        "an ignored forced stop",
+        "abandoned after 5 s: stuck",
+        "killed at once",
+        "killed at once",
+    ]),
+    difference([
         "a start that hangs",
-        "failed after `start.timeout`",
+        "failed after `start.timeout`, then as an ignored stop",
+        "failed after `start.timeout`, then as an ignored stop",
         "cannot be: once spawned it is up",
-    ),
-    difference("a crash", "a panic, with message and place", "an exit code or a signal"),
-    difference("a crash beyond a panic", "ends the master too", "is the worker's alone"),
-    difference("completing its work", "`ctx.complete()`", "an end listed in `success_codes`"),
-    difference("how its end is shown", "returned", "exit code or signal"),
-    difference("process id", "none", "its own"),
-    difference("health", "asked of the module", "not checked"),
-    difference("endpoints", "those the module publishes", "those its configuration lists"),
-    difference("standard output", "the master's own", "read by the master, line by line"),
-    difference("environment and directory", "the master's own", "set for the worker"),
+    ]),
+    difference([
+        "a crash",
+        "a panic, with message and place",
+        "a panic, with message and place",
+        "an exit code or a signal",
+    ]),
+    difference([
+        "a crash beyond a panic",
+        "ends the master too",
+        "is the worker's alone",
+        "is the worker's alone",
+    ]),
+    difference([
+        "an exit",
+        "ends the master too",
+        "a crash, with its exit code",
+        "a crash, or completed work",
+    ]),
+    difference([
+        "completing its work",
+        "`ctx.complete()`",
+        "`ctx.complete()`",
+        "an end listed in `success_codes`",
+    ]),
+    difference(["how its end is shown", "returned", "exit code or signal", "exit code or signal"]),
+    difference(["process id", "none", "its own", "its own"]),
+    difference(["health", "asked of the module", "asked of the module", "not checked"]),
+    difference([
+        "endpoints",
+        "those the module publishes",
+        "those the module publishes",
+        "those its configuration lists",
+    ]),
+    difference([
+        "time bound of a call",
+        "none",
+        "its timeout, 30 s by default",
+        "cannot be: it exports no functions",
+    ]),
+    difference([
+        "statics",
+        "shared with other workers, kept over restarts",
+        "its own, new with each life",
+        "its own, new with each life",
+    ]),
+    difference([
+        "standard output",
+        "the master's own",
+        "read by the master, line by line",
+        "read by the master, line by line",
+    ]),
+    difference([
+        "a log record of many lines, or of many KiB",
+        "one record",
+        "a record for each line, in pieces of 16 KiB",
+        "cannot be: what it writes is its output",
+    ]),
+    difference([
+        "environment and directory",
+        "the master's own",
+        "set for the worker",
+        "set for the worker",
+    ]),
 ];
 
 #[cfg(test)]
@@ -85,16 +174,35 @@ mod tests {
             .skip(1)
             .map(str::to_owned)
             .collect();
-        let printed = DIFFERENCES
-            .map(|known| format!("{} | {} | {} |", known.aspect, known.module, known.process));
+        let printed = DIFFERENCES.map(|Difference { aspect, thread, hosted, program }| {
+            format!("{aspect} | {thread} | {hosted} | {program} |")
+        });
         assert_eq!(rows, printed);
     }
 
     #[test]
     fn each_aspect_is_there_once_and_differs() {
         for (index, known) in DIFFERENCES.iter().enumerate() {
-            assert_ne!(known.of(WorkerType::Module), known.of(WorkerType::Process));
+            let at = |deployment| known.of(deployment);
+            let thread = at(Deployment::Thread);
+            assert!([Deployment::Hosted, Deployment::Program].iter().any(|d| at(*d) != thread));
             assert!(DIFFERENCES[..index].iter().all(|other| other.aspect != known.aspect));
         }
+    }
+
+    #[test]
+    fn two_words_of_configuration_tell_the_deployment() {
+        use crate::worker::Integration;
+        let [native, plugin] =
+            [WorkerConfig::native("w", "m"), WorkerConfig::plugin("w", "./m.so")];
+        let program = WorkerConfig::executable("w", "/bin/true");
+        for module in [native, plugin] {
+            assert_eq!(module.deployment(), Deployment::Thread);
+            let hosted = module.worker_type(WorkerType::Process);
+            assert_eq!(hosted.deployment(), Deployment::Hosted);
+        }
+        assert_eq!(program.deployment(), Deployment::Program);
+        let integrated = program.integration(Integration::Protocol);
+        assert_eq!(integrated.deployment(), Deployment::Hosted);
     }
 }

@@ -13,8 +13,9 @@ use crate::units::MAX_DURATION;
 const MIN_STACK: usize = 64 << 10;
 /// The largest stack: beyond it, it is a mistake.
 const MAX_STACK: usize = 1 << 30;
-/// The largest `config` of one worker, as JSON.
-const MAX_CONFIG: usize = 1 << 20;
+/// The largest `config` of one worker, as JSON: with the rest of `initialize` it must fit into one
+/// line of the worker protocol.
+const MAX_CONFIG: usize = 960 << 10;
 /// The longest argument or variable that the kernel takes, in bytes, with its final NUL.
 const MAX_ARGUMENT: usize = 128 << 10;
 /// The longest name of a plugin's symbol.
@@ -156,7 +157,7 @@ impl WorkerConfig {
         found.check(self.stack_size >= MIN_STACK, "stack_size", "must be at least 64KiB");
         found.check(self.stack_size <= MAX_STACK, "stack_size", "must be at most 1GiB");
         let size = serde_json::to_vec(&self.config).map_or(0, |json| json.len());
-        found.check(size <= MAX_CONFIG, "config", "is larger than 1 MiB as JSON");
+        found.check(size <= MAX_CONFIG, "config", "is larger than 960 KiB as JSON");
         let message = "is for programs: a module publishes its own";
         found.check(self.endpoints.is_empty() || !self.is_module(), "endpoints", message);
         for (index, endpoint) in self.endpoints.iter().enumerate() {

@@ -3,9 +3,13 @@
 //!
 //! `cargo test --test it the_table -- --nocapture` prints what was played where.
 
+mod calls;
 mod commands;
 mod ends;
+mod limits;
 mod lives;
+mod logs;
+mod traps;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -17,8 +21,9 @@ use hsu_master::{
     DIFFERENCES, Error, ErrorCategory, Master, TRANSITIONS, WorkerConfig, WorkerState,
 };
 
-use crate::actor::{Actor, Behaviour, Life, PLACES, Place};
-use crate::support::Bench;
+use crate::actor::{Behaviour, Life, PLACES, Place, make};
+use crate::logged;
+use crate::support::{Bench, example};
 
 /// Lists every case once: as a test of its own, and as a row of the table.
 macro_rules! cases {
@@ -44,8 +49,39 @@ cases! {
         every_policy_meets_completed_work
         every_policy_meets_a_failure
         it_gives_up_and_tries_again
+        a_configuration_that_is_wrong
         diagnostics_tell_all
         what_it_runs_in
+        endpoints_move_with_incarnations
+    }
+    traps {
+        a_factory_that_breaks
+        a_panic_in_every_callback
+        an_error_in_every_callback
+        a_hang_in_every_callback
+        an_exit_in_every_callback
+        worse_than_a_panic
+    }
+    calls {
+        functions_answer_or_say_why_not
+        calls_find_only_running_workers
+        many_calls_at_a_time
+        a_panic_in_a_function_ends_the_call_alone
+        what_is_too_large_is_refused
+        a_call_in_flight_meets_a_stop
+        the_time_bound_of_a_call
+        statics_live_as_long_as_their_process
+    }
+    limits {
+        the_largest_configuration_is_handed_over
+        long_names_and_texts_are_refused_or_cut
+        a_module_that_waits_for_any_child
+    }
+    logs {
+        log_lines_arrive_from_every_callback
+        long_log_records_keep_every_byte
+        bytes_that_are_no_text_become_text
+        a_flood_of_log_lines_holds_nobody_up
     }
     commands {
         a_stop_while_starting_cancels_the_start
@@ -69,7 +105,7 @@ cases! {
 }
 
 /// Differences that no case can show, and where they are shown instead.
-const SHOWN_ELSEWHERE: [&str; 1] = ["a crash beyond a panic"]; // modules::faults::b05
+const SHOWN_ELSEWHERE: [&str; 0] = [];
 
 struct Case {
     name: &'static str,
@@ -96,7 +132,10 @@ struct Stage {
 
 impl Stage {
     fn new(place: &'static Place) -> Self {
-        let bench = Bench::new(Master::builder().module("actor", Actor::default));
+        // Before the first plugin is loaded, which takes its log level then.
+        logged::capture();
+        let builder = Master::builder().module("actor", make);
+        let bench = Bench::new(builder.host_program(example("actor_host")));
         Self { place, bench, here: Cell::new(true), differences: RefCell::default() }
     }
 
@@ -183,7 +222,7 @@ fn the_table_is_complete() {
     let outcomes = |place| (0..CASES.len()).map(move |case| outcome(case, place));
     let mut table = String::new();
     for (at, case) in CASES.iter().enumerate() {
-        let _ = write!(table, "{:<48}", case.name);
+        let _ = write!(table, "{:<44}", case.name);
         for (place, Place { name, .. }) in PLACES.iter().enumerate() {
             let Outcome { failure, here, .. } = outcome(at, place);
             let word = if failure.is_some() {

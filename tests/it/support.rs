@@ -38,6 +38,15 @@ pub(crate) fn slow() -> RestartConfig {
     quick().retry_delay(NEVER).max_delay(NEVER)
 }
 
+/// What `cargo test` has made of an example, beside the directory of this test's own program.
+pub(crate) fn example(file: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let target = test.parent().and_then(Path::parent).unwrap();
+    let path = target.join("examples").join(file);
+    assert!(path.exists(), "{path:?} is missing: run `cargo build --examples` first");
+    path
+}
+
 /// One line that a process worker wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,12 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(example: &str, arguments: &[&str], environment: &[(&str, String)]) -> Self {
-        let mut command = Command::new(path(example));
+        Self::at(&path(example), arguments, environment)
+    }
+
+    /// Starts the program at a path.
+    pub(crate) fn at(program: &Path, arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -85,7 +90,7 @@ impl Drop for Program {
 }
 
 /// Where `cargo test` has put an example's program: beside the directory of this test's own.
-fn path(example: &str) -> PathBuf {
+pub(crate) fn path(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.parent().and_then(|deps| deps.parent()).unwrap();
     let program = target.join("examples").join(example);

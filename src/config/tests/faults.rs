@@ -169,7 +169,7 @@ fn bombs_are_refused_early() {
 }
 
 #[test]
-fn the_config_of_a_worker_is_at_most_one_mebibyte() {
+fn the_config_of_a_worker_is_at_most_960_kibibytes() {
     let text = |count: usize| {
         let long = "x".repeat(100_000);
         format!(
@@ -177,8 +177,8 @@ fn the_config_of_a_worker_is_at_most_one_mebibyte() {
             "*a,".repeat(count)
         )
     };
-    assert!(read(&text(9)).is_ok());
-    assert_eq!(problems(&text(10)), ["1:58: workers[0].config: is larger than 1 MiB as JSON"]);
+    assert!(read(&text(8)).is_ok());
+    assert_eq!(problems(&text(9)), ["1:58: workers[0].config: is larger than 960 KiB as JSON"]);
 }
 
 #[test]

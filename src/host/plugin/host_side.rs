@@ -174,7 +174,8 @@ unsafe extern "C" fn heartbeat(_ctx: *mut c_void) {}
 
 unsafe extern "C" fn publish_endpoint(ctx: *mut c_void, name: Str, kind: Str, address: Str) {
     with(ctx, (), |_, life| {
-        let [name, kind, address] = [name, kind, address].map(|word| text(word, MAX_WORD));
+        // One byte more than is taken, so that a longer one is refused rather than cut.
+        let [name, kind, address] = [name, kind, address].map(|word| text(word, MAX_WORD + 1));
         match endpoint_type(&kind) {
             Some(kind) if !name.is_empty() && !address.is_empty() => {
                 life.ctx.publish(EndpointInfo::new(name, kind, address));

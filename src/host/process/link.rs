@@ -15,7 +15,7 @@ use super::{LinkPlan, Means};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, Answered, FromWorker, Hello, Initialize, Request, Said};
-use crate::host::runner::check_size;
+use crate::host::runner::check_call;
 use crate::host::sys::{self, Poller, Wakes};
 use crate::host::{Launch, RemoteFunctions, Reply, Report, Reporter};
 use crate::worker::Exit;
@@ -212,7 +212,7 @@ impl Link {
 impl RemoteFunctions for Link {
     fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply) {
         let mut state = self.lock();
-        if let Err(failure) = state.admit(payload) {
+        if let Err(failure) = state.admit(function, payload) {
             drop(state);
             return reply(Err(failure));
         }
@@ -259,7 +259,7 @@ impl RemoteFunctions for Link {
 
 impl State {
     /// Whether one more call can be sent.
-    fn admit(&self, payload: &[u8]) -> Result<(), Failure> {
+    fn admit(&self, function: &str, payload: &[u8]) -> Result<(), Failure> {
         let refuse = |category, message: String| Err(Failure::new(category, message));
         if self.phase != Phase::Speaking {
             return refuse(ErrorCategory::NotRunning, "its process does not listen".to_owned());
@@ -268,7 +268,7 @@ impl State {
             let message = format!("busy: {} calls are on their way", self.calls.len());
             return refuse(ErrorCategory::Refused, message);
         }
-        check_size("payload", payload)
+        check_call(function, payload)
     }
 
     /// Sends a request. False: nobody listens.

@@ -144,7 +144,16 @@ impl Backend {
     pub(super) fn declare(&self, endpoints: Vec<EndpointInfo>) {
         let published = self.threads().published.clone();
         for endpoint in endpoints.into_iter().filter(|e| !published.contains(&e.name)) {
+            self.tell(endpoint);
+        }
+    }
+
+    /// Tells an endpoint, unless it is too long for any line to the master.
+    fn tell(&self, endpoint: EndpointInfo) {
+        if endpoint.is_short() {
             self.report(Report::Endpoint(endpoint));
+        } else {
+            log::warn!("{}: the name or address of an endpoint is too long", self.worker);
         }
     }
 
@@ -270,7 +279,7 @@ impl ContextBackend for Backend {
 
     fn publish(&self, endpoint: EndpointInfo) {
         self.threads().published.insert(endpoint.name.clone());
-        self.report(Report::Endpoint(endpoint));
+        self.tell(endpoint);
     }
 
     fn fail(&self, failure: Failure) {

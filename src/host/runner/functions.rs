@@ -120,7 +120,8 @@ impl Functions {
         if self.is_closed() {
             return Err(closed());
         }
-        let found = table.by_name.get(name).or(table.rest.as_ref()).map(Arc::clone);
+        let rest = table.rest.as_ref().filter(|_| name.len() <= MAX_NAME);
+        let found = table.by_name.get(name).or(rest).map(Arc::clone);
         found.ok_or_else(|| {
             let known = table.by_name.keys().map(AsRef::as_ref);
             let hint = match suggest::nearest(name, known) {
@@ -242,6 +243,15 @@ fn check_name(name: &str) -> error::Result<()> {
         "{shown:?} cannot be a function's name: use 1 to {MAX_NAME} letters, digits, '.', '_', '/' \
          and '-', a letter or a digit first"
     )))
+}
+
+/// Holds what a call sends to the limits, before it is sent anywhere.
+pub(crate) fn check_call(name: &str, payload: &[u8]) -> Result<(), Failure> {
+    if name.len() > MAX_NAME {
+        let message = format!("it exports no function {name:?}");
+        return Err(Failure::new(ErrorCategory::UnknownFunction, message));
+    }
+    check_size("payload", payload)
 }
 
 /// Holds payloads and replies to the limit.

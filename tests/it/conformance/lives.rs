@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hsu_master::{
-    EndpointInfo, Exit, HealthStatus, RestartConfig, RestartPolicy, WaitFor, WorkerState,
-    WorkerType,
+    Deployment, EndpointInfo, ErrorCategory, EventKind, Exit, HealthStatus, RestartConfig,
+    RestartPolicy, WaitFor, WorkerState, WorkerType,
 };
 
 use super::{Stage, category};
@@ -56,7 +56,8 @@ pub(super) fn a_crash_is_failed_then_retried(stage: &Stage) {
         let error = known.last_error.clone().unwrap();
         assert_eq!(error.category, stage.category(life));
         if life == Life::Breaks {
-            let panic = error.message.contains("the actor was told to break at tests/it/actor.rs:");
+            let panic =
+                error.message.contains("the actor was told to break at tests/it/actor/module.rs:");
             let told = if panic { "a panic, with message and place" } else { "" };
             let signal = error.message == "signal SIGKILL (9)";
             stage.observed("a crash", if signal { "an exit code or a signal" } else { told });
@@ -102,7 +103,9 @@ pub(super) fn a_start_that_hangs(stage: &Stage) {
     let late = bench.master.start_worker("w").unwrap_err();
     assert!(late.is_timeout(), "{late}");
     bench.sees("w", &["initializing", "initialized", "starting", "failed: timeout"]);
-    stage.observed("a start that hangs", "failed after `start.timeout`");
+    // The end of a start that was called off is asked for, and this one heeds that.
+    bench.sees("w", &["starting: retry", "running"]);
+    stage.observed("a start that hangs", "failed after `start.timeout`, then as an ignored stop");
 }
 
 pub(super) fn every_policy_meets_completed_work(stage: &Stage) {
@@ -126,7 +129,10 @@ pub(super) fn every_policy_meets_completed_work(stage: &Stage) {
     }
     // What counted as completed was the actor's own doing in this place.
     let own = ["an end listed in `success_codes`", "`ctx.complete()`"];
-    let exited = bench.known("never").exit == Some(Exit::Code(0));
+    let exited = stage.place.deployment == Deployment::Program;
+    let end =
+        if stage.place.deployment == Deployment::Thread { Exit::Returned } else { Exit::Code(0) };
+    assert_eq!(bench.known("never").exit, Some(end));
     stage.observed("completing its work", own[usize::from(!exited)]);
 }
 
@@ -171,7 +177,9 @@ pub(super) fn diagnostics_tell_all(stage: &Stage) {
     let (bench, master) = (&stage.bench, &stage.bench.master);
     stage.add("w", &[Life::Stays], |config| config.restart(slow()));
     let known = bench.known("w");
-    assert_eq!((known.id.as_str(), known.worker_type), ("w", stage.place.deployment));
+    let thread = stage.place.deployment == Deployment::Thread;
+    let worker_type = if thread { WorkerType::Module } else { WorkerType::Process };
+    assert_eq!((known.id.as_str(), known.worker_type), ("w", worker_type));
     assert_eq!((known.state, known.cause.as_str()), (WorkerState::Uninitialized, "added"));
     assert_eq!((known.goal, known.phase, known.incarnation), ("down", "none", 0));
     assert_eq!(
@@ -198,9 +206,9 @@ pub(super) fn diagnostics_tell_all(stage: &Stage) {
     assert_eq!((known.goal, known.phase, known.ready, known.pid), ("down", "none", false, None));
     assert_eq!((known.gave_up, known.abandoned_threads, known.warning), (false, 0, None));
     let end = known.exit.clone().unwrap();
-    let signal = matches!(end, Exit::Signal { signal: 15, .. });
-    assert!(signal || end == Exit::Returned, "{end}");
-    let end = if signal { "exit code or signal" } else { "returned" };
+    let process = matches!(end, Exit::Signal { signal: 15, .. } | Exit::Code(0));
+    assert!(process || end == Exit::Returned, "{end}");
+    let end = if process { "exit code or signal" } else { "returned" };
     stage.observed("how its end is shown", end);
 
     stage.add("retried", &[Life::Fails], |config| config.restart(slow()));
@@ -219,7 +227,7 @@ pub(super) fn diagnostics_tell_all(stage: &Stage) {
 
 pub(super) fn what_it_runs_in(stage: &Stage) {
     let (bench, master) = (&stage.bench, &stage.bench.master);
-    let program = stage.place.deployment == WorkerType::Process;
+    let program = stage.place.deployment == Deployment::Program;
     let listed = EndpointInfo::http("api", "127.0.0.1:2");
     stage.add("w", &[Life::Stays], |config| if program { config.endpoint(listed) } else { config });
     master.start_worker("w").unwrap();
@@ -239,9 +247,9 @@ pub(super) fn what_it_runs_in(stage: &Stage) {
     if asked {
         master.wait_for("w", WaitFor::Healthy, PATIENCE).unwrap();
     }
-    // What a module prints would land among the tests' own output, and the environment is this
+    // What a thread prints would land among the tests' own output, and the environment is this
     // program's: both are observed of processes alone.
-    let said = (stage.place.deployment == WorkerType::Process).then(|| {
+    let said = (stage.place.deployment != Deployment::Thread).then(|| {
         stage.add("speaker", &[Life::Speaks], |config| config);
         master.start_worker("speaker").unwrap();
         bench.line().text
@@ -250,4 +258,53 @@ pub(super) fn what_it_runs_in(stage: &Stage) {
         |own| if said.as_deref() == Some("hello, speaker") { own } else { "the master's own" };
     stage.observed("standard output", whose("read by the master, line by line"));
     stage.observed("environment and directory", whose("set for the worker"));
+}
+
+pub(super) fn a_configuration_that_is_wrong(stage: &Stage) {
+    if stage.place.deployment == Deployment::Program {
+        // It is given arguments, which are its own affair.
+        stage.here.set(false);
+        return;
+    }
+    let bench = &stage.bench;
+    let mut config = stage.worker("w", &[Life::Stays]).restart(quick());
+    config.config["lives"] = serde_json::json!(["Stays", "Sleeps"]);
+    bench.add(config);
+    let error = bench.master.start_worker("w").unwrap_err();
+    assert_eq!((error.category(), error.worker()), (ErrorCategory::Configuration, Some("w")));
+    assert!(error.permanent(), "no retry can mend it");
+    let said = error.to_string();
+    assert!(said.starts_with("worker w: config.lives[1]: unknown variant `Sleeps`"), "{said}");
+    bench.sees("w", &["initializing", "failed: configuration", "stopped: gave up"]);
+    let known = bench.known("w");
+    assert_eq!((known.incarnation, known.gave_up), (1, true));
+    assert_eq!(format!("worker w: {}", known.last_error.unwrap().message), said);
+}
+
+pub(super) fn endpoints_move_with_incarnations(stage: &Stage) {
+    let (bench, master) = (&stage.bench, &stage.bench.master);
+    let listed = EndpointInfo::tcp("api", "127.0.0.1:9");
+    let program = stage.place.deployment == Deployment::Program;
+    let own = listed.clone();
+    stage.add("w", &[Life::Stays], |config| if program { config.endpoint(own) } else { config });
+    let address = |life| {
+        if program { listed.clone() } else { EndpointInfo::tcp("api", format!("127.0.0.1:{life}")) }
+    };
+    assert!(master.endpoint("w", "api").is_err(), "nothing runs yet");
+    for life in 1..=3 {
+        assert_eq!(master.restart_worker("w", false).unwrap(), life);
+        let known = master.endpoint("w", "api").unwrap();
+        assert_eq!((known.incarnation, known.info), (life, address(life)));
+        // Whoever follows the events hears of it too.
+        let told = loop {
+            if let (life, EventKind::Endpoint { endpoint }) = bench.next_event("w")
+                && endpoint.name == "api"
+            {
+                break (life, endpoint);
+            }
+        };
+        assert_eq!(told, (life, address(life)));
+    }
+    master.stop_worker("w").unwrap();
+    assert!(master.endpoint("w", "api").unwrap_err().is_unavailable(), "nothing runs any more");
 }
