@@ -12,6 +12,7 @@ mod alone;
 mod conformance;
 mod made;
 mod modules;
+#[cfg(all(feature = "cli", feature = "plugins"))]
 mod plugins;
 mod process_wide;
 mod processes;
