@@ -13,6 +13,7 @@ mod conformance;
 mod logged;
 mod made;
 mod modules;
+#[cfg(all(feature = "cli", feature = "plugins"))]
 mod plugins;
 mod process_wide;
 mod processes;
