@@ -90,8 +90,11 @@ fn answers_and_events_are_read_as_they_were_meant() {
     }
     let answer = |reply: Reply<'_>| line(|out| reply.write(out));
     let read = |text: &'static [u8]| match FromWorker::read(text).unwrap() {
-        FromWorker::Answer(5, answer) => answer,
-        other => panic!("{other:?}"),
+        FromWorker::Answer(id, answer) => {
+            assert_eq!(id, 5);
+            answer
+        }
+        FromWorker::Said(said) => panic!("{said:?}"),
     };
     let read_line = |text: Vec<u8>| read(text.leak());
     assert_eq!(read_line(answer(Reply::Done(5))).done(), Ok(()));
@@ -117,9 +120,10 @@ fn other_programs_may_say_less_and_more() {
     };
     let hello = r#"{"event":"hello","params":{"protocol":[1,7],"more":true},"x":[{}]}"#;
     assert!(matches!(said(hello), Said::Hello(Hello { protocol: [1, 7], .. })));
-    let failed = |text| match said(text) {
-        Said::Failed(failure) => (failure.category, failure.message),
-        other => panic!("{other:?}"),
+    let failed = |text| {
+        let said = said(text);
+        let Said::Failed(failure) = said else { panic!("{said:?}") };
+        (failure.category, failure.message)
     };
     let unsaid = (ErrorCategory::Crash, "it did not say why".to_owned());
     assert_eq!(failed(r#"{"event":"failed"}"#), unsaid);

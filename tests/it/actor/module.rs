@@ -218,7 +218,14 @@ fn act(
             say(&behaviour.voice, &format!("{} {} caught", ctx.worker_id(), ctx.incarnation()))?;
             return spring(how, &behaviour.gate);
         }
-        _ => panic!("the actor was told to break"),
+        Life::Breaks => panic!("the actor was told to break"),
+        Life::Unlaunchable
+        | Life::Unstartable
+        | Life::Hangs
+        | Life::Stays
+        | Life::Ignores
+        | Life::Speaks
+        | Life::Logs => {}
     }
     Ok(())
 }
