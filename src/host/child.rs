@@ -5,11 +5,11 @@ mod calls;
 mod logger;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -20,10 +20,10 @@ use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, FromMaster, Hello, Initialize, Method, Reply, Wellness};
 use crate::host::runner::functions::Functions;
 use crate::host::runner::{ModuleRunner, Setting};
-use crate::host::{Order, Report, Reporter, sys};
+use crate::host::{Order, Report, Reporter, sys, threads};
 use crate::module::{ModuleInfo, ModuleRegistry};
 use crate::worker::Exit;
-use calls::{Call, Closed, Crew};
+use calls::{Call, Crew};
 
 /// Exit codes: the module ended in order.
 const STOPPED: i32 = 0;
@@ -38,6 +38,9 @@ const PANICKED: i32 = 101;
 const ORPHAN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a module may take to end when a signal asks for it.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(10);
+const SIGNAL_STACK: usize = 128 << 10;
+/// How long replies to calls that have returned may take to be sent.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How much is read at once.
 const BUFFER: usize = 64 << 10;
 
@@ -100,7 +103,19 @@ struct Host {
 
 struct Out {
     socket: UnixStream,
-    line: Vec<u8>,
+    /// Lines that are not sent yet.
+    kept: Vec<u8>,
+}
+
+impl Out {
+    fn flush(&mut self) {
+        let Self { socket, kept } = self;
+        if !kept.is_empty() {
+            let _ = socket.write_all(kept);
+            kept.clear();
+            kept.shrink_to(BUFFER);
+        }
+    }
 }
 
 /// What is read, by one thread at a time.
@@ -134,7 +149,7 @@ impl Host {
         socket: UnixStream,
         signals: Handle,
     ) -> io::Result<Arc<Self>> {
-        let out = Out { socket: socket.try_clone()?, line: Vec::new() };
+        let out = Out { socket: socket.try_clone()?, kept: Vec::new() };
         let crew = Crew::new(&socket)?;
         let buffer = vec![0; BUFFER].into_boxed_slice();
         Ok(Arc::new(Self {
@@ -152,37 +167,50 @@ impl Host {
         }))
     }
 
-    /// Tells the master something. That it is gone is learnt by reading.
+    /// Tells the master something, after all that was kept. That it is gone is learnt by reading.
     fn say(&self, reply: &Reply<'_>) {
         let mut out = lock(&self.out);
-        let Out { socket, line } = &mut *out;
-        line.clear();
-        reply.write(line);
-        let _ = socket.write_all(line);
-        line.shrink_to(BUFFER);
+        reply.write(&mut out.kept);
+        out.flush();
+    }
+
+    /// As `say`, but with what is said next, if there is not much of it yet.
+    fn say_soon(&self, reply: &Reply<'_>) {
+        let mut out = lock(&self.out);
+        reply.write(&mut out.kept);
+        if out.kept.len() >= BUFFER {
+            out.flush();
+        }
+    }
+
+    /// Says what was kept.
+    fn flush(&self) {
+        lock(&self.out).flush();
     }
 
     fn refuse(&self, id: u64, category: ErrorCategory, message: impl Into<String>) {
         self.say(&Reply::Refused(id, &Failure::new(category, message)));
     }
 
-    /// Reads once, and does what is asked for. Calls are left to be run.
-    fn hear(self: &Arc<Self>, inbox: &mut Inbox, calls: &mut VecDeque<Call>) -> Result<(), Closed> {
-        match inbox.socket.read(&mut inbox.buffer) {
-            Ok(0) => return Err(self.leave(MASTER_GONE)),
+    /// Reads what is there, once, and does what is asked for. Calls are left to be run. False:
+    /// nothing was there.
+    fn hear(self: &Arc<Self>, inbox: &mut Inbox, calls: &mut VecDeque<Call>) -> bool {
+        match sys::receive_now(&inbox.socket, &mut inbox.buffer) {
+            Ok(0) => self.leave(MASTER_GONE),
             Ok(read) => inbox.frames.push(&inbox.buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(_) => return Err(self.leave(MASTER_GONE)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => self.leave(MASTER_GONE),
         }
         loop {
             match inbox.frames.next() {
-                Ok(None) => return Ok(()),
+                Ok(None) => return true,
                 Ok(Some(line)) => match FromMaster::read(line) {
                     Ok(request) => calls.extend(self.take(request)),
                     Err((Some(id), message)) => self.refuse(id, ErrorCategory::Refused, message),
-                    Err((None, message)) => return Err(self.broken_off(&message)),
+                    Err((None, message)) => self.broken_off(&message),
                 },
-                Err(error) => return Err(self.broken_off(&error.to_string())),
+                Err(error) => self.broken_off(&error.to_string()),
             }
         }
     }
@@ -214,7 +242,9 @@ impl Host {
             Method::Call(asked) => match asked.payload() {
                 Ok(payload) => {
                     let function = asked.function.into_owned();
-                    return Some(Call { id, function, payload });
+                    let patience = deadline_ms.map(Duration::from_millis);
+                    let due = patience.and_then(|patience| Instant::now().checked_add(patience));
+                    return Some(Call { id, function, payload, due });
                 }
                 Err(message) => self.refuse(id, ErrorCategory::Refused, message),
             },
@@ -327,6 +357,9 @@ impl Host {
                 None => self.say(&Reply::Done(id)),
             }
         }
+        // A function that has returned before the end has its reply sent before the end.
+        self.crew.settle(SETTLING);
+        self.flush();
         let panicked = self.panicked.load(Ordering::SeqCst);
         self.ended(if panicked { PANICKED } else { STOPPED });
     }
@@ -341,23 +374,19 @@ impl Host {
     }
 
     /// The master does not keep to the protocol, so that it can be told nothing either.
-    fn broken_off(&self, message: &str) -> Closed {
+    fn broken_off(&self, message: &str) -> ! {
         log::error!("the master broke the worker protocol: {message}");
         self.leave(MISUSED)
     }
 
-    /// Asks the module to end, waits a moment for that, and ends this process.
-    fn leave(&self, code: i32) -> Closed {
+    /// Asks the module to end, waits a moment for that, and ends this process, whatever else still
+    /// runs in it: nobody is there to kill it.
+    fn leave(&self, code: i32) -> ! {
         lock(&self.end).leaving = Some(code);
         self.end_module(ORPHAN_PATIENCE, code);
-        let end = lock(&self.end);
-        let patience = ORPHAN_PATIENCE;
-        let waited = self.ended.wait_timeout_while(end, patience, |end| end.code.is_none());
-        if waited.is_ok_and(|(_, waited)| waited.timed_out()) {
-            // It is stuck: nothing more is waited for.
-            sys::exit_now(code);
-        }
-        Closed
+        let (end, patience) = (lock(&self.end), ORPHAN_PATIENCE);
+        drop(self.ended.wait_timeout_while(end, patience, |end| end.code.is_none()));
+        sys::exit_now(code)
     }
 
     /// Asks the module to end, though its master has not. Without one, all is over.
@@ -372,8 +401,9 @@ impl Host {
     /// Waits for the module's end, and says which code this process is to end with.
     ///
     /// A signal ends the module in order, and then this process, as signals do: the master takes it
-    /// for a crash, unless it has asked for the end itself. A second one ends the process at once.
-    fn conclude(&self, mut signals: Signals) -> i32 {
+    /// for a crash, unless it has asked for the end itself. A second one ends the process at once,
+    /// and so does a module that takes too long.
+    fn conclude(self: &Arc<Self>, mut signals: Signals) -> i32 {
         let mut first = None;
         for signal in signals.forever() {
             if first.replace(signal).is_some() {
@@ -381,6 +411,15 @@ impl Host {
             }
             log::info!("signal {signal}: the module is to end");
             self.end_module(SIGNAL_PATIENCE, STOPPED);
+            let host = Arc::clone(self);
+            let watch = move || {
+                let (end, patience) = (lock(&host.end), SIGNAL_PATIENCE);
+                drop(host.ended.wait_timeout_while(end, patience, |end| end.code.is_none()));
+                let _ = emulate_default_handler(signal);
+            };
+            if threads::spawn("hsu-signal", SIGNAL_STACK, watch).is_err() {
+                break;
+            }
         }
         if let Some(signal) = first {
             // It returns only if the system has refused.
