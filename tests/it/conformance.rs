@@ -9,6 +9,7 @@ mod ends;
 mod limits;
 mod lives;
 mod logs;
+mod threads;
 mod traps;
 
 use std::cell::{Cell, RefCell};
@@ -61,6 +62,11 @@ cases! {
         a_hang_in_every_callback
         an_exit_in_every_callback
         worse_than_a_panic
+    }
+    threads {
+        a_task_that_fails_is_told_and_costs_no_life
+        a_panic_on_an_adopted_thread_is_a_crash
+        a_module_that_says_it_failed
     }
     calls {
         functions_answer_or_say_why_not
