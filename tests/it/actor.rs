@@ -85,17 +85,27 @@ fn of_a_module(life: Life) -> ErrorCategory {
 const PROGRAM: Place = Place {
     name: "program",
     deployment: Deployment::Program,
-    worker: |id, behaviour| match behaviour.lives[0] {
-        Life::Unlaunchable => WorkerConfig::executable(id, "/nowhere/actor"),
-        // A file without `#!` is there and may be executed; that it cannot be shows at the spawn.
-        Life::Unstartable => WorkerConfig::executable(id, no_program(&behaviour.gate)),
-        _ => WorkerConfig::executable(id, "/bin/sh").args(["-c", &script(id, behaviour)]),
+    worker: |id, behaviour| {
+        if behaviour.lives[0] == Life::Unlaunchable {
+            return WorkerConfig::executable(id, "/nowhere/actor");
+        }
+        if behaviour.lives[0] == Life::Unstartable {
+            // A file without `#!` is there and may be executed; that it cannot be shows at the
+            // spawn.
+            return WorkerConfig::executable(id, no_program(&behaviour.gate));
+        }
+        WorkerConfig::executable(id, "/bin/sh").args(["-c", &script(id, behaviour)])
     },
-    category: |life| match life {
-        Life::Unlaunchable => ErrorCategory::ExecutableNotFound,
-        Life::Unstartable => ErrorCategory::Configuration,
-        Life::Breaks | Life::Fails => ErrorCategory::Crash,
-        _ => ErrorCategory::Unknown,
+    category: |life| {
+        if life == Life::Unlaunchable {
+            ErrorCategory::ExecutableNotFound
+        } else if life == Life::Unstartable {
+            ErrorCategory::Configuration
+        } else if matches!(life, Life::Breaks | Life::Fails) {
+            ErrorCategory::Crash
+        } else {
+            ErrorCategory::Unknown
+        }
     },
 };
 

@@ -211,14 +211,16 @@ fn act(
         recv(is_up) -> _ => {}
         recv(ctx.stop_token().receiver()) -> _ => return Ok(()),
     }
-    match life {
-        Life::Completes => ctx.complete(),
-        Life::Fails => return Err("the actor was told to fail".into()),
-        Life::Caught(_, how) => {
-            say(&behaviour.voice, &format!("{} {} caught", ctx.worker_id(), ctx.incarnation()))?;
-            return spring(how, &behaviour.gate);
-        }
-        _ => panic!("the actor was told to break"),
+    if let Life::Caught(_, how) = life {
+        say(&behaviour.voice, &format!("{} {} caught", ctx.worker_id(), ctx.incarnation()))?;
+        return spring(how, &behaviour.gate);
+    }
+    if life == Life::Completes {
+        ctx.complete();
+    } else if life == Life::Fails {
+        return Err("the actor was told to fail".into());
+    } else {
+        panic!("the actor was told to break");
     }
     Ok(())
 }
