@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod echo;
 mod logger;
+mod modules;
 mod plugin;
 mod run;
 
@@ -107,6 +108,7 @@ impl App {
         let outcome = match args::parse(arguments) {
             Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
+            Ok(args::Verb::Modules(arguments)) => modules::modules(&self.registry, &arguments),
             Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.

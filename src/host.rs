@@ -104,8 +104,9 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
 /// The functions of an incarnation that runs in another process.
 pub(crate) trait RemoteFunctions: Send + Sync {
-    /// Sends a call, and never waits for the worker. `reply` is called once, on some thread and never while a lock is held that a
-    /// call takes; with `timeout` at the latest when `deadline` has come.
+    /// Sends a call, and never waits for the worker. `reply` is called once, on some thread and
+    /// never while a lock is held that a call takes; with `timeout` at the latest when `deadline`
+    /// has come.
     fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
 
     /// Has this thread, which waits for an outcome, read what comes from there, unless another one

@@ -19,6 +19,8 @@ use crossbeam_channel::Receiver;
 pub use builder::MasterBuilder;
 pub use function::Function;
 pub use handle::Worker;
+#[cfg(feature = "cli")]
+pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
 

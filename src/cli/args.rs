@@ -15,6 +15,7 @@ use crate::units::parse_duration;
 pub(super) enum Verb {
     Run(Run),
     Check(Check),
+    Modules(Modules),
     PluginCheck(PluginCheck),
 }
 
@@ -31,6 +32,14 @@ pub(super) struct Run {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Check {
     pub(super) config: PathBuf,
+    pub(super) json: bool,
+}
+
+/// `modules`
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Modules {
+    /// The file that was named, or the default one if it is there.
+    pub(super) config: Option<PathBuf>,
     pub(super) json: bool,
 }
 
@@ -56,6 +65,12 @@ pub(super) fn parse<A: Into<OsString> + Clone>(
         }),
         Some(("check", check)) => {
             Verb::Check(Check { config: config(check), json: check.get_flag("json") })
+        }
+        Some(("modules", modules)) => {
+            let named = config(modules);
+            let there = modules.contains_id("config") || named.exists();
+            let config = there.then_some(named);
+            Verb::Modules(Modules { config, json: modules.get_flag("json") })
         }
         Some(("plugin", plugin)) => match plugin.subcommand() {
             Some(("check", check)) => Verb::PluginCheck(plugin_check(check)),
@@ -115,6 +130,12 @@ fn command() -> Command {
         .subcommand(
             Command::new("check")
                 .about("Read a configuration and report every problem in it")
+                .arg(config_argument())
+                .arg(json_argument()),
+        )
+        .subcommand(
+            Command::new("modules")
+                .about("List the modules that workers can name, with their versions")
                 .arg(config_argument())
                 .arg(json_argument()),
         )
@@ -189,6 +210,8 @@ mod tests {
         assert!(run.quiet && run.duration.is_none());
         let run = parse(["x", "run", "--run-duration", "1m30s"]).unwrap();
         assert!(matches!(run, Verb::Run(Run { duration: Some(d), .. }) if d.as_secs() == 90));
+        let modules = parse(["x", "modules", "-c", "no.yaml"]).unwrap();
+        assert_eq!(modules, Verb::Modules(Modules { config: Some("no.yaml".into()), json: false }));
         let check = parse(["x", "check", "--json", "--config=b.yaml"]).unwrap();
         assert_eq!(check, Verb::Check(Check { config: "b.yaml".into(), json: true }));
         let check = parse(["x", "plugin", "check", "a.so", "--symbol", "s"]).unwrap();

@@ -68,7 +68,7 @@ impl ModuleRuntime {
 }
 
 /// All modules that workers can name.
-pub(super) fn known(registry: &ModuleRegistry) -> Vec<KnownModule> {
+pub(crate) fn known(registry: &ModuleRegistry) -> Vec<KnownModule> {
     let native = registry.names().map(|name| KnownModule {
         name: name.to_owned(),
         module_type: ModuleType::Native,

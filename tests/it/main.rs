@@ -14,6 +14,7 @@ mod hosted;
 mod logged;
 mod made;
 mod modules;
+#[cfg(all(feature = "cli", feature = "plugins"))]
 mod plugins;
 mod process_wide;
 mod processes;

@@ -1,7 +1,7 @@
 //! Functions that modules export, called through the master: by whom, when, and what comes of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -413,17 +413,26 @@ fn a_module_that_calls_itself_in_its_own_stop_is_refused_and_stops() {
     bench.finish();
 }
 
+/// Sets it when dropped.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn callers_see_only_replies_and_not_running_while_workers_come_and_go() {
     let bench = exporting();
-    let (over, calls) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (over, calls) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..4 {
             let life = bench.master.function("w", "life");
             let (over, calls) = (&over, &calls);
             scope.spawn(move || {
                 let mut last = 0;
-                while over.load(Ordering::Relaxed) == 0 {
+                while !over.load(Ordering::Relaxed) {
                     match life.call_bytes(b"") {
                         Ok(reply) => {
                             let life = String::from_utf8(reply).unwrap().parse().unwrap();
@@ -436,12 +445,13 @@ fn callers_see_only_replies_and_not_running_while_workers_come_and_go() {
                 }
             });
         }
+        // Also when something below fails, or the callers would never end.
+        let _ending = Ending(&over);
         for _ in 0..50 {
             let before = calls.load(Ordering::Relaxed);
             bench.master.restart_worker("w", false).unwrap();
             until(|| calls.load(Ordering::Relaxed) > before);
         }
-        over.store(1, Ordering::Relaxed);
     });
     bench.finish();
 }

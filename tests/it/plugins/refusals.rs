@@ -242,8 +242,8 @@ fn the_header_is_plain_c_and_cplusplus() {
     let include = super::root().join("include");
     for (compiler, language, standard) in [("cc", "c", "c11"), ("c++", "c++", "c++11")] {
         let source = workshop.path("header");
-        let text = "#include \"hsu_module.h\"\nHSU_EXPORT const hsu_descriptor hsu_module_descriptor \
-                    = { HSU_MAGIC, sizeof(hsu_descriptor), HSU_ABI_MAJOR, HSU_ABI_MINOR, 0, 0, 0, \
+        let text = "#include \"hsu_module.h\"\nHSU_EXPORT const hsu_descriptor sound = { \
+                    HSU_MAGIC, sizeof(hsu_descriptor), HSU_ABI_MAJOR, HSU_ABI_MINOR, 0, 0, 0, \
                     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };\n";
         fs::write(&source, text).unwrap();
         let mut command = Command::new(compiler);
