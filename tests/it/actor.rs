@@ -4,8 +4,10 @@
 mod module;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
-use hsu_master::{Deployment, ErrorCategory, WorkerConfig, WorkerType};
+use hsu_master::{Deployment, ErrorCategory, Integration, WorkerConfig, WorkerType};
 
 use crate::support::{Bench, example};
 
@@ -22,6 +24,9 @@ impl Behaviour {
 pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) deployment: Deployment,
+    pub(crate) is_of_a_module: bool,
+    /// False: this machine has not what it takes.
+    pub(crate) is_there: fn() -> bool,
     /// A worker that behaves so there.
     pub(crate) worker: fn(&str, &Behaviour) -> WorkerConfig,
     /// What the failure of such a life is called there.
@@ -29,11 +34,14 @@ pub(crate) struct Place {
 }
 
 /// Every place that the conformance suite visits.
-pub(crate) const PLACES: [Place; 5] = [THREAD, HOSTED, PLUGIN_AS_THREAD, HOSTED_PLUGIN, PROGRAM];
+pub(crate) const PLACES: [Place; 6] =
+    [THREAD, HOSTED, PLUGIN_AS_THREAD, HOSTED_PLUGIN, INTEGRATED, PROGRAM];
 
 const THREAD: Place = Place {
     name: "thread",
     deployment: Deployment::Thread,
+    is_of_a_module: true,
+    is_there: || true,
     worker: |id, behaviour| WorkerConfig::native(id, "actor").config(json(behaviour)),
     category: of_a_module,
 };
@@ -41,6 +49,8 @@ const THREAD: Place = Place {
 pub(crate) const HOSTED: Place = Place {
     name: "hosted",
     deployment: Deployment::Hosted,
+    is_of_a_module: true,
+    is_there: || true,
     worker: |id, behaviour| (THREAD.worker)(id, behaviour).worker_type(WorkerType::Process),
     category: of_a_module,
 };
@@ -48,6 +58,8 @@ pub(crate) const HOSTED: Place = Place {
 const PLUGIN_AS_THREAD: Place = Place {
     name: "plugin",
     deployment: Deployment::Thread,
+    is_of_a_module: true,
+    is_there: || true,
     worker: |id, behaviour| {
         let library = example("libactor_plugin.so");
         WorkerConfig::plugin(id, library.to_str().unwrap()).config(json(behaviour))
@@ -58,8 +70,28 @@ const PLUGIN_AS_THREAD: Place = Place {
 const HOSTED_PLUGIN: Place = Place {
     name: "hosted plugin",
     deployment: Deployment::Hosted,
+    is_of_a_module: true,
+    is_there: || true,
     worker: |id, behaviour| {
         (PLUGIN_AS_THREAD.worker)(id, behaviour).worker_type(WorkerType::Process)
+    },
+    category: of_a_module,
+};
+
+/// A program in another language, that speaks the worker protocol.
+const INTEGRATED: Place = Place {
+    name: "integrated",
+    deployment: Deployment::Hosted,
+    is_of_a_module: false,
+    is_there: || {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        let version = || Command::new("python3").arg("--version").output();
+        *FOUND.get_or_init(|| version().is_ok_and(|found| found.status.success()))
+    },
+    worker: |id, behaviour| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/actor/actor.py");
+        let program = WorkerConfig::executable(id, "python3").args([script]);
+        program.integration(Integration::Protocol).config(json(behaviour))
     },
     category: of_a_module,
 };
@@ -85,6 +117,8 @@ fn of_a_module(life: Life) -> ErrorCategory {
 const PROGRAM: Place = Place {
     name: "program",
     deployment: Deployment::Program,
+    is_of_a_module: false,
+    is_there: || true,
     worker: |id, behaviour| {
         if behaviour.lives[0] == Life::Unlaunchable {
             return WorkerConfig::executable(id, "/nowhere/actor");
@@ -114,7 +148,7 @@ const PROGRAM: Place = Place {
 fn no_program(beside: &Path) -> PathBuf {
     let path = beside.with_file_name("no-program");
     let make = r#"echo nothing > "$1"; chmod 755 "$1""#;
-    let made = std::process::Command::new("/bin/sh").args(["-c", make, "sh"]).arg(&path).status();
+    let made = Command::new("/bin/sh").args(["-c", make, "sh"]).arg(&path).status();
     assert!(made.unwrap().success());
     path
 }

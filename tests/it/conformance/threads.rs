@@ -1,6 +1,6 @@
 //! Cases about what a module's threads tell of themselves.
 
-use hsu_master::{Deployment, ErrorCategory, EventKind, WorkerState};
+use hsu_master::{ErrorCategory, EventKind, WorkerState};
 
 use super::Stage;
 use crate::actor::Life;
@@ -11,13 +11,13 @@ const UP: [&str; 4] = ["initializing", "initialized", "starting", "running"];
 
 /// Starts a worker whose functions do what is to be seen. False: there is none in this place.
 fn up(stage: &Stage) -> bool {
-    stage.here.set(stage.place.deployment != Deployment::Program);
-    if stage.here.get() {
+    let here = stage.is_of_a_module();
+    if here {
         stage.add("w", &[Life::Stays], |config| config.restart(quick()));
         stage.bench.master.start_worker("w").unwrap();
         stage.bench.sees("w", &UP);
     }
-    stage.here.get()
+    here
 }
 
 pub(super) fn a_task_that_fails_is_told_and_costs_no_life(stage: &Stage) {
