@@ -59,7 +59,7 @@ const PLUGIN_AS_THREAD: Place = Place {
     name: "plugin",
     deployment: Deployment::Thread,
     is_of_a_module: true,
-    is_there: || true,
+    is_there: || cfg!(feature = "plugins"),
     worker: |id, behaviour| {
         let library = example("libactor_plugin.so");
         WorkerConfig::plugin(id, library.to_str().unwrap()).config(json(behaviour))
@@ -71,7 +71,7 @@ const HOSTED_PLUGIN: Place = Place {
     name: "hosted plugin",
     deployment: Deployment::Hosted,
     is_of_a_module: true,
-    is_there: || true,
+    is_there: || cfg!(feature = "plugins"),
     worker: |id, behaviour| {
         (PLUGIN_AS_THREAD.worker)(id, behaviour).worker_type(WorkerType::Process)
     },
