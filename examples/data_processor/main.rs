@@ -1,5 +1,5 @@
 //! The data processor as a program of its own, with the whole command line of a master: what a
-//! user's main is. `data_processor run -c workers.yaml` runs it as often and wherever the file says.
+//! user's main is. `data_processor run -c workers.yaml` runs the service as the file says.
 
 mod service;
 

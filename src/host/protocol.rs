@@ -2,7 +2,7 @@
 //! each other. JSON objects, one a line. Pure: bytes in, plain data out, and back.
 //!
 //! ```text
-//! worker -> master   {"event":"hello","params":{"protocol":[1,0],"build":"..","name":"..","version":".."}}
+//! worker -> master   {"event":"hello","params":{"protocol":[1,0],"name":"..","version":".."}}
 //! master -> worker   {"id":1,"method":"initialize","deadline_ms":30000,"params":{..}}
 //! worker -> master   {"id":1,"result":{}}   or   {"id":1,"error":{"category":"..","message":".."}}
 //! ```

@@ -8,7 +8,8 @@ use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, MASTER, RESTART, START,
 use super::super::worker::{EXECUTION, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    HealthCheckConfig, ModuleType, OnUnhealthy, RestartPolicy, WorkerConfig, WorkerType,
+    HealthCheckConfig, Integration, ModuleType, OnUnhealthy, RestartPolicy, WorkerConfig,
+    WorkerType,
 };
 
 type Shows = fn(&MasterConfig) -> bool;
@@ -49,6 +50,9 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     }),
     ("execution.environment", PROGRAM, "{A: b}", |c| {
         first(c).execution.as_ref().unwrap().environment["A"] == "b"
+    }),
+    ("execution.integration", PROGRAM, "protocol", |c| {
+        first(c).execution.as_ref().unwrap().integration == Integration::Protocol
     }),
     ("execution.working_directory", PROGRAM, "/w", |c| {
         first(c).execution.as_ref().unwrap().working_directory == Some("/w".into())

@@ -1,34 +1,30 @@
 //! The line to a process that speaks the worker protocol: requests go out from whatever thread has
-//! one, answers and events come in on the process's monitor.
+//! one, answers and events come in through one reader.
+
+mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{LinkPlan, Means};
 use crate::error::{ErrorCategory, Failure};
-use crate::host::protocol::frames::Frames;
 use crate::host::protocol::{self, Answered, FromWorker, Hello, Initialize, Request, Said};
 use crate::host::runner::check_call;
 use crate::host::sys::{self, Poller, Wakes};
 use crate::host::{Launch, RemoteFunctions, Reply, Report, Reporter};
-use crate::worker::Exit;
+pub(super) use reader::Listening;
+use reader::Reader;
 
 /// So many calls may be on their way to one process.
 const MAX_CALLS: usize = 4096;
 /// So many bytes may wait for a process that does not read.
 const MAX_OUTGOING: usize = 8 << 20;
-/// How long a process may live on after it has closed its end.
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// So often the socket is read after the process has ended.
-const LAST_READS: usize = 64;
 
 /// The line to one incarnation. All that is sent is sent at once or kept: nothing here waits.
 pub(super) struct Link {
@@ -49,14 +45,6 @@ struct Ends {
     /// Waits for the socket on behalf of the monitor, unless a caller waits for it itself.
     ear: Poller,
     wake: File,
-}
-
-/// What comes from the worker, read by one thread at a time: the monitor, or a caller who waits.
-struct Reader {
-    ends: Arc<Ends>,
-    frames: Frames,
-    /// Their end is closed, or we listen no more.
-    deaf: bool,
 }
 
 struct State {
@@ -124,8 +112,7 @@ impl Link {
         let ear = Poller::new()?;
         ear.add(&socket, 0, Wakes::Always)?;
         let ends = Arc::new(Ends { socket, ear, wake: File::from(sys::eventfd()?) });
-        let frames = Frames::default();
-        let reader = Reader { ends: Arc::clone(&ends), frames, deaf: false };
+        let reader = Reader::of(&ends);
         let log_level = log::max_level().as_str().to_ascii_lowercase();
         let initialize = Initialize { launch, log_level, stack_size: plan.stack_size };
         let state = State {
@@ -230,26 +217,7 @@ impl RemoteFunctions for Link {
     }
 
     fn attend(&self, done: &dyn Fn() -> bool, deadline: Option<Instant>) {
-        let Some(mut guard) = self.try_reader() else { return };
-        let Some(reader) = &mut *guard else { return };
-        if reader.deaf || reader.ends.ear.mute(&reader.ends.socket).is_err() {
-            return;
-        }
-        while !reader.deaf && !done() {
-            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                break;
-            }
-            match sys::wait_readable([Some(reader.ends.socket.as_fd())], left) {
-                Ok([true]) => drop(reader.read(self)),
-                Ok([false]) => {}
-                Err(_) => break,
-            }
-        }
-        if !reader.deaf {
-            // What has come meanwhile is the monitor's.
-            let _ = reader.ends.ear.arm(&reader.ends.socket, 0, Wakes::Always);
-        }
+        reader::attend(self, done, deadline);
     }
 
     fn panics(&self) -> u64 {
@@ -321,168 +289,7 @@ impl State {
     }
 }
 
-/// The monitor's end of a line.
-pub(super) struct Listening {
-    link: Arc<Link>,
-    ends: Arc<Ends>,
-}
-
-impl Listening {
-    /// `None`: the line is closed already.
-    pub(super) fn at(link: &Arc<Link>, pid: u32) -> Option<Self> {
-        link.pid.store(pid, Ordering::Relaxed);
-        let ends = Arc::clone(link.lock().ends.as_ref()?);
-        Some(Self { link: Arc::clone(link), ends })
-    }
-
-    /// What to wait for: something to read, being woken.
-    pub(super) fn readable(&self) -> [BorrowedFd<'_>; 2] {
-        [self.ends.ear.as_fd(), self.ends.wake.as_fd()]
-    }
-
-    /// What else to wait for: room for what is to be sent.
-    pub(super) fn writable(&self) -> Option<BorrowedFd<'_>> {
-        let waiting = !self.link.lock().outgoing.is_empty();
-        waiting.then(|| self.ends.socket.as_fd())
-    }
-
-    /// For how long to wait at most.
-    pub(super) fn patience(&self) -> Option<Duration> {
-        let next = self.link.lock().alarm;
-        next.map(|next| next.saturating_duration_since(Instant::now()))
-    }
-
-    /// Does what there is to be done.
-    pub(super) fn turn(&self, [heard, woken]: [bool; 2], writable: bool) {
-        if woken {
-            // How often does not matter.
-            let _ = (&self.ends.wake).read(&mut [0; 8]);
-        }
-        if writable {
-            self.link.lock().flush();
-        }
-        // Whoever has the reader now has read, or will.
-        let mut reader = if heard { self.link.try_reader() } else { None };
-        if let Some(reader) = reader.as_deref_mut().and_then(Option::as_mut) {
-            reader.read(&self.link);
-        }
-        drop(reader);
-        self.link.ring();
-    }
-
-    /// The process has ended as `exit` says: hears its last words, closes the line, and says what
-    /// is worth more than the exit, if something is.
-    pub(super) fn finish(self, exit: Exit) -> Exit {
-        // Who still waits to read goes on; what is there already can still be read.
-        let _ = self.ends.socket.shutdown(Shutdown::Read);
-        let mut reader = self.link.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut reader) = reader.take() {
-            // Whoever it has left the socket to may write without end.
-            let mut turns = LAST_READS;
-            while turns > 0 && !reader.deaf && reader.read(&self.link) {
-                turns -= 1;
-            }
-        }
-        drop(reader);
-        let state = self.link.lock();
-        let (greeting, ending) = (state.phase == Phase::Greeting, state.ending);
-        let failed = state.stop_failed.clone();
-        drop(state);
-        self.link.close();
-        if let Some(failure) = failed {
-            return Exit::Failed(failure);
-        }
-        if greeting && !ending {
-            let hint = if self.link.plan.hosted {
-                "does its main begin with hsu_master::host_if_requested?"
-            } else {
-                "does it speak it on standard input?"
-            };
-            let message = format!("ended before it spoke the worker protocol: {exit}; {hint}");
-            return Exit::Failed(Failure::new(ErrorCategory::Crash, message));
-        }
-        exit
-    }
-}
-
-impl Reader {
-    /// Reads once. False: there is nothing more.
-    fn read(&mut self, link: &Link) -> bool {
-        if self.deaf {
-            return false;
-        }
-        let read = link.means.buffers.lend(|buffer| {
-            let read = (&self.ends.socket).read(buffer)?;
-            self.frames.push(&buffer[..read]);
-            Ok::<_, io::Error>(read)
-        });
-        match read {
-            Ok(0) => self.hung_up(link),
-            Ok(_) => {
-                self.hear(link);
-                return true;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // A reset is an end as well.
-            Err(_) => self.hung_up(link),
-        }
-        false
-    }
-
-    /// Nothing is waited for any more but the end of the process.
-    fn deafen(&mut self) {
-        self.deaf = true;
-        let _ = self.ends.ear.remove(&self.ends.socket);
-    }
-
-    fn hung_up(&mut self, link: &Link) {
-        self.deafen();
-        let mut state = link.lock();
-        // A process that has ended is known to have in a moment, and that says more.
-        state.farewell = Instant::now().checked_add(FAREWELL);
-        state.alarm = [state.alarm, state.farewell].into_iter().flatten().min();
-        state.wake();
-        if state.phase == Phase::Speaking {
-            drop(state);
-            link.close();
-        } else {
-            state.outgoing = Vec::new();
-        }
-    }
-
-    /// Hears all whole lines that are there.
-    fn hear(&mut self, link: &Link) {
-        let broken = loop {
-            match self.frames.next() {
-                Ok(None) => return,
-                Ok(Some(line)) => {
-                    if let Err(message) = link.hear(line) {
-                        break message;
-                    }
-                    if link.lock().phase == Phase::Closed {
-                        return self.deafen();
-                    }
-                }
-                Err(error) => break error.to_string(),
-            }
-        };
-        self.deafen();
-        let message = format!("broke the worker protocol: {broken}");
-        link.break_off(ErrorCategory::Crash, message);
-    }
-}
-
 impl Link {
-    /// The reader, unless another thread has it.
-    fn try_reader(&self) -> Option<MutexGuard<'_, Option<Reader>>> {
-        match self.reader.try_lock() {
-            Ok(reader) => Some(reader),
-            Err(TryLockError::Poisoned(reader)) => Some(reader.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
     /// Does what is due: answers the calls that took too long, and finds fault with a process that
     /// lives on without its line.
     fn ring(&self) {

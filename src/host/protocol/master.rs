@@ -48,10 +48,8 @@ impl Request<'_> {
             Self::Call { function, payload } => {
                 // Written by hand, since it is written a hundred thousand times a second.
                 let mut head = String::with_capacity(96 + function.len());
-                let _ = write!(
-                    head,
-                    r#"{{"id":{id},"method":"call","deadline_ms":{deadline_ms},"params":{{"function":"#
-                );
+                let _ = write!(head, r#"{{"id":{id},"method":"call","deadline_ms":{deadline_ms}"#);
+                head.push_str(r#","params":{"function":"#);
                 out.extend_from_slice(head.as_bytes());
                 push_line(out, &function);
                 out.pop();

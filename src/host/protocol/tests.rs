@@ -89,9 +89,12 @@ fn answers_and_events_are_read_as_they_were_meant() {
         assert_eq!(read, said);
     }
     let answer = |reply: Reply<'_>| line(|out| reply.write(out));
-    let read = |text: &'static [u8]| {
-        let FromWorker::Answer(5, answer) = FromWorker::read(text).unwrap() else { panic!("no") };
-        answer
+    let read = |text: &'static [u8]| match FromWorker::read(text).unwrap() {
+        FromWorker::Answer(id, answer) => {
+            assert_eq!(id, 5);
+            answer
+        }
+        FromWorker::Said(said) => panic!("{said:?}"),
     };
     let read_line = |text: Vec<u8>| read(text.leak());
     assert_eq!(read_line(answer(Reply::Done(5))).done(), Ok(()));
@@ -118,7 +121,8 @@ fn other_programs_may_say_less_and_more() {
     let hello = r#"{"event":"hello","params":{"protocol":[1,7],"more":true},"x":[{}]}"#;
     assert!(matches!(said(hello), Said::Hello(Hello { protocol: [1, 7], .. })));
     let failed = |text| {
-        let Said::Failed(failure) = said(text) else { panic!("it did not fail") };
+        let said = said(text);
+        let Said::Failed(failure) = said else { panic!("{said:?}") };
         (failure.category, failure.message)
     };
     let unsaid = (ErrorCategory::Crash, "it did not say why".to_owned());

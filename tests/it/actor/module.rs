@@ -211,16 +211,21 @@ fn act(
         recv(is_up) -> _ => {}
         recv(ctx.stop_token().receiver()) -> _ => return Ok(()),
     }
-    if let Life::Caught(_, how) = life {
-        say(&behaviour.voice, &format!("{} {} caught", ctx.worker_id(), ctx.incarnation()))?;
-        return spring(how, &behaviour.gate);
-    }
-    if life == Life::Completes {
-        ctx.complete();
-    } else if life == Life::Fails {
-        return Err("the actor was told to fail".into());
-    } else {
-        panic!("the actor was told to break");
+    match life {
+        Life::Completes => ctx.complete(),
+        Life::Fails => return Err("the actor was told to fail".into()),
+        Life::Caught(_, how) => {
+            say(&behaviour.voice, &format!("{} {} caught", ctx.worker_id(), ctx.incarnation()))?;
+            return spring(how, &behaviour.gate);
+        }
+        Life::Breaks => panic!("the actor was told to break"),
+        Life::Unlaunchable
+        | Life::Unstartable
+        | Life::Hangs
+        | Life::Stays
+        | Life::Ignores
+        | Life::Speaks
+        | Life::Logs => {}
     }
     Ok(())
 }

@@ -178,8 +178,9 @@ fn refused_steps_are_failures_with_what_was_said() {
 #[test]
 fn last_words_are_heard_before_the_end() {
     for _ in 0..50 {
-        let words = r#"echo '{"event":"failed","params":{"category":"panic","message":"boom","place":"a.rs:1:1"}}' >&0; exit 101"#;
-        let mut watched = up(words);
+        let words = r#"{"category":"panic","message":"boom","place":"a.rs:1:1"}"#;
+        let words = format!("echo '{{\"event\":\"failed\",\"params\":{words}}}' >&0; exit 101");
+        let mut watched = up(&words);
         let Report::Failed(failure) = watched.report() else { panic!("no failure") };
         assert_eq!(failure.to_string(), "boom at a.rs:1:1");
         assert_eq!(watched.gone(), Exit::Code(101));
