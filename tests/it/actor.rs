@@ -1,5 +1,5 @@
 //! A worker that does as it is told, in each place where workers run: the same [`Behaviour`] played
-//! by a module, wherever that runs, and by a shell script.
+//! by a module, wherever that runs, by a program that speaks the worker protocol, and by a script.
 
 mod module;
 
@@ -83,18 +83,26 @@ const INTEGRATED: Place = Place {
     name: "integrated",
     deployment: Deployment::Hosted,
     is_of_a_module: false,
-    is_there: || {
-        static FOUND: OnceLock<bool> = OnceLock::new();
-        let version = || Command::new("python3").arg("--version").output();
-        *FOUND.get_or_init(|| version().is_ok_and(|found| found.status.success()))
-    },
+    is_there: || python().is_some(),
     worker: |id, behaviour| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/actor/actor.py");
-        let program = WorkerConfig::executable(id, "python3").args([script]);
+        let program = WorkerConfig::executable(id, python().unwrap()).args(["-IS", script]);
         program.integration(Integration::Protocol).config(json(behaviour))
     },
     category: of_a_module,
 };
+
+/// The interpreter itself: what is called so may be a script that looks for it each time.
+fn python() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let itself = ["-c", "import sys; print(sys.executable)"];
+        let told = Command::new("python3").args(itself).output().ok()?;
+        let path = PathBuf::from(String::from_utf8(told.stdout).ok()?.trim());
+        path.is_absolute().then_some(path)
+    });
+    found.as_deref()
+}
 
 fn json(behaviour: &Behaviour) -> serde_json::Value {
     serde_json::to_value(behaviour).unwrap()

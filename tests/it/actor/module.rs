@@ -328,8 +328,9 @@ fn export(ctx: &ModuleContext, life: Life, voice: &Path, gate: &Path) -> ModuleR
         Ok(())
     })?;
     let own = ctx.clone();
-    ctx.export("task", move |_| {
-        own.spawn_task("job", |_| Err("one job".into()))?;
+    ctx.export("task", move |payload| {
+        let message = String::from_utf8(payload.to_vec())?;
+        own.spawn_task("job", |_| Err(message.into()))?;
         Ok(Vec::new())
     })?;
     let own = ctx.clone();

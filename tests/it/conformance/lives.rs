@@ -99,7 +99,7 @@ pub(super) fn a_start_that_hangs(stage: &Stage) {
     let bench = &stage.bench;
     // A process must get as far as its start within that.
     let thread = stage.place.deployment == Deployment::Thread;
-    let patience = ms(if thread { 300 } else { 3000 });
+    let patience = ms(if thread { 300 } else { 1500 });
     stage.add("w", &[Life::Hangs, Life::Stays], |config| {
         config.restart(quick()).start_timeout(patience)
     });

@@ -4,6 +4,7 @@ use hsu_master::{ErrorCategory, EventKind, WorkerState};
 
 use super::Stage;
 use crate::actor::Life;
+use crate::logged;
 use crate::support::quick;
 
 /// The edges until a first life is up.
@@ -21,24 +22,28 @@ fn up(stage: &Stage) -> bool {
 }
 
 pub(super) fn a_task_that_fails_is_told_and_costs_no_life(stage: &Stage) {
-    // Version 1.0 of the plugin ABI has no word for it: a plugin's own log has the line.
-    if stage.place.name.contains("plugin") {
-        stage.here.set(false);
-        return;
-    }
     if !up(stage) {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
-    master.call("w", "task", b"").unwrap();
+    let mark = bench.gate().display().to_string();
+    master.call("w", "task", mark.as_bytes()).unwrap();
+    let [line] = &logged::lines(1, &mark)[..] else { panic!("it is logged once") };
+    assert_eq!((line.level, line.worker.as_deref()), (log::Level::Warn, Some("w")));
+    assert_eq!(line.text, format!("task \"job\" failed: {mark}"));
+    // Version 1.0 of the plugin ABI has no more to say.
+    if stage.place.name.contains("plugin") {
+        return;
+    }
     let failure = loop {
         if let (1, EventKind::TaskFailed { failure }) = bench.next_event("w") {
             break failure;
         }
     };
-    assert_eq!((failure.category, failure.message.as_str()), (ErrorCategory::Crash, "one job"));
+    assert_eq!((failure.category, failure.message), (ErrorCategory::Crash, mark));
     let known = bench.known("w");
     assert_eq!((known.state, known.incarnation), (WorkerState::Running, 1));
+    assert_eq!(known.task_failures, 1);
 }
 
 pub(super) fn a_panic_on_an_adopted_thread_is_a_crash(stage: &Stage) {

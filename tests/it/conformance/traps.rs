@@ -170,7 +170,7 @@ pub(super) fn a_hang_in_every_callback(stage: &Stage) {
         let id = format!("{at:?}");
         stage.add(&id, &[Life::Caught(at, How::Hangs), Life::Stays], |config| {
             // A process must get as far as its start within that.
-            impatient(config).start_timeout(ms(if hosted(stage) { 1500 } else { 500 }))
+            impatient(config).start_timeout(ms(if hosted(stage) { 1000 } else { 300 }))
         });
         failed_with(ErrorCategory::Timeout, master.start_worker(&id));
         bench.sees(&id, edges);
