@@ -31,6 +31,7 @@ const MAX_PUBLISHED: usize = 320;
 
 /// The line to one incarnation. All that is sent is sent at once or kept: nothing here waits.
 pub(super) struct Link {
+    worker: String,
     plan: LinkPlan,
     report: Reporter,
     means: Arc<Means>,
@@ -119,6 +120,7 @@ impl Link {
         ear.add(&socket, 0, Wakes::Always)?;
         let ends = Arc::new(Ends { socket, ear, wake: File::from(sys::eventfd()?) });
         let reader = Reader::of(&ends);
+        let worker = launch.worker.clone();
         let log_level = log::max_level().as_str().to_ascii_lowercase();
         let initialize = Initialize { launch, log_level, stack_size: plan.stack_size };
         let state = State {
@@ -138,6 +140,7 @@ impl Link {
             published: BTreeSet::new(),
         };
         Ok(Arc::new(Self {
+            worker,
             plan,
             report,
             means,
@@ -394,7 +397,13 @@ impl Link {
             }
             Said::Finished => (self.report)(Report::Completed),
             Said::Failed(failure) => (self.report)(Report::Failed(failure)),
-            Said::TaskFailed(failure) => (self.report)(Report::TaskFailed(failure)),
+            Said::TaskFailed(failure) => {
+                // A module host has said it in the log.
+                if !self.plan.hosted {
+                    log::warn!("{}: a task failed: {failure}", self.worker);
+                }
+                (self.report)(Report::TaskFailed(failure));
+            }
             // Heartbeats are for the watchdog.
             Said::Hello(_) | Said::Heartbeat | Said::Unknown => {}
         }
