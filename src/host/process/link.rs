@@ -181,7 +181,7 @@ impl Link {
         self.lock().ending = true;
     }
 
-    /// Ends all conversation. Whoever waits for an answer is due to be told that there will be none.
+    /// Ends all conversation. Whoever waits for an answer is due to be told that none will come.
     fn close(&self) {
         let mut state = self.lock();
         state.phase = Phase::Closed;
