@@ -86,8 +86,9 @@ typedef struct {
 /* Takes text from the module, in as many pieces as it likes, until the call returns. Of errors,
  * reasons and infos 64 KiB are kept; a reply of `call` may have 512 KiB, and a longer one is an error.
  *
- * An error's last line may be "at FILE:LINE:COLUMN", which is the place of a panic, or a category of
- * the master's in brackets, such as [network] or [timeout]; the worker's error has it as its own. */
+ * An error's last line may be a category of the master's in brackets, such as [network] or [timeout],
+ * or [network permanent] where no retry mends it; the worker's error has it as its own. The last line
+ * of a panic's text, or the one before [panic], may be "at FILE:LINE:COLUMN", which is its place. */
 typedef struct {
     void *ctx;
     void (*put)(void *ctx, const uint8_t *bytes, size_t len);

@@ -58,7 +58,8 @@ const fn difference([aspect, thread, hosted, program]: [&'static str; 4]) -> Dif
 }
 
 /// Everything that depends on where a worker runs, in this version; whatever is not here is the
-/// same. Where a module was compiled in or comes from a plugin makes no difference at all.
+/// same. Where a module was compiled in or comes from a plugin makes no difference but one: a task
+/// of a plugin's (`spawn_task`) that fails is logged, and no event tells it.
 ///
 /// | what differs | module, `type: module` | module, `type: process` | program |
 /// |---|---|---|---|

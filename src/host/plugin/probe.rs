@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,10 @@ pub(crate) fn probe_main(file: &OsStr, symbol: &OsStr) -> i32 {
 /// Ends this process after so long, and what it has started: who was to do so may have been killed.
 fn end_after(time: Duration) -> io::Result<()> {
     let deadline = Instant::now() + time;
+    let running = Arc::new(Barrier::new(2));
+    let started = Arc::clone(&running);
     let wait = move || {
+        started.wait();
         let mut left = time;
         while !left.is_zero() {
             std::thread::park_timeout(left);
@@ -78,7 +81,10 @@ fn end_after(time: Duration) -> io::Result<()> {
         let _ = sys::signal(Target::Group(std::process::id()), sys::SIGKILL);
         sys::exit_now(2);
     };
-    threads::spawn("hsu-trial-end", STACK, wait).map(drop)
+    threads::spawn("hsu-trial-end", STACK, wait)?;
+    // A thread cannot begin while a library hangs in its constructor: the loader is locked.
+    running.wait();
+    Ok(())
 }
 
 /// Loads the library into this process, makes an instance, and destroys it.
