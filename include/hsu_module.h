@@ -22,8 +22,8 @@
  *   what there is.
  * - A function may not let an exception, a panic or a longjmp leave it, and may not exit the process
  *   or change what belongs to all of it: directory, umask, environment, locale, signal handlers.
- * - After HSU_PANICKED a handle is only destroyed. A handle whose call never returns is abandoned
- *   with its thread.
+ * - After HSU_PANICKED from any function but `call` a handle is only destroyed; from `call` it is that
+ *   one call's error. A handle whose call never returns is abandoned with its thread.
  * - A library is never unloaded. Replace its file by rename, never by writing into it.
  */
 #ifndef HSU_MODULE_H
@@ -64,7 +64,8 @@ enum {
     HSU_OK = 0,
     HSU_CONFIG_REJECTED = 1, /* no retry mends it; the text begins with the key: "config.port: ..." */
     HSU_FAILED = 2,
-    HSU_PANICKED = 3,        /* the handle is broken; see hsu_sink for the place of the panic */
+    HSU_PANICKED = 3,        /* from any function but `call`: the handle is broken, only destroy it;
+                              * see hsu_sink for the place of the panic */
     HSU_MISUSED = 4,         /* the host broke a rule */
     HSU_UNSUPPORTED = 5      /* there is no such function */
 };
@@ -85,8 +86,9 @@ typedef struct {
 /* Takes text from the module, in as many pieces as it likes, until the call returns. Of errors,
  * reasons and infos 64 KiB are kept; a reply of `call` may have 512 KiB, and a longer one is an error.
  *
- * An error's last line may be "at FILE:LINE:COLUMN", which is the place of a panic, or a category of
- * the master's in brackets, such as [network] or [timeout]; the worker's error has it as its own. */
+ * An error's last line may be a category of the master's in brackets, such as [network] or [timeout],
+ * or [network permanent] where no retry mends it; the worker's error has it as its own. The last line
+ * of a panic's text, or the one before [panic], may be "at FILE:LINE:COLUMN", which is its place. */
 typedef struct {
     void *ctx;
     void (*put)(void *ctx, const uint8_t *bytes, size_t len);

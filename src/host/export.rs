@@ -206,7 +206,7 @@ fn tell(link: Link, report: Report) {
         Report::Endpoint(endpoint) => link.publish(&endpoint),
         Report::Failed(failure) => link.report_failure(&link::text_of(&failure)),
         Report::Completed => link.report_finished(),
-        // Logged where it happened; the host counts only what runs in itself.
+        // Logged where it happened, hence in the host's log; the interface has no word for it.
         Report::TaskFailed(_) => {}
         // What the host learns from the results of its calls.
         Report::Launched
@@ -234,7 +234,7 @@ fn move_in(link: Link) {
 fn result(outcome: Result<(), Failure>, sink: *const Sink) -> i32 {
     let Err(failure) = outcome else { return abi::OK };
     link::put(sink, link::text_of(&failure).as_bytes());
-    if failure.category == ErrorCategory::Configuration {
+    if failure.category == ErrorCategory::Configuration && failure.permanent {
         abi::CONFIG_REJECTED
     } else if failure.category == ErrorCategory::Panic {
         abi::PANICKED

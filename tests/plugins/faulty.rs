@@ -41,6 +41,10 @@ enum Act {
     Error,
     Network,
     Rejected,
+    /// An error of the configuration that another try may mend.
+    Unsure,
+    /// An error whose last line could be taken for a category.
+    Talk,
     Complete,
     Fail,
     Hang,
@@ -67,6 +71,10 @@ impl Act {
                 return Err(std::io::Error::from(std::io::ErrorKind::AddrInUse).into());
             }
             Self::Rejected => return Err(Error::configuration("config.port: no port").into()),
+            Self::Unsure => {
+                return Err(Error::new(ErrorCategory::Configuration, "no file yet").into());
+            }
+            Self::Talk => return Err("three\nlines\n[network]".into()),
             Self::Complete => ctx.into_iter().for_each(ModuleContext::complete),
             Self::Fail => ctx.into_iter().for_each(|ctx| ctx.fail(format!("failed in {at}"))),
             Self::Hang => loop {

@@ -110,16 +110,19 @@ pub(super) fn put(sink: *const Sink, bytes: &[u8]) {
     }
 }
 
-/// A failure as one text. The last line tells a panic's place or, where it is not the usual one,
-/// the category: see `hsu_sink` in the header.
+/// A failure as one text. The last lines tell a panic's place and, where it is not the usual one or
+/// the message itself could be taken to name one, the category: see `hsu_sink` in the header.
 pub(super) fn text_of(failure: &Failure) -> String {
-    let Failure { category, message, place, .. } = failure;
+    let Failure { category, message, place, permanent, .. } = failure;
+    let permanent = if *permanent { " permanent" } else { "" };
+    let usual = *category == ErrorCategory::Crash || *category == ErrorCategory::Health;
     if *category == ErrorCategory::Panic {
-        format!("{message}\nat {}", place.as_deref().unwrap_or_default())
-    } else if *category == ErrorCategory::Crash || *category == ErrorCategory::Health {
+        let place = place.as_deref().unwrap_or_default();
+        format!("{message}\nat {place}\n[{category}{permanent}]")
+    } else if usual && permanent.is_empty() && !message.contains('\n') {
         message.clone()
     } else {
-        format!("{message}\n[{category}]")
+        format!("{message}\n[{category}{permanent}]")
     }
 }
 

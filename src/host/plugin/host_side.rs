@@ -212,22 +212,32 @@ pub(super) fn borrowed(text: &str) -> Str {
     Str { ptr: text.as_ptr(), len: text.len() }
 }
 
-/// What a plugin says of a failure: the last line may tell the place of a panic, or a category.
+/// What a plugin says of a failure. The last line may tell its category, and that it is permanent;
+/// of a panic the last line before that may tell the place.
 pub(super) fn failure_of(category: ErrorCategory, text: &str) -> Failure {
-    let (message, last) = text.rsplit_once('\n').unwrap_or((text, ""));
-    let word = last.strip_prefix('[').and_then(|last| last.strip_suffix(']'));
-    let told = word.map(|word| serde_json::from_value(word.into()));
-    if let Some(place) = last.strip_prefix("at ") {
-        let mut failure = Failure::new(ErrorCategory::Panic, message);
-        failure.place = Some(place.to_owned()).filter(|place| !place.is_empty());
-        failure
-    } else if let Some(Ok(category)) = told {
-        let failure = Failure::new(category, message);
-        let hopeless = failure.category == ErrorCategory::Configuration;
-        if hopeless { failure.permanent() } else { failure }
-    } else {
-        Failure::new(category, text)
-    }
+    let tag = text.rsplit_once('\n').and_then(|(rest, last)| Some((rest, tag_of(last)?)));
+    let (text, (category, permanent)) = tag.unwrap_or((text, (category, false)));
+    let placed = text.rsplit_once("\nat ").filter(|(_, place)| !place.contains('\n'));
+    let mut failure = match placed {
+        Some((message, place)) if category == ErrorCategory::Panic => {
+            let mut failure = Failure::new(category, message);
+            failure.place = Some(place.to_owned()).filter(|place| !place.is_empty());
+            failure
+        }
+        Some(_) | None => Failure::new(category, text),
+    };
+    failure.permanent = permanent;
+    failure
+}
+
+/// A line such as `[network]` or `[configuration permanent]`.
+fn tag_of(line: &str) -> Option<(ErrorCategory, bool)> {
+    let words = line.strip_prefix('[')?.strip_suffix(']')?;
+    let (word, permanent) = match words.strip_suffix(" permanent") {
+        Some(word) => (word, true),
+        None => (words, false),
+    };
+    Some((serde_json::from_value(word.into()).ok()?, permanent))
 }
 
 /// What a plugin puts into a sink, up to a limit.
@@ -280,21 +290,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_tells_place_or_category() {
-        let said = |text| {
-            let Failure { category, message, place, permanent, .. } =
-                failure_of(ErrorCategory::Crash, text);
+    fn the_last_lines_tell_category_and_place() {
+        let said = |category, text: &str| {
+            let Failure { category, message, place, permanent, .. } = failure_of(category, text);
             (category, message, place, permanent)
         };
+        let (crash, panic) = (ErrorCategory::Crash, ErrorCategory::Panic);
         let place = Some("src/lib.rs:4:5".to_owned());
-        let panicked = (ErrorCategory::Panic, "boom\ntwice".to_owned(), place, false);
-        assert_eq!(said("boom\ntwice\nat src/lib.rs:4:5"), panicked);
-        assert_eq!(said("boom\nat "), (ErrorCategory::Panic, "boom".into(), None, false));
-        assert_eq!(said("no\n[network]"), (ErrorCategory::Network, "no".into(), None, false));
-        let config = (ErrorCategory::Configuration, "no".into(), None, true);
-        assert_eq!(said("no\n[configuration]"), config);
-        for plain in ["", "plain", "at home", "[network]", "two\nlines", "no\n[nonsense]"] {
-            assert_eq!(said(plain), (ErrorCategory::Crash, plain.to_owned(), None, false));
+        let panicked = (panic, "boom\ntwice".to_owned(), place, false);
+        assert_eq!(said(panic, "boom\ntwice\nat src/lib.rs:4:5"), panicked);
+        assert_eq!(said(crash, "boom\ntwice\nat src/lib.rs:4:5\n[panic]"), panicked);
+        assert_eq!(said(crash, "boom\nat \n[panic]"), (panic, "boom".into(), None, false));
+        assert_eq!(said(panic, "at a\nloss"), (panic, "at a\nloss".into(), None, false));
+        let network = (ErrorCategory::Network, "no\nat a.c:1".to_owned(), None, false);
+        assert_eq!(said(crash, "no\nat a.c:1\n[network]"), network);
+        for (line, permanent) in [("[configuration]", false), ("[configuration permanent]", true)] {
+            let config = (ErrorCategory::Configuration, "no".into(), None, permanent);
+            assert_eq!(said(crash, &format!("no\n{line}")), config);
+        }
+        // Only the last line is one.
+        assert_eq!(
+            said(crash, "no\n[network]\n[crash]"),
+            (crash, "no\n[network]".into(), None, false)
+        );
+        for plain in ["", "plain", "at home", "no\nat home", "[network]", "a\nb", "no\n[nonsense]"]
+        {
+            assert_eq!(said(crash, plain), (crash, plain.to_owned(), None, false));
         }
     }
 

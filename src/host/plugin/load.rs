@@ -72,6 +72,13 @@ impl Loaded {
         usage.instances += 1;
         Ok(Live(Arc::clone(self)))
     }
+
+    /// One that is in this program itself.
+    #[cfg(test)]
+    pub(super) fn within(calls: Calls, description: ModuleDescription) -> Arc<Self> {
+        let (path, symbol, usage) = (PathBuf::new(), String::new(), Mutex::default());
+        Arc::new(Self { path, symbol, calls, description, usage })
+    }
 }
 
 /// The module that a library exports under a symbol. The library is checked, tried by

@@ -3,10 +3,10 @@
 
 #![expect(unsafe_code, reason = "calls into the plugin")]
 
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -45,8 +45,9 @@ struct Created {
     handle: Handle,
     incarnation: &'static Incarnation,
     loaded: Arc<Loaded>,
-    /// It must be called no more, except to destroy it.
-    broken: Cell<bool>,
+    /// It has panicked, and is only to be destroyed. The runner knows that and calls nothing more;
+    /// who calls its functions, on threads of their own, learns it here.
+    broken: Arc<AtomicBool>,
 }
 
 /// What a plugin knows its instance by.
@@ -89,7 +90,7 @@ impl PluginModule {
             let failure = refused(&loaded.path, "create succeeded, and gave no handle");
             return Err(Error::of_failure(ctx.worker_id(), &failure.permanent()).into());
         }
-        let (handle, broken) = (Handle(handle), Cell::new(false));
+        let (handle, broken) = (Handle(handle), Arc::default());
         self.created = Some(Created { handle, incarnation, loaded, broken });
         Ok(())
     }
@@ -106,19 +107,30 @@ impl Created {
         name: &str,
         call: impl FnOnce(*mut c_void, *const Sink) -> i32,
     ) -> ModuleResult<Vec<u8>> {
-        if self.broken.get() {
-            return Err(format!("the plugin is broken, so {name} is not called").into());
-        }
-        let (code, text) = collect(MAX_TEXT, |sink| call(self.handle.get(), sink));
-        self.broken.set(code == abi::PANICKED);
+        let (code, text) = self.collect(call);
         outcome(name, code, text)
     }
 
-    /// The functions that the plugin published are called by their names.
+    /// Calls the plugin with a sink for text, on the worker's own thread. After a panic the instance
+    /// is broken.
+    fn collect(&self, call: impl FnOnce(*mut c_void, *const Sink) -> i32) -> (i32, Collected) {
+        let (code, text) = collect(MAX_TEXT, |sink| call(self.handle.get(), sink));
+        if code == abi::PANICKED {
+            self.broken.store(true, Ordering::Release);
+        }
+        (code, text)
+    }
+
+    /// The functions that the plugin published are called by their names. A panic in one of them is
+    /// counted, and breaks nothing else.
     fn export(&self, ctx: &ModuleContext) {
         let Some(call) = self.loaded.calls.call else { return };
-        let handle = self.handle;
+        let (handle, broken) = (self.handle, Arc::clone(&self.broken));
         ctx.export_rest(move |name, payload| {
+            if broken.load(Ordering::Acquire) {
+                let message = "it has panicked and is about to end";
+                return Err(Error::new(ErrorCategory::NotRunning, message).into());
+            }
             let (code, reply) = collect(MAX_PAYLOAD, |sink| {
                 // SAFETY: the runner calls functions between `start` and `stop` alone, from any
                 // thread, which `call` allows; name, payload and sink outlive the call.
@@ -222,18 +234,12 @@ impl WorkerModule for PluginModule {
 
     fn health(&self) -> Health {
         let Ok(created) = self.created() else { return Health::unhealthy("not initialized") };
-        if created.broken.get() {
-            return Health::unhealthy("the plugin is broken");
-        }
         let is_healthy = created.loaded.calls.is_healthy;
-        let (code, reason) = collect(MAX_TEXT, |sink| {
-            // SAFETY: the handle is the plugin's own, and the sink outlives the call.
-            unsafe { is_healthy(created.handle.get(), sink) }
-        });
+        // SAFETY: the handle is the plugin's own, and the sink outlives the call.
+        let (code, reason) = created.collect(|handle, sink| unsafe { is_healthy(handle, sink) });
         match code {
             abi::OK | abi::UNSUPPORTED => Health::healthy(),
             abi::PANICKED => {
-                created.broken.set(true);
                 let told = failure_of(ErrorCategory::Panic, &reason.into_text());
                 pass_on(Failure { category: ErrorCategory::Panic, ..told })
             }
@@ -251,10 +257,8 @@ impl WorkerModule for PluginModule {
         let known = self.live.0.description.info();
         let Ok(created) = self.created() else { return known };
         let get_info = created.loaded.calls.get_info;
-        let (code, json) = collect(MAX_TEXT, |sink| {
-            // SAFETY: the handle is the plugin's own, and the sink outlives the call.
-            unsafe { get_info(created.handle.get(), sink) }
-        });
+        // SAFETY: the handle is the plugin's own, and the sink outlives the call.
+        let (code, json) = created.collect(|handle, sink| unsafe { get_info(handle, sink) });
         if code == abi::UNSUPPORTED {
             return known;
         }
@@ -298,6 +302,107 @@ impl Drop for Created {
             && !std::thread::panicking()
         {
             pass_on(words);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{backend, descriptor};
+    use super::*;
+    use crate::abi::{Descriptor, Host, Str};
+    use crate::host::panics::guarded;
+
+    unsafe extern "C" fn create(
+        _: *const Host,
+        _: Str,
+        handle: *mut *mut c_void,
+        _: *const Sink,
+    ) -> i32 {
+        // SAFETY: the host gives a place for the handle, which nobody looks into.
+        unsafe { handle.write(std::ptr::dangling_mut()) };
+        abi::OK
+    }
+
+    unsafe extern "C" fn initialize(_: *mut c_void, _: Str, _: *const Sink) -> i32 {
+        abi::OK
+    }
+
+    unsafe extern "C" fn sound(_: *mut c_void, _: *const Sink) -> i32 {
+        abi::OK
+    }
+
+    unsafe extern "C" fn panicked(_: *mut c_void, _: *const Sink) -> i32 {
+        abi::PANICKED
+    }
+
+    unsafe extern "C" fn stop(_: *mut c_void, _: u64, _: *const Sink) -> i32 {
+        abi::OK
+    }
+
+    unsafe extern "C" fn destroy(_: *mut c_void) {}
+
+    /// Panics when it is called with a payload.
+    unsafe extern "C" fn call(
+        _: *mut c_void,
+        _: Str,
+        _: *const u8,
+        len: usize,
+        _: *const Sink,
+    ) -> i32 {
+        if len == 0 { abi::OK } else { abi::PANICKED }
+    }
+
+    const DESCRIPTOR: Descriptor = Descriptor {
+        magic: abi::MAGIC,
+        struct_size: size_of::<Descriptor>() as u32,
+        abi_major: abi::MAJOR,
+        abi_minor: abi::MINOR,
+        flags: 0,
+        name: c"m".as_ptr(),
+        version: c"1".as_ptr(),
+        description: std::ptr::null(),
+        author: std::ptr::null(),
+        built_with: std::ptr::null(),
+        create: Some(create),
+        initialize: Some(initialize),
+        start: Some(sound),
+        stop: Some(stop),
+        is_healthy: Some(sound),
+        get_info: Some(sound),
+        destroy: Some(destroy),
+        call: Some(call),
+    };
+
+    #[test]
+    fn an_instance_that_has_panicked_is_called_no_more_but_a_call_may_panic() {
+        for (descriptor, in_health) in [
+            (Descriptor { is_healthy: Some(panicked), ..DESCRIPTOR }, true),
+            (Descriptor { get_info: Some(panicked), ..DESCRIPTOR }, false),
+        ] {
+            // SAFETY: it is one.
+            let (calls, description) = unsafe { descriptor::read(&raw const descriptor) }.unwrap();
+            let loaded = Loaded::within(calls, description);
+            let mut module = PluginModule::new(loaded.enter().unwrap());
+            let backend = backend();
+            let ctx = ModuleContext::new(backend.clone());
+            let config = ModuleConfig::new("m", serde_json::json!({}));
+            module.initialize(&ctx, &config).unwrap();
+            let functions = backend.functions();
+            let panic = functions.call("f", b"x").unwrap_err();
+            assert_eq!((panic.category, functions.panics()), (ErrorCategory::Panic, 1));
+            assert_eq!(functions.call("f", b""), Ok(Vec::new()));
+            let broken =
+                guarded(
+                    "it",
+                    || {
+                        if in_health { drop(module.health()) } else { drop(module.info()) }
+                    },
+                );
+            assert_eq!(broken.unwrap_err().category, ErrorCategory::Panic);
+            let refused = functions.call("f", b"").unwrap_err();
+            assert_eq!(refused.category, ErrorCategory::NotRunning, "{refused}");
+            assert_eq!(refused.message, "it has panicked and is about to end");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -19,14 +19,19 @@ use super::module::PluginModule;
 use super::{ModuleDescription, PROBE_ROLE, refused};
 use crate::error::Failure;
 use crate::host::panics::{self, guarded};
+use crate::host::reaper::Claim;
 use crate::host::runner::{Backend, Setting};
 use crate::host::sys::{self, Target};
-use crate::host::{Launch, ModuleSource, Reporter, identity};
+use crate::host::{Launch, ModuleSource, Reporter, identity, threads};
 use crate::module::{ModuleContext, ModuleRegistry};
 use crate::worker::Exit;
 
 /// How long a trial may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much longer a child waits for its end before it ends itself.
+const GRACE: Duration = Duration::from_secs(1);
+/// The stack of the thread that does so.
+const STACK: usize = 64 << 10;
 /// How much of what a child writes is read: its verdict is the last line.
 const MAX_OUTPUT: usize = 256 << 10;
 /// What the instance of a trial is called.
@@ -44,8 +49,13 @@ enum Verdict {
 pub(crate) fn probe_main(file: &OsStr, symbol: &OsStr) -> i32 {
     panics::install_hook();
     let path = Path::new(file);
-    let tried = guarded("the trial", || try_here(path, &symbol.to_string_lossy()));
-    let (verdict, code) = match tried.and_then(|tried| tried) {
+    let bounded = end_after(PATIENCE + GRACE).map_err(|error| {
+        refused(path, format!("cannot be tried: no thread to bound the trial: {error}"))
+    });
+    let tried = bounded.and_then(|()| {
+        guarded("the trial", || try_here(path, &symbol.to_string_lossy())).and_then(|tried| tried)
+    });
+    let (verdict, code) = match tried {
         Ok(description) => (Verdict::Sound(description), 0),
         Err(failure) => (Verdict::Refused(failure), 1),
     };
@@ -55,10 +65,51 @@ pub(crate) fn probe_main(file: &OsStr, symbol: &OsStr) -> i32 {
     if written.is_ok() { code } else { 2 }
 }
 
+/// Ends this process after so long, and what it has started: who was to do so may have been killed.
+fn end_after(time: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + time;
+    let running = Arc::new(Barrier::new(2));
+    let started = Arc::clone(&running);
+    let wait = move || {
+        started.wait();
+        let mut left = time;
+        while !left.is_zero() {
+            std::thread::park_timeout(left);
+            left = deadline.saturating_duration_since(Instant::now());
+        }
+        // Its own group, if it leads one.
+        let _ = sys::signal(Target::Group(std::process::id()), sys::SIGKILL);
+        sys::exit_now(2);
+    };
+    threads::spawn("hsu-trial-end", STACK, wait)?;
+    // A thread cannot begin while a library hangs in its constructor: the loader is locked.
+    running.wait();
+    Ok(())
+}
+
 /// Loads the library into this process, makes an instance, and destroys it.
 fn try_here(path: &Path, symbol: &str) -> Result<ModuleDescription, Failure> {
     let loaded = load::open(path, symbol, None)?;
     let mut module = PluginModule::new(loaded.enter()?);
+    let backend = backend();
+    let ctx = ModuleContext::new(backend.clone());
+    let _lent = identity::lend(&backend.identity());
+    let broken = |failure: Failure| {
+        let (permanent, failure) = (failure.permanent, refused(path, failure));
+        if permanent { failure.permanent() } else { failure }
+    };
+    let created = guarded("create", || {
+        let created = module.create(&ctx);
+        created.map_err(|error| Failure::from_module_error(WORKER, error.as_ref()))
+    });
+    created.and_then(|created| created).map_err(broken)?;
+    backend.fire(None);
+    guarded("destroy", || drop(module)).map_err(broken)?;
+    Ok(loaded.description.clone())
+}
+
+/// What stands behind the context of an instance that no master knows.
+pub(super) fn backend() -> Arc<Backend> {
     let launch = Launch {
         worker: WORKER.to_owned(),
         incarnation: 1,
@@ -74,21 +125,7 @@ fn try_here(path: &Path, symbol: &str) -> Result<ModuleDescription, Failure> {
         prober: None,
     };
     let silent: Reporter = Arc::new(|_| {});
-    let backend = Arc::new(Backend::new(&launch, &setting, silent));
-    let ctx = ModuleContext::new(backend.clone());
-    let _lent = identity::lend(&backend.identity());
-    let broken = |failure: Failure| {
-        let (permanent, failure) = (failure.permanent, refused(path, failure));
-        if permanent { failure.permanent() } else { failure }
-    };
-    let created = guarded("create", || {
-        let created = module.create(&ctx);
-        created.map_err(|error| Failure::from_module_error(WORKER, error.as_ref()))
-    });
-    created.and_then(|created| created).map_err(broken)?;
-    backend.fire(None);
-    guarded("destroy", || drop(module)).map_err(broken)?;
-    Ok(loaded.description.clone())
+    Arc::new(Backend::new(&launch, &setting, silent))
 }
 
 /// Has a child of `program`, which knows the role, try a library.
@@ -121,7 +158,8 @@ fn try_by(
     command.process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = command.spawn().map_err(no_trial)?;
-    let mut trial = Trial { child };
+    let claim = Claim::on(child.id());
+    let mut trial = Trial { child, _claim: claim };
     let stdout = trial.child.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
     let output = stdout.map_err(io::Error::from).and_then(|stdout| trial.read(stdout, patience));
     let Some(output) = output.map_err(no_trial)? else {
@@ -153,6 +191,8 @@ fn verdict(output: &[u8]) -> Option<Verdict> {
 /// A child with a trial to do. Dropped, it is killed, and all it has started with it.
 struct Trial {
     child: Child,
+    /// It is ours to reap. Given up only after that: fields go after the drop below.
+    _claim: Claim,
 }
 
 impl Trial {
@@ -208,6 +248,8 @@ impl Drop for Trial {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             self.sweep();
+            // It may have left its group.
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }

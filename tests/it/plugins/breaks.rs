@@ -51,6 +51,7 @@ fn what_breaks_a_running_plugin_is_told_as_of_any_module() {
         ("error", json!({ "thread": "error" }), ErrorCategory::Crash, "error in thread"),
         ("network", json!({ "thread": "network" }), ErrorCategory::Network, "address in use"),
         ("fail", json!({ "thread": "fail" }), ErrorCategory::Crash, "failed in thread"),
+        ("talk", json!({ "thread": "talk" }), ErrorCategory::Crash, "three\nlines\n[network]"),
     ] {
         running(&bench, id, config);
         let known = bench.once(id, |known| known.state == WorkerState::Failed);
@@ -58,6 +59,9 @@ fn what_breaks_a_running_plugin_is_told_as_of_any_module() {
         assert_eq!(error.category, category, "{id}: {error:?}");
         assert!(error.message.contains(said), "{id}: {error:?}");
     }
+    running(&bench, "unsure", json!({ "thread": "unsure" }));
+    let known = bench.once("unsure", |known| known.state == WorkerState::Failed);
+    assert!(!known.gave_up, "another try may mend it");
     running(&bench, "hopeless", json!({ "thread": "rejected" }));
     bench.once("hopeless", |known| known.gave_up);
     running(&bench, "done", json!({ "thread": "complete" }));
@@ -75,6 +79,8 @@ fn errors_of_a_start_keep_their_category() {
         ("initialize", "panic", ErrorCategory::Panic, "panicked in initialize: boom"),
         ("start", "error", ErrorCategory::Crash, "error in start"),
         ("start", "rejected", ErrorCategory::Configuration, "config.port: no port"),
+        ("start", "unsure", ErrorCategory::Configuration, "no file yet"),
+        ("start", "talk", ErrorCategory::Crash, "three\nlines\n[network]"),
         ("info", "panic", ErrorCategory::Panic, "panicked in info: boom in info at tests/"),
     ] {
         let id = format!("{callback}-{how}");
@@ -82,7 +88,7 @@ fn errors_of_a_start_keep_their_category() {
         let error = start_error(&bench, config.restart(slow()));
         assert_eq!(error.category(), category, "{id}: {error}");
         assert!(error.to_string().contains(said), "{id}: {error}");
-        assert_eq!(error.permanent(), category == ErrorCategory::Configuration, "{id}");
+        assert_eq!(error.permanent(), how == "rejected", "{id}");
     }
     let config = worker("key", &example("faulty_plugin")).config(json!({ "strat": "panic" }));
     let error = start_error(&bench, config);
@@ -152,6 +158,7 @@ fn results_of_c_functions_have_their_categories() {
         ("i5", ["-DINITIALIZE=5", text], ErrorCategory::Plugin, "does not support initialize"),
         ("i6", ["-DINITIALIZE=77", text], ErrorCategory::Crash, "the text"),
         ("s", ["-DSTART=-1", "-DTEXT=\"\""], ErrorCategory::Crash, "start returned -1"),
+        ("a", ["-DSTART=2", "-DTEXT=\"no\\nat home\""], ErrorCategory::Crash, "no\nat home"),
         ("n", ["-DSTART=2", "-DTEXT=\"busy\\n[network]\""], ErrorCategory::Network, "busy"),
         (
             "p",

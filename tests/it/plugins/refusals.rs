@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use hsu_master::{ErrorCategory, Master};
 
@@ -192,6 +192,22 @@ fn b22_what_kills_who_loads_it_kills_the_trial() {
     let talks = workshop.variant("talks.so", &[talks]);
     let checked = check(&[talks.to_str().unwrap()]);
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    bench.finish();
+}
+
+#[test]
+fn a_trial_that_hangs_is_ended_though_it_leaves_its_group_or_loses_its_master() {
+    let Some(workshop) = Workshop::open() else { return };
+    let hides = "-DCONSTRUCTOR=setpgid(0, getpgid(getppid())), pause()";
+    let library = workshop.variant("hides.so", &[hides]);
+    // A trial that nobody bounds.
+    let mut trial = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
+    trial.arg("__hsu-probe").arg(&library).arg("hsu_module_descriptor");
+    let mut trial = trial.stdout(Stdio::null()).spawn().unwrap();
+    let bench = bench();
+    let text = refusal(&bench, "hides", &library);
+    assert!(text.contains("a process that loads it does not end within 10s"), "{text}");
+    assert_eq!(trial.wait().unwrap().code(), Some(2));
     bench.finish();
 }
 
