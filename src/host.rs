@@ -107,11 +107,12 @@ pub(crate) trait RemoteFunctions: Send + Sync {
     /// Sends a call, and never waits for the worker. `reply` is called once, on some thread and
     /// never while a lock is held that a call takes; with `timeout` at the latest when `deadline`
     /// has come.
-    fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply);
+    /// Returns the call's number.
+    fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply) -> u64;
 
-    /// Has this thread, which waits for an outcome, read what comes from there, unless another one
-    /// does: until it is `done` or `deadline` has come. It may return sooner.
-    fn attend(&self, done: &dyn Fn() -> bool, deadline: Option<Instant>);
+    /// Has this thread, which waits for the outcome of a call, read what comes from there, unless
+    /// another one does: until the outcome is known or `deadline` has come. It may return sooner.
+    fn attend(&self, call: u64, deadline: Option<Instant>);
 
     /// How many calls panicked there. Read under locks: it must not block.
     fn panics(&self) -> u64;

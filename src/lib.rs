@@ -41,12 +41,13 @@
 //! Imports go downward only; a test checks it.
 //!
 //! ```text
-//! 6  cli, main    what people type: `App`, run, check
+//! 6  cli, main    what people type: `App`, run, check, modules, plugin check
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
 //! 4  testing      a module's life without a master, for its author's tests
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
-//! 2  host         the threads: module runner (apartment), process monitor, panics, system calls
+//! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
+//!                 the worker protocol, the module host at its other end, plugins on both sides
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
 //! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
 //! ```
@@ -56,6 +57,9 @@
 //!   `host` do not know each other; they meet in `runtime`, through effects and events.
 //! - Nothing below `config` knows YAML. Only `host/panics.rs` catches panics; only `host/sys`, and
 //!   the two sides of the plugin interface (`host/plugin`, `host/export`), are unsafe.
+//! - One runner, several links: the apartment takes plain-data orders and gives plain-data reports.
+//!   In this process they come and go as they are, in a module host as lines of `host/protocol`,
+//!   and a plugin's side runs the same callbacks behind the C table.
 //! - The loop never waits for a worker: spawning, starting, probing and stopping happen on the
 //!   worker's own thread, and every outcome comes back as an event. Queries read the board and do
 //!   not ask the loop.

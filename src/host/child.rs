@@ -58,6 +58,9 @@ pub(crate) fn serve(registry: &ModuleRegistry) -> i32 {
         }
     };
     logger::install();
+    if let Err(error) = sys::install_last_words() {
+        log::warn!("what ends this process will not be named: {error}");
+    }
     open(registry, socket).map_or_else(
         |error| {
             complain(&format!("cannot serve the master: {error}"));

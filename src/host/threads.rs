@@ -5,6 +5,8 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
+use super::sys;
+
 /// How many threads we run at most. Each has four memory maps, and at the kernel's default of
 /// 65,530 maps the standard library does not return an error: it aborts the process.
 const MAX_THREADS: usize = 12_000;
@@ -39,9 +41,10 @@ pub(crate) fn spawn(
         let message = format!("{MAX_THREADS} threads run already");
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
     }
+    let known = name.to_owned();
     Builder::new().name(name.to_owned()).stack_size(stack_size).spawn(move || {
         let _counted = counted;
-        work();
+        sys::named(&known, work);
     })
 }
 

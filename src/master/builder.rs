@@ -90,6 +90,8 @@ impl MasterBuilder {
     ///   from 3 up are marked to be closed in children (those of `LISTEN_FDS` are spared);
     /// - signals that were ignored are set to their defaults;
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
+    /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on which
+    ///   thread it came, so that the module is known that brought it down;
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
     ///   same signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are
     ///   logged. After the master's end they do what they do by default.
@@ -201,6 +203,7 @@ fn own_process() -> Result<Option<sys::Limit>> {
         move |error| Error::io(what, error)
     };
     sys::open_std_fds().map_err(cannot("open the standard descriptors"))?;
+    sys::install_last_words().map_err(cannot("handle fatal signals"))?;
     sys::cloexec_inherited().map_err(cannot("mark inherited descriptors"))?;
     sys::reset_ignored_signals().map_err(cannot("reset ignored signals"))?;
     sys::raise_nofile_limit().map_err(cannot("raise the descriptor limit"))

@@ -118,7 +118,10 @@ impl LineSink {
         let role = Role::Module { worker: from.worker.as_str().into() };
         let identity = Identity { realm: self.realm, role, requests: Arc::default() };
         let _lent = identity::lend(&Arc::new(identity));
-        log::log!(target: target, level, "{}", String::from_utf8_lossy(text));
+        // The program's logger on the worker's monitor: its panic must not be the worker's.
+        let _ = guarded("the logger", || {
+            log::log!(target: target, level, "{}", String::from_utf8_lossy(text));
+        });
     }
 
     fn take_begun(&self, from: Outlet<'_>) -> Begun {

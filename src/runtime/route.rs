@@ -4,7 +4,7 @@
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::Board;
 use super::directory::{Callee, Line};
@@ -12,6 +12,9 @@ use super::ticket::{Origin, ReplySender};
 use crate::error::{self, Error, ErrorCategory, Failure};
 use crate::host::runner::functions::{Function, Functions, check_size};
 use crate::host::{RemoteFunctions, Reply};
+
+/// So much later than its deadline a call ends, should nobody have ended it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The way to one function of one worker, whichever incarnation of it runs.
 pub(crate) struct Route {
@@ -107,9 +110,19 @@ impl Route {
             let _ = sender.send(outcome);
         });
         let deadline = Instant::now().checked_add(timeout);
-        functions.call(&self.function, payload, deadline, reply);
-        functions.attend(&|| !receiver.is_empty(), deadline);
-        let reply = receiver.recv().unwrap_or_else(|_| Err(ended()))?;
+        let call = functions.call(&self.function, payload, deadline, reply);
+        functions.attend(call, deadline);
+        // Whoever is to answer in time may be this very thread.
+        let answer = match deadline.and_then(|deadline| deadline.checked_add(GRACE)) {
+            Some(end) => receiver.recv_deadline(end),
+            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let reply = answer.unwrap_or_else(|error| match error {
+            RecvTimeoutError::Disconnected => Err(ended()),
+            RecvTimeoutError::Timeout => {
+                Err(Failure::new(ErrorCategory::Timeout, "the function did not answer in time"))
+            }
+        })?;
         check_size("reply", &reply)?;
         Ok(reply)
     }
@@ -171,11 +184,18 @@ mod tests {
     struct Remote(Behaviour);
 
     impl RemoteFunctions for Remote {
-        fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply) {
+        fn call(
+            &self,
+            function: &str,
+            payload: &[u8],
+            deadline: Option<Instant>,
+            reply: Reply,
+        ) -> u64 {
             assert_eq!(function, "f");
             (self.0)(payload, deadline, reply);
+            1
         }
-        fn attend(&self, _done: &dyn Fn() -> bool, _deadline: Option<Instant>) {}
+        fn attend(&self, _call: u64, _deadline: Option<Instant>) {}
         fn panics(&self) -> u64 {
             3
         }

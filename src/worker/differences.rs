@@ -58,8 +58,8 @@ const fn difference([aspect, thread, hosted, program]: [&'static str; 4]) -> Dif
 }
 
 /// Everything that depends on where a worker runs, in this version; whatever is not here is the
-/// same. Where a module was compiled in or comes from a plugin makes no difference but one: a task
-/// of a plugin's (`spawn_task`) that fails is logged, and no event tells it.
+/// same. Whether a module was compiled in or comes from a plugin makes no difference, but for one:
+/// a plugin's failed tasks (`spawn_task`) are in the log, and neither events nor counted.
 ///
 /// | what differs | module, `type: module` | module, `type: process` | program |
 /// |---|---|---|---|

@@ -1,11 +1,13 @@
 //! A worker that does as it is told, in each place where workers run: the same [`Behaviour`] played
-//! by a module, wherever that runs, and by a shell script.
+//! by a module, wherever that runs, by a program that speaks the worker protocol, and by a script.
 
 mod module;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
-use hsu_master::{Deployment, ErrorCategory, WorkerConfig, WorkerType};
+use hsu_master::{Deployment, ErrorCategory, Integration, WorkerConfig, WorkerType};
 
 use crate::support::{Bench, example};
 
@@ -22,6 +24,9 @@ impl Behaviour {
 pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) deployment: Deployment,
+    pub(crate) is_of_a_module: bool,
+    /// False: this machine has not what it takes.
+    pub(crate) is_there: fn() -> bool,
     /// A worker that behaves so there.
     pub(crate) worker: fn(&str, &Behaviour) -> WorkerConfig,
     /// What the failure of such a life is called there.
@@ -29,11 +34,14 @@ pub(crate) struct Place {
 }
 
 /// Every place that the conformance suite visits.
-pub(crate) const PLACES: [Place; 5] = [THREAD, HOSTED, PLUGIN_AS_THREAD, HOSTED_PLUGIN, PROGRAM];
+pub(crate) const PLACES: [Place; 6] =
+    [THREAD, HOSTED, PLUGIN_AS_THREAD, HOSTED_PLUGIN, INTEGRATED, PROGRAM];
 
 const THREAD: Place = Place {
     name: "thread",
     deployment: Deployment::Thread,
+    is_of_a_module: true,
+    is_there: || true,
     worker: |id, behaviour| WorkerConfig::native(id, "actor").config(json(behaviour)),
     category: of_a_module,
 };
@@ -41,6 +49,8 @@ const THREAD: Place = Place {
 pub(crate) const HOSTED: Place = Place {
     name: "hosted",
     deployment: Deployment::Hosted,
+    is_of_a_module: true,
+    is_there: || true,
     worker: |id, behaviour| (THREAD.worker)(id, behaviour).worker_type(WorkerType::Process),
     category: of_a_module,
 };
@@ -48,6 +58,8 @@ pub(crate) const HOSTED: Place = Place {
 const PLUGIN_AS_THREAD: Place = Place {
     name: "plugin",
     deployment: Deployment::Thread,
+    is_of_a_module: true,
+    is_there: || cfg!(feature = "plugins"),
     worker: |id, behaviour| {
         let library = example("libactor_plugin.so");
         WorkerConfig::plugin(id, library.to_str().unwrap()).config(json(behaviour))
@@ -58,11 +70,39 @@ const PLUGIN_AS_THREAD: Place = Place {
 const HOSTED_PLUGIN: Place = Place {
     name: "hosted plugin",
     deployment: Deployment::Hosted,
+    is_of_a_module: true,
+    is_there: || cfg!(feature = "plugins"),
     worker: |id, behaviour| {
         (PLUGIN_AS_THREAD.worker)(id, behaviour).worker_type(WorkerType::Process)
     },
     category: of_a_module,
 };
+
+/// A program in another language, that speaks the worker protocol.
+const INTEGRATED: Place = Place {
+    name: "integrated",
+    deployment: Deployment::Hosted,
+    is_of_a_module: false,
+    is_there: || python().is_some(),
+    worker: |id, behaviour| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/actor/actor.py");
+        let program = WorkerConfig::executable(id, python().unwrap()).args(["-IS", script]);
+        program.integration(Integration::Protocol).config(json(behaviour))
+    },
+    category: of_a_module,
+};
+
+/// The interpreter itself: what is called so may be a script that looks for it each time.
+fn python() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let itself = ["-c", "import sys; print(sys.executable)"];
+        let told = Command::new("python3").args(itself).output().ok()?;
+        let path = PathBuf::from(String::from_utf8(told.stdout).ok()?.trim());
+        path.is_absolute().then_some(path)
+    });
+    found.as_deref()
+}
 
 fn json(behaviour: &Behaviour) -> serde_json::Value {
     serde_json::to_value(behaviour).unwrap()
@@ -85,17 +125,29 @@ fn of_a_module(life: Life) -> ErrorCategory {
 const PROGRAM: Place = Place {
     name: "program",
     deployment: Deployment::Program,
-    worker: |id, behaviour| match behaviour.lives[0] {
-        Life::Unlaunchable => WorkerConfig::executable(id, "/nowhere/actor"),
-        // A file without `#!` is there and may be executed; that it cannot be shows at the spawn.
-        Life::Unstartable => WorkerConfig::executable(id, no_program(&behaviour.gate)),
-        _ => WorkerConfig::executable(id, "/bin/sh").args(["-c", &script(id, behaviour)]),
+    is_of_a_module: false,
+    is_there: || true,
+    worker: |id, behaviour| {
+        if behaviour.lives[0] == Life::Unlaunchable {
+            return WorkerConfig::executable(id, "/nowhere/actor");
+        }
+        if behaviour.lives[0] == Life::Unstartable {
+            // A file without `#!` is there and may be executed; that it cannot be shows at the
+            // spawn.
+            return WorkerConfig::executable(id, no_program(&behaviour.gate));
+        }
+        WorkerConfig::executable(id, "/bin/sh").args(["-c", &script(id, behaviour)])
     },
-    category: |life| match life {
-        Life::Unlaunchable => ErrorCategory::ExecutableNotFound,
-        Life::Unstartable => ErrorCategory::Configuration,
-        Life::Breaks | Life::Fails => ErrorCategory::Crash,
-        _ => ErrorCategory::Unknown,
+    category: |life| {
+        if life == Life::Unlaunchable {
+            ErrorCategory::ExecutableNotFound
+        } else if life == Life::Unstartable {
+            ErrorCategory::Configuration
+        } else if matches!(life, Life::Breaks | Life::Fails) {
+            ErrorCategory::Crash
+        } else {
+            ErrorCategory::Unknown
+        }
     },
 };
 
@@ -104,7 +156,7 @@ const PROGRAM: Place = Place {
 fn no_program(beside: &Path) -> PathBuf {
     let path = beside.with_file_name("no-program");
     let make = r#"echo nothing > "$1"; chmod 755 "$1""#;
-    let made = std::process::Command::new("/bin/sh").args(["-c", make, "sh"]).arg(&path).status();
+    let made = Command::new("/bin/sh").args(["-c", make, "sh"]).arg(&path).status();
     assert!(made.unwrap().success());
     path
 }

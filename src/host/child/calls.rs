@@ -156,8 +156,8 @@ impl Crew {
         state.away == Some(leave) && !state.waiting.is_empty()
     }
 
-    /// The thread that has left the socket this time has nothing more to run. False: another one has
-    /// taken its place.
+    /// The thread that has left the socket this time has nothing more to run. False: another one
+    /// has taken its place.
     fn is_back(&self, leave: u64) -> bool {
         lock(&self.state).away.take_if(|away| *away == leave).is_some()
     }

@@ -26,8 +26,12 @@ const MAX_CALLS: usize = 4096;
 /// So many bytes may wait for a process that does not read.
 const MAX_OUTGOING: usize = 8 << 20;
 
+/// So many names of endpoints are remembered: no more of them are kept anyway.
+const MAX_PUBLISHED: usize = 320;
+
 /// The line to one incarnation. All that is sent is sent at once or kept: nothing here waits.
 pub(super) struct Link {
+    worker: String,
     plan: LinkPlan,
     report: Reporter,
     means: Arc<Means>,
@@ -60,6 +64,9 @@ struct State {
     outgoing: Vec<u8>,
     questions: BTreeMap<u64, Question>,
     calls: BTreeMap<u64, Call>,
+    /// Outcomes of calls that are known and not told: telling runs other people's code, which must
+    /// not meet our locks.
+    due: Vec<(Reply, Result<Vec<u8>, Failure>)>,
     /// The monitor looks for what is late no later than this.
     alarm: Option<Instant>,
     /// Their end is closed; by then the process must have ended too.
@@ -113,6 +120,7 @@ impl Link {
         ear.add(&socket, 0, Wakes::Always)?;
         let ends = Arc::new(Ends { socket, ear, wake: File::from(sys::eventfd()?) });
         let reader = Reader::of(&ends);
+        let worker = launch.worker.clone();
         let log_level = log::max_level().as_str().to_ascii_lowercase();
         let initialize = Initialize { launch, log_level, stack_size: plan.stack_size };
         let state = State {
@@ -124,6 +132,7 @@ impl Link {
             outgoing: Vec::new(),
             questions: BTreeMap::new(),
             calls: BTreeMap::new(),
+            due: Vec::new(),
             alarm: None,
             farewell: None,
             ending: false,
@@ -131,6 +140,7 @@ impl Link {
             published: BTreeSet::new(),
         };
         Ok(Arc::new(Self {
+            worker,
             plan,
             report,
             means,
@@ -171,21 +181,31 @@ impl Link {
         self.lock().ending = true;
     }
 
-    /// Ends all conversation. Whoever waits for an answer is told that there will be none.
+    /// Ends all conversation. Whoever waits for an answer is due to be told that none will come.
     fn close(&self) {
-        let calls = {
-            let mut state = self.lock();
-            state.phase = Phase::Closed;
-            state.ends = None;
-            state.theirs = None;
-            state.initialize = None;
-            state.outgoing = Vec::new();
-            state.questions.clear();
-            std::mem::take(&mut state.calls)
-        };
-        for call in calls.into_values() {
-            let message = "it ended before it answered";
-            (call.reply)(Err(Failure::new(ErrorCategory::NotRunning, message)));
+        let mut state = self.lock();
+        state.phase = Phase::Closed;
+        state.ends = None;
+        state.theirs = None;
+        state.initialize = None;
+        state.outgoing = Vec::new();
+        state.questions.clear();
+        for call in std::mem::take(&mut state.calls).into_values() {
+            let failure = Failure::new(ErrorCategory::NotRunning, "it ended before it answered");
+            state.due.push((call.reply, Err(failure)));
+        }
+    }
+
+    /// True until a call's outcome is known.
+    fn is_open(&self, call: u64) -> bool {
+        self.lock().calls.contains_key(&call)
+    }
+
+    /// Tells the outcomes of calls that are due. Not to be called with a lock of ours.
+    fn tell(&self) {
+        let due = std::mem::take(&mut self.lock().due);
+        for (reply, outcome) in due {
+            reply(outcome);
         }
     }
 
@@ -197,11 +217,12 @@ impl Link {
 }
 
 impl RemoteFunctions for Link {
-    fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply) {
+    fn call(&self, function: &str, payload: &[u8], deadline: Option<Instant>, reply: Reply) -> u64 {
         let mut state = self.lock();
         if let Err(failure) = state.admit(function, payload) {
             drop(state);
-            return reply(Err(failure));
+            reply(Err(failure));
+            return 0;
         }
         state.last_id += 1;
         let id = state.last_id;
@@ -214,10 +235,11 @@ impl RemoteFunctions for Link {
             state.alarm = due;
             state.wake();
         }
+        id
     }
 
-    fn attend(&self, done: &dyn Fn() -> bool, deadline: Option<Instant>) {
-        reader::attend(self, done, deadline);
+    fn attend(&self, call: u64, deadline: Option<Instant>) {
+        reader::attend(self, call, deadline);
     }
 
     fn panics(&self) -> u64 {
@@ -300,17 +322,18 @@ impl Link {
         }
         let is_late = |call: &Call| call.deadline.is_some_and(|deadline| deadline <= now);
         let late = state.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, _)| *id);
-        let late: Vec<_> = late.collect();
-        let late: Vec<_> = late.iter().filter_map(|id| state.calls.remove(id)).collect();
+        for id in late.collect::<Vec<_>>() {
+            if let Some(call) = state.calls.remove(&id) {
+                let message = "the function did not answer in time";
+                let failure = Failure::new(ErrorCategory::Timeout, message);
+                state.due.push((call.reply, Err(failure)));
+            }
+        }
         let outstayed = state.farewell.take_if(|farewell| *farewell <= now).is_some();
         let outstayed = outstayed && !state.ending;
         let next = state.calls.values().filter_map(|call| call.deadline).min();
         state.alarm = [next, state.farewell].into_iter().flatten().min();
         drop(state);
-        for call in late {
-            let message = "the function did not answer in time";
-            (call.reply)(Err(Failure::new(ErrorCategory::Timeout, message)));
-        }
         if outstayed {
             let message = "closed the line to its master and did not end";
             self.break_off(ErrorCategory::Crash, message.to_owned());
@@ -365,12 +388,22 @@ impl Link {
     fn told(&self, said: Said) {
         match said {
             Said::Endpoint(endpoint) => {
-                self.lock().published.insert(endpoint.name.clone());
+                let mut state = self.lock();
+                if endpoint.is_short() && state.published.len() < MAX_PUBLISHED {
+                    state.published.insert(endpoint.name.clone());
+                }
+                drop(state);
                 (self.report)(Report::Endpoint(endpoint));
             }
             Said::Finished => (self.report)(Report::Completed),
             Said::Failed(failure) => (self.report)(Report::Failed(failure)),
-            Said::TaskFailed(failure) => (self.report)(Report::TaskFailed(failure)),
+            Said::TaskFailed(failure) => {
+                // A module host has said it in the log.
+                if !self.plan.hosted {
+                    log::warn!("{}: a task failed: {failure}", self.worker);
+                }
+                (self.report)(Report::TaskFailed(failure));
+            }
             // Heartbeats are for the watchdog.
             Said::Hello(_) | Said::Heartbeat | Said::Unknown => {}
         }
@@ -381,23 +414,20 @@ impl Link {
         let mut state = self.lock();
         if let Some(call) = state.calls.remove(&id) {
             drop(state);
-            let reply = answer.reply();
-            if let Ok(Err(failure)) = &reply
+            let answer = answer.reply();
+            if let Ok(Err(failure)) = &answer
                 && failure.category == ErrorCategory::Panic
             {
                 self.panics.fetch_add(1, Ordering::Relaxed);
             }
-            return match reply {
-                Ok(reply) => {
-                    (call.reply)(reply);
-                    Ok(())
-                }
+            let (outcome, nonsense) = match answer {
+                Ok(outcome) => (outcome, Ok(())),
                 Err(message) => {
-                    let failure = Failure::new(ErrorCategory::Crash, message.clone());
-                    (call.reply)(Err(failure));
-                    Err(message)
+                    (Err(Failure::new(ErrorCategory::Crash, message.clone())), Err(message))
                 }
             };
+            self.lock().due.push((call.reply, outcome));
+            return nonsense;
         }
         let question = state.questions.remove(&id);
         drop(state);

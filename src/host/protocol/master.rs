@@ -32,7 +32,9 @@ impl Request<'_> {
             #[serde(skip_serializing_if = "Option::is_none")]
             params: Option<P>,
         }
-        let deadline_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        // Some languages have no larger number.
+        let most = i64::MAX.unsigned_abs();
+        let deadline_ms = u64::try_from(patience.as_millis()).map_or(most, |ms| ms.min(most));
         let mut bare = |method| {
             push_line(out, &Line::<()> { id, method, deadline_ms, params: None });
         };

@@ -20,6 +20,9 @@ use crate::module::{
 /// How many `spawn_task` threads one incarnation may have at a time.
 const MAX_TASKS: usize = 1024;
 
+/// So many names of endpoints are remembered: no more of them are kept anyway.
+const MAX_PUBLISHED: usize = 320;
+
 /// The backend of one incarnation's context.
 pub(in crate::host) struct Backend {
     worker: Arc<str>,
@@ -278,7 +281,11 @@ impl ContextBackend for Backend {
     }
 
     fn publish(&self, endpoint: EndpointInfo) {
-        self.threads().published.insert(endpoint.name.clone());
+        let mut threads = self.threads();
+        if endpoint.is_short() && threads.published.len() < MAX_PUBLISHED {
+            threads.published.insert(endpoint.name.clone());
+        }
+        drop(threads);
         self.tell(endpoint);
     }
 

@@ -60,3 +60,11 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::open(path)
 }
+
+pub(crate) fn named<T>(_name: &str, work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+pub(crate) fn install_last_words() -> io::Result<()> {
+    Ok(())
+}

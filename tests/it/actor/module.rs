@@ -327,6 +327,26 @@ fn export(ctx: &ModuleContext, life: Life, voice: &Path, gate: &Path) -> ModuleR
         }
         Ok(())
     })?;
+    let own = ctx.clone();
+    ctx.export("task", move |payload| {
+        let message = String::from_utf8(payload.to_vec())?;
+        own.spawn_task("job", |_| Err(message.into()))?;
+        Ok(Vec::new())
+    })?;
+    let own = ctx.clone();
+    ctx.export("adopt", move |_| {
+        let own = own.clone();
+        std::thread::Builder::new().spawn(move || {
+            own.adopt_thread();
+            panic!("caught");
+        })?;
+        Ok(Vec::new())
+    })?;
+    let own = ctx.clone();
+    ctx.export("give-up", move |_| {
+        own.fail(Error::new(ErrorCategory::Network, "no line"));
+        Ok(Vec::new())
+    })?;
     // What a module must not do, and what is its own affair in a process of its own.
     ctx.export("reap", |_| {
         let child = std::process::Command::new("true").spawn()?;

@@ -8,13 +8,8 @@ use crate::actor::Life;
 /// The largest configuration of a worker, as JSON.
 const MAX_CONFIG: usize = 960 << 10;
 
-fn has_modules(stage: &Stage) -> bool {
-    stage.here.set(stage.place.deployment != Deployment::Program);
-    stage.here.get()
-}
-
 pub(super) fn the_largest_configuration_is_handed_over(stage: &Stage) {
-    if !has_modules(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -33,7 +28,7 @@ pub(super) fn the_largest_configuration_is_handed_over(stage: &Stage) {
 }
 
 pub(super) fn long_names_and_texts_are_refused_or_cut(stage: &Stage) {
-    if !has_modules(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -60,7 +55,7 @@ pub(super) fn long_names_and_texts_are_refused_or_cut(stage: &Stage) {
 
 /// FAULTS B27: what a module does to its own children is not the master's loss.
 pub(super) fn a_module_that_waits_for_any_child(stage: &Stage) {
-    if stage.place.deployment != Deployment::Hosted {
+    if !stage.is_of_a_module() || stage.place.deployment != Deployment::Hosted {
         // In a thread it would take what this very program waits for.
         stage.here.set(false);
         return;

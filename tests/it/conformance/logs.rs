@@ -1,15 +1,13 @@
 //! Cases about what a module logs through `log` (FAULTS B28).
 
-use hsu_master::{Deployment, WorkerState};
+use hsu_master::WorkerState;
 
 use super::Stage;
 use crate::actor::Life;
 use crate::logged;
 
 pub(super) fn log_lines_arrive_from_every_callback(stage: &Stage) {
-    if stage.place.deployment == Deployment::Program {
-        // What it writes is its output.
-        stage.here.set(false);
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -30,7 +28,7 @@ pub(super) fn log_lines_arrive_from_every_callback(stage: &Stage) {
 
 pub(super) fn long_log_records_keep_every_byte(stage: &Stage) {
     let aspect = "a log record of many lines, or of many KiB";
-    if stage.cannot_be(aspect) {
+    if stage.cannot_be(aspect) || !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -62,8 +60,7 @@ pub(super) fn long_log_records_keep_every_byte(stage: &Stage) {
 }
 
 pub(super) fn a_flood_of_log_lines_holds_nobody_up(stage: &Stage) {
-    if stage.place.deployment == Deployment::Program {
-        stage.here.set(false);
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -86,8 +83,7 @@ pub(super) fn a_flood_of_log_lines_holds_nobody_up(stage: &Stage) {
 }
 
 pub(super) fn bytes_that_are_no_text_become_text(stage: &Stage) {
-    if stage.place.deployment == Deployment::Program {
-        stage.here.set(false);
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);

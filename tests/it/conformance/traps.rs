@@ -21,12 +21,6 @@ const WHILE_UP: [(At, &str); 2] = [(At::Health, "health"), (At::Thread, "thread 
 /// Callbacks of its end.
 const AT_THE_END: [(At, &str); 2] = [(At::Stop, "stop"), (At::Drop, "drop")];
 
-/// False: no callback is in this place.
-fn has_callbacks(stage: &Stage) -> bool {
-    stage.here.set(stage.place.deployment != Deployment::Program);
-    stage.here.get()
-}
-
 fn hosted(stage: &Stage) -> bool {
     stage.place.deployment == Deployment::Hosted
 }
@@ -69,7 +63,7 @@ fn failed_with(category: ErrorCategory, started: Result<u64, Error>) -> String {
 }
 
 pub(super) fn a_factory_that_breaks(stage: &Stage) {
-    if !has_callbacks(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -96,7 +90,7 @@ pub(super) fn a_factory_that_breaks(stage: &Stage) {
 }
 
 pub(super) fn a_panic_in_every_callback(stage: &Stage) {
-    if !has_callbacks(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -130,7 +124,7 @@ pub(super) fn a_panic_in_every_callback(stage: &Stage) {
 }
 
 pub(super) fn an_error_in_every_callback(stage: &Stage) {
-    if !has_callbacks(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -158,7 +152,7 @@ pub(super) fn an_error_in_every_callback(stage: &Stage) {
 }
 
 pub(super) fn a_hang_in_every_callback(stage: &Stage) {
-    if !has_callbacks(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let (bench, master) = (&stage.bench, &stage.bench.master);
@@ -175,7 +169,8 @@ pub(super) fn a_hang_in_every_callback(stage: &Stage) {
     for (at, _, edges) in BEFORE {
         let id = format!("{at:?}");
         stage.add(&id, &[Life::Caught(at, How::Hangs), Life::Stays], |config| {
-            impatient(config).start_timeout(ms(500))
+            // A process must get as far as its start within that.
+            impatient(config).start_timeout(ms(if hosted(stage) { 1000 } else { 300 }))
         });
         failed_with(ErrorCategory::Timeout, master.start_worker(&id));
         bench.sees(&id, edges);
@@ -212,7 +207,7 @@ pub(super) fn a_hang_in_every_callback(stage: &Stage) {
 }
 
 pub(super) fn an_exit_in_every_callback(stage: &Stage) {
-    if !has_callbacks(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let aspect = "an exit";
@@ -250,7 +245,7 @@ pub(super) fn an_exit_in_every_callback(stage: &Stage) {
 
 /// FAULTS B04 and B05: what no thread survives, each of which ends a process in its own way.
 pub(super) fn worse_than_a_panic(stage: &Stage) {
-    if !has_callbacks(stage) {
+    if !stage.is_of_a_module() {
         return;
     }
     let aspect = "a crash beyond a panic";

@@ -155,6 +155,35 @@ fn b05_an_abort_ends_the_master() {
 }
 
 #[test]
+fn b05_what_ends_the_master_is_named() {
+    let Some(ended) = alone::run(&[], b05_what_ends_the_master_is_named) else {
+        let deep = Made::new().start(|ctx| {
+            ctx.spawn("digger", |_| Err(format!("never: {}", dig(1)).into()))?;
+            ctx.stop_token().wait_stopped();
+            Ok(())
+        });
+        let master = Master::builder().module("m", deep.made()).own_process();
+        let bench = Bench::new(master);
+        bench.add(worker("w"));
+        let _ = bench.master.start_worker("w");
+        panic!("it lived on");
+    };
+    use std::os::unix::process::ExitStatusExt;
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.signal(), Some(6), "{said}");
+    assert!(said.contains("fatal: SIGSEGV on thread w#1-digger\n"), "{said}");
+    assert!(said.contains("thread 'w#1-digger' "), "what std says of it is said too: {said}");
+    assert!(said.contains("fatal: SIGABRT on thread w#1-digger\n"), "{said}");
+}
+
+/// Uses up the stack.
+#[expect(unconditional_recursion, reason = "it is to overflow")]
+fn dig(depth: u64) -> u64 {
+    let room = std::hint::black_box([depth; 64]);
+    dig(depth + 1) + room[63]
+}
+
+#[test]
 fn b06_a_start_that_never_returns_is_abandoned_and_not_doubled() {
     let (release, hang) = hanging();
     let hang = once(hang);

@@ -73,6 +73,7 @@ impl Listening {
         }
         drop(reader);
         self.link.ring();
+        self.link.tell();
     }
 
     /// The process has ended as `exit` says: hears its last words, closes the line, and says what
@@ -93,7 +94,6 @@ impl Listening {
         let (greeting, ending) = (state.phase == Phase::Greeting, state.ending);
         let failed = state.stop_failed.clone();
         drop(state);
-        self.link.close();
         if let Some(failure) = failed {
             return Exit::Failed(failure);
         }
@@ -107,6 +107,14 @@ impl Listening {
             return Exit::Failed(Failure::new(ErrorCategory::Crash, message));
         }
         exit
+    }
+}
+
+impl Drop for Listening {
+    /// However the monitor ends, nobody waits for an answer any more.
+    fn drop(&mut self) {
+        self.link.close();
+        self.link.tell();
     }
 }
 
@@ -183,26 +191,48 @@ impl Reader {
 }
 
 /// Reads on the calling thread: see `RemoteFunctions`.
-pub(super) fn attend(link: &Link, done: &dyn Fn() -> bool, deadline: Option<Instant>) {
-    let Some(mut guard) = link.try_reader() else { return };
-    let Some(reader) = &mut *guard else { return };
-    if reader.deaf || reader.ends.ear.mute(&reader.ends.socket).is_err() {
-        return;
-    }
-    while !reader.deaf && !done() {
-        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            break;
-        }
-        match sys::wait_readable([Some(reader.ends.socket.as_fd())], left) {
-            Ok([true]) => drop(reader.read(link)),
-            Ok([false]) => {}
-            Err(_) => break,
+pub(super) fn attend(link: &Link, call: u64, deadline: Option<Instant>) {
+    while link.is_open(call) {
+        let Some(mut guard) = link.try_reader() else { return };
+        let Some(reader) = guard.as_mut().filter(|reader| !reader.deaf) else { return };
+        let heard = reader.await_reply(link, call, deadline);
+        drop(guard);
+        link.tell();
+        if !heard {
+            return;
         }
     }
-    if !reader.deaf {
-        // What has come meanwhile is the monitor's.
-        let _ = reader.ends.ear.arm(&reader.ends.socket, 0, Wakes::Always);
+}
+
+impl Reader {
+    /// Reads, in the monitor's place, until a reply is due to somebody. False: that did not come.
+    fn await_reply(&mut self, link: &Link, call: u64, deadline: Option<Instant>) -> bool {
+        if self.ends.ear.remove(&self.ends.socket).is_err() {
+            return false;
+        }
+        let heard = loop {
+            {
+                // Another one may have read it just before.
+                let state = link.lock();
+                if !state.due.is_empty() || !state.calls.contains_key(&call) {
+                    break true;
+                }
+            }
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if self.deaf || left.is_some_and(|left| left.is_zero()) {
+                break false;
+            }
+            match sys::wait_readable([Some(self.ends.socket.as_fd())], left) {
+                Ok([true]) => drop(self.read(link)),
+                Ok([false]) => {}
+                Err(_) => break false,
+            }
+        };
+        if !self.deaf {
+            // What has come meanwhile is the monitor's.
+            let _ = self.ends.ear.add(&self.ends.socket, 0, Wakes::Always);
+        }
+        heard
     }
 }
 

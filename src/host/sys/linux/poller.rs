@@ -16,8 +16,6 @@ pub(crate) enum Wakes {
     Always,
     /// Once, until it is armed again.
     Once,
-    /// Only when its other end is closed.
-    Never,
 }
 
 impl Poller {
@@ -46,14 +44,6 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, fd, token, wakes)
     }
 
-    /// Waits for a descriptor no more, until it is armed again.
-    ///
-    /// # Errors
-    /// As the call has them.
-    pub(crate) fn mute(&self, fd: &impl AsFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, 0, Wakes::Never)
-    }
-
     /// Waits for a descriptor no more.
     ///
     /// # Errors
@@ -74,7 +64,6 @@ impl Poller {
         let events = match wakes {
             Wakes::Always => libc::EPOLLIN,
             Wakes::Once => libc::EPOLLIN | libc::EPOLLONESHOT,
-            Wakes::Never => 0,
         };
         let events = events.cast_unsigned();
         let mut event = libc::epoll_event { events, u64: token };
