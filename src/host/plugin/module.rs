@@ -111,8 +111,8 @@ impl Created {
         outcome(name, code, text)
     }
 
-    /// Calls the plugin with a sink for text, on the worker's own thread. After a panic the instance
-    /// is broken.
+    /// Calls the plugin with a sink for text, on the worker's own thread. After a panic the
+    /// instance is broken.
     fn collect(&self, call: impl FnOnce(*mut c_void, *const Sink) -> i32) -> (i32, Collected) {
         let (code, text) = collect(MAX_TEXT, |sink| call(self.handle.get(), sink));
         if code == abi::PANICKED {
