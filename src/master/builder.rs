@@ -90,8 +90,8 @@ impl MasterBuilder {
     ///   from 3 up are marked to be closed in children (those of `LISTEN_FDS` are spared);
     /// - signals that were ignored are set to their defaults;
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
-    /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on which
-    ///   thread it came, so that the module is known that brought it down;
+    /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on
+    ///   which thread it came, so that the module is known that brought it down;
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
     ///   same signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are
     ///   logged. After the master's end they do what they do by default.
