@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use hsu_master::config::ListenAddr;
 use hsu_master::crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
 use hsu_master::{
-    Event, EventKind, HealthStatus, Master, MasterConfig, ModuleRegistry, WaitFor, WorkerConfig,
-    WorkerDiagnostics, WorkerState, WorkerType,
+    EndpointType, Event, EventKind, HealthStatus, Master, MasterConfig, ModuleRegistry, WaitFor,
+    WorkerConfig, WorkerDiagnostics, WorkerState, WorkerType,
 };
 
 use service::DataProcessor;
@@ -96,7 +96,9 @@ impl Quickstart {
     }
 
     fn url(worker: &WorkerDiagnostics) -> Option<String> {
-        worker.endpoints.first().map(|endpoint| format!("http://{}", endpoint.address))
+        let mut endpoints = worker.endpoints.iter();
+        let http = endpoints.find(|endpoint| endpoint.endpoint_type == EndpointType::Http)?;
+        Some(format!("http://{}", http.address))
     }
 
     fn table(&self, workers: &[WorkerDiagnostics]) -> String {

@@ -6,6 +6,8 @@
 """
 import base64, json, os, socket, sys, threading
 
+if "HSU_WORKER_PROTOCOL" not in os.environ:
+    sys.exit("worker.py is run by a master, with `integration: protocol`")
 master = socket.socket(fileno=os.dup(0))  # the line to the master is standard input
 sending = threading.Lock()
 config = {}
@@ -21,7 +23,7 @@ FUNCTIONS = {"upper": bytes.upper, "greet": lambda name: config.get("greeting", 
 
 def call(id, function, payload_b64=""):
     if function not in FUNCTIONS:
-        return say(id=id, error={"category": "unknown_function", "message": f"there is no function {function!r}"})
+        return say(id=id, error={"category": "unknown_function", "message": f"it exports no function {function!r}"})
     try:
         reply = FUNCTIONS[function](base64.b64decode(payload_b64))
         say(id=id, result={"payload_b64": base64.b64encode(reply).decode()})

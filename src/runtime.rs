@@ -296,7 +296,12 @@ impl Loop {
         let Some(slot) = self.workers.get_mut(worker) else { return };
         slot.facts.task_failures += failed_tasks;
         self.board.update_facts(worker, &slot.facts);
+        // A module says so itself.
+        let told_here = !slot.config.is_module();
         for failure in failures {
+            if told_here {
+                log::warn!("{worker}#{incarnation}: a task failed: {failure}");
+            }
             let kind = EventKind::TaskFailed { failure };
             self.feed.tell(&Event::of_worker(worker, incarnation, kind));
         }

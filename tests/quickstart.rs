@@ -37,6 +37,9 @@ fn a_crash_of_one_is_nothing_to_the_others_in_either_deployment() {
     for address in &addresses {
         assert_eq!(request(address, "POST", "/process", "hello").body, "HELLO");
     }
+    // What it proposes to try leads to where they listen.
+    quickstart.wait_for_lines(1, &format!("curl -d hello http://{process}/process"));
+    quickstart.wait_for_lines(1, &format!("curl -d hello http://{first}/process"));
     let (of_process, of_first) = (stats(process), stats(first));
     assert_eq!(of_process["worker"], "data-processor-1");
     assert_eq!(of_first["worker"], "data-processor-2");

@@ -1,7 +1,7 @@
 /* A module in C: it exports the function "upper", which turns ASCII letters into upper case.
  *
  *     cc -shared -fPIC -I include -o libupper.so examples/c_module/upper.c -lpthread
- *     hsu-master plugin check libupper.so
+ *     cargo run -- plugin check libupper.so
  *
  * Its config is {"prefix": "..."}, what each reply begins with. A thread of its own waits for the
  * stop, as that of a real service would. */

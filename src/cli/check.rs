@@ -8,7 +8,7 @@ use crate::error::{Problem, Result};
 use crate::master::preflight;
 use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
-use crate::worker::WorkerConfig;
+use crate::worker::{ModuleType, WorkerConfig};
 
 pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
     let file = arguments.config.display().to_string();
@@ -28,15 +28,23 @@ pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
 
 fn summary(file: &str, config: &MasterConfig) -> String {
     let mut text: String = config.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    let mut warnings = config.warnings.len();
     for (index, worker) in config.workers.iter().enumerate() {
         // It may be there when the worker is started, so it is no mistake in the file.
         if let Some(failure) = preflight(worker) {
-            text.push_str(&format!("warning: workers[{index}]: {}: {failure}\n", worker.id));
+            let id = &worker.id;
+            text.push_str(&format!("warning: {file}: workers[{index}] ({id}): {failure}\n"));
+            warnings += 1;
         }
     }
     let count = config.workers.len();
     let noun = if count == 1 { "worker" } else { "workers" };
-    text.push_str(&format!("{file}: {count} {noun}, no problems\n"));
+    let beside = match warnings {
+        0 => String::new(),
+        1 => ", 1 warning".to_owned(),
+        _ => format!(", {warnings} warnings"),
+    };
+    text.push_str(&format!("{file}: {count} {noun}, no problems{beside}\n"));
     for worker in &config.workers {
         let state = if worker.enabled { "" } else { " (disabled)" };
         text.push_str(&format!(
@@ -52,6 +60,9 @@ fn summary(file: &str, config: &MasterConfig) -> String {
 fn what_runs(worker: &WorkerConfig) -> String {
     match (&worker.package, &worker.module_name, &worker.execution) {
         (Some(package), ..) => format!("package {package}"),
+        (None, Some(module), _) if worker.module_type == Some(ModuleType::Plugin) => {
+            format!("plugin {module}")
+        }
         (None, Some(module), _) => format!("module {module}"),
         (None, None, Some(execution)) => execution.executable_path.display().to_string(),
         (None, None, None) => "nothing".to_owned(),

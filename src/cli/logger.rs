@@ -19,7 +19,34 @@ pub(super) fn install(level: LevelFilter, echo: &Echo) {
         let stamp = humantime::format_rfc3339_millis(SystemTime::now());
         let worker = current_worker();
         let who = worker.as_deref().unwrap_or("master");
-        writeln!(out, "{stamp} {:<5} {who} | {}", record.level(), record.args())
+        let text = harmless(&record.args().to_string());
+        writeln!(out, "{stamp} {:<5} {who} | {text}", record.level())
     });
     let _ = builder.try_init();
+}
+
+/// A record's text as one that can neither be taken for another record nor command a terminal: its
+/// further lines are indented, other control characters are spelled out.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.trim_end_matches('\n').chars() {
+        match char {
+            '\n' => shown.push_str("\n    "),
+            '\t' => shown.push(char),
+            char if char.is_control() => shown.extend(char.escape_default()),
+            char => shown.push(char),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_no_other_record_and_no_command() {
+        let forged = harmless("bad\n2026 ERROR master | x\u{1b}]0;pwn\u{7}\tß\n");
+        assert_eq!(forged, "bad\n    2026 ERROR master | x\\u{1b}]0;pwn\\u{7}\tß");
+    }
 }

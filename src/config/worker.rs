@@ -118,7 +118,7 @@ pub(super) fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Wo
     r.mapping(node, WORKER, &mut draft);
     let Draft { mut config, worker_type, command } = draft;
     config.worker_type = worker_type.unwrap_or(WorkerType::Process);
-    if config.is_module() && config.health_check.is_none() {
+    if config.is_conversant() && config.health_check.is_none() {
         config.health_check.clone_from(&defaults.health_check);
     }
     let mut mistakes = missing(node);

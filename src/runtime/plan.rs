@@ -14,7 +14,7 @@ use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
 #[cfg(feature = "cli")]
 use crate::host::roles::this_program;
-use crate::worker::{HealthCheckConfig, ModuleType, WorkerConfig, WorkerType};
+use crate::worker::{HealthCheckConfig, ModuleType, SuccessCodes, WorkerConfig, WorkerType};
 
 /// What to run when a worker is launched.
 pub(super) enum Plan {
@@ -144,7 +144,11 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
             successes: check.successes,
             on_unhealthy: check.on_unhealthy,
         }),
-        success: config.success_codes.clone(),
+        success: match config.is_module() {
+            // Its work is done when it says so; an exit of its process is a crash.
+            true => SuccessCodes::codes([]),
+            false => config.success_codes.clone(),
+        },
         depends_on: Vec::new(),
     }
 }

@@ -208,6 +208,7 @@ workers:
     start: {timeout: 2s}
     health_check: {retries: 2}
   - {id: c, command: x}
+  - {id: d, command: x, execution: {integration: protocol}}
 ";
     let workers = read(text).unwrap().workers;
     let seen = workers.iter().map(|worker| {
@@ -215,8 +216,9 @@ workers:
         let (stop, start) = (worker.stop.timeout.as_secs(), worker.start.timeout.as_secs());
         (worker.restart.max_retries, stop, start, check)
     });
-    // A program cannot be asked for its health: the default is not meant for it.
-    assert_eq!(seen.collect::<Vec<_>>(), [(1, 1, 1, Some(1)), (2, 2, 2, Some(2)), (1, 1, 1, None)]);
+    // Not every program can be asked for its health: the default is meant for those that can.
+    let expected = [(1, 1, 1, Some(1)), (2, 2, 2, Some(2)), (1, 1, 1, None), (1, 1, 1, Some(1))];
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
 }
 
 #[test]

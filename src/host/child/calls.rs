@@ -24,7 +24,7 @@ const MOST: usize = 32;
 /// So many more may wait for one of these to end.
 const MAX_WAITING: usize = 4096;
 /// So many bytes of payloads may wait.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// So long the socket is left alone by a thread that runs calls.
 const MOMENT: Duration = Duration::from_millis(1);
 /// Functions are the module's code: they get the stack of an ordinary thread.

@@ -24,14 +24,13 @@ use reader::Reader;
 /// So many calls may be on their way to one process.
 const MAX_CALLS: usize = 4096;
 /// So many bytes may wait for a process that does not read.
-const MAX_OUTGOING: usize = 8 << 20;
+const MAX_OUTGOING: usize = 64 << 20;
 
 /// So many names of endpoints are remembered: no more of them are kept anyway.
 const MAX_PUBLISHED: usize = 320;
 
 /// The line to one incarnation. All that is sent is sent at once or kept: nothing here waits.
 pub(super) struct Link {
-    worker: String,
     plan: LinkPlan,
     report: Reporter,
     means: Arc<Means>,
@@ -120,7 +119,6 @@ impl Link {
         ear.add(&socket, 0, Wakes::Always)?;
         let ends = Arc::new(Ends { socket, ear, wake: File::from(sys::eventfd()?) });
         let reader = Reader::of(&ends);
-        let worker = launch.worker.clone();
         let log_level = log::max_level().as_str().to_ascii_lowercase();
         let initialize = Initialize { launch, log_level, stack_size: plan.stack_size };
         let state = State {
@@ -140,7 +138,6 @@ impl Link {
             published: BTreeSet::new(),
         };
         Ok(Arc::new(Self {
-            worker,
             plan,
             report,
             means,
@@ -255,7 +252,11 @@ impl State {
             return refuse(ErrorCategory::NotRunning, "its process does not listen".to_owned());
         }
         if self.calls.len() >= MAX_CALLS || self.outgoing.len() > MAX_OUTGOING {
-            let message = format!("busy: {} calls are on their way", self.calls.len());
+            let (calls, bytes) = (self.calls.len(), self.outgoing.len());
+            let message = format!(
+                "busy: {calls} calls are on their way, at most {MAX_CALLS}, and {bytes} bytes wait \
+                 to be sent, at most {MAX_OUTGOING}"
+            );
             return refuse(ErrorCategory::Refused, message);
         }
         check_call(function, payload)
@@ -397,13 +398,7 @@ impl Link {
             }
             Said::Finished => (self.report)(Report::Completed),
             Said::Failed(failure) => (self.report)(Report::Failed(failure)),
-            Said::TaskFailed(failure) => {
-                // A module host has said it in the log.
-                if !self.plan.hosted {
-                    log::warn!("{}: a task failed: {failure}", self.worker);
-                }
-                (self.report)(Report::TaskFailed(failure));
-            }
+            Said::TaskFailed(failure) => (self.report)(Report::TaskFailed(failure)),
             // Heartbeats are for the watchdog.
             Said::Hello(_) | Said::Heartbeat | Said::Unknown => {}
         }

@@ -21,10 +21,16 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 pub(super) fn check(plan: &ProcessPlan) -> Result<PathBuf, Failure> {
     check_strings(plan)?;
     let directory = plan.working_directory.as_deref().unwrap_or(Path::new("."));
-    let directory = path::absolute(directory).map_err(|error| {
-        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Configuration);
-        Failure::new(category, format!("cannot resolve the working directory: {error}"))
-    })?;
+    let directory = match path::absolute(directory) {
+        Ok(directory) => directory,
+        // Ours is gone; a program that does not need it is run all the same.
+        Err(_) if plan.working_directory.is_none() && plan.program.is_absolute() => "/".into(),
+        Err(error) => {
+            let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Configuration);
+            let message = format!("cannot resolve the working directory: {error}");
+            return Err(Failure::new(category, message));
+        }
+    };
     if plan.working_directory.is_some() {
         check_directory(&directory)?;
     }

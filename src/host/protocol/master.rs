@@ -34,7 +34,8 @@ impl Request<'_> {
         }
         // Some languages have no larger number.
         let most = i64::MAX.unsigned_abs();
-        let deadline_ms = u64::try_from(patience.as_millis()).map_or(most, |ms| ms.min(most));
+        let deadline_ms = patience.as_nanos().div_ceil(1_000_000);
+        let deadline_ms = u64::try_from(deadline_ms).map_or(most, |ms| ms.min(most));
         let mut bare = |method| {
             push_line(out, &Line::<()> { id, method, deadline_ms, params: None });
         };
