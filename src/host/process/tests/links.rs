@@ -253,7 +253,7 @@ fn what_a_process_does_not_read_waits_and_harms_nobody() {
     let link = Arc::clone(watched.host.link.as_ref().unwrap());
     let payload = vec![0; 300 << 10];
     let (tell, told) = unbounded();
-    for _ in 0..100 {
+    for _ in 0..200 {
         let tell = tell.clone();
         link.call("f", &payload, None, Box::new(move |result| drop(tell.send(result))));
     }
@@ -263,7 +263,7 @@ fn what_a_process_does_not_read_waits_and_harms_nobody() {
     watched.host.order(&ASK);
     fifos.release();
     assert_eq!(watched.gone(), Exit::Code(0));
-    assert_eq!(told.iter().take(99).filter(|result| result.is_ok()).count(), 0);
+    assert_eq!(told.iter().take(199).filter(|result| result.is_ok()).count(), 0);
 }
 
 #[test]
