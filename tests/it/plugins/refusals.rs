@@ -249,7 +249,8 @@ fn check_warns_of_a_library_that_could_not_be_loaded_now() {
     let checked = command.arg("check").arg("-c").arg(&file).output().unwrap();
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     let text = String::from_utf8(checked.stdout).unwrap();
-    assert!(text.contains("warning: workers[0]: a: plugin ") && text.contains("a.so: "), "{text}");
+    assert!(text.contains("workers.yaml: workers[0] (a): plugin "), "{text}");
+    assert!(text.contains("a.so: ") && text.contains("no problems, 1 warning\n"), "{text}");
 }
 
 #[test]
