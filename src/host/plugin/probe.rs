@@ -2,8 +2,10 @@
 //! kills a process kills that one.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -65,17 +67,23 @@ pub(crate) fn probe_main(file: &OsStr, symbol: &OsStr) -> i32 {
     if written.is_ok() { code } else { 2 }
 }
 
-/// Ends this process after so long, and what it has started: who was to do so may have been killed.
+/// Ends this process after so long, or as soon as nobody holds the other end of its standard input,
+/// and what it has started: who was to do so may be gone.
 fn end_after(time: Duration) -> io::Result<()> {
     let deadline = Instant::now() + time;
     let running = Arc::new(Barrier::new(2));
+    let line = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // By hand it may be anything else, which says nothing.
+    let line = line.metadata()?.file_type().is_fifo().then_some(line);
     let started = Arc::clone(&running);
     let wait = move || {
         started.wait();
         let mut left = time;
         while !left.is_zero() {
-            std::thread::park_timeout(left);
-            left = deadline.saturating_duration_since(Instant::now());
+            match sys::wait_readable([line.as_ref().map(AsFd::as_fd)], Some(left)) {
+                Ok([false]) => left = deadline.saturating_duration_since(Instant::now()),
+                Ok([true]) | Err(_) => break,
+            }
         }
         // Its own group, if it leads one.
         let _ = sys::signal(Target::Group(std::process::id()), sys::SIGKILL);
@@ -156,7 +164,8 @@ fn try_by(
     };
     // A group of its own: what it starts goes with it.
     command.process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // Nothing is written to its standard input: that it ends says that we are gone.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = command.spawn().map_err(no_trial)?;
     let claim = Claim::on(child.id());
     let mut trial = Trial { child, _claim: claim };
