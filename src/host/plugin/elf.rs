@@ -360,7 +360,7 @@ mod tests {
             state
         };
         let (sound, mut accepted) = (sound(), 0);
-        for _ in 0..200_000 {
+        for _ in 0..1_000_000 {
             let mut file = sound.clone();
             for _ in 0..=random() % 4 {
                 // Mostly in the headers, where it matters.
@@ -374,6 +374,6 @@ mod tests {
             let told = if random() % 8 == 0 { random() } else { file.len() as u64 };
             accepted += u32::from(check(&mut Cursor::new(&file), told).is_ok());
         }
-        assert!((1000..190_000).contains(&accepted), "{accepted}: the fuzzer has no bite");
+        assert!((5_000..950_000).contains(&accepted), "{accepted}: the fuzzer has no bite");
     }
 }
