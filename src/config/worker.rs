@@ -163,9 +163,10 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("stop.signal", "is for processes: a module is asked by its stop token"),
             ("stop.kill_group", "is for processes: a module has no process group"),
         ],
-        WorkerType::Process if config.is_module() => {
-            &[("command", "contradicts module_name: a worker runs a program or a module")]
-        }
+        WorkerType::Process if config.is_module() => &[
+            ("command", "contradicts module_name: a worker runs a program or a module"),
+            ("success_codes", "is for programs: a module says itself that its work is done"),
+        ],
         WorkerType::Process if node.entry("command").is_some() => &[
             ("execution.executable_path", "contradicts command, which names the program too"),
             ("execution.args", "contradicts command, which has the arguments too"),

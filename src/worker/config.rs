@@ -66,7 +66,7 @@ pub struct WorkerConfig {
     pub restart: RestartConfig,
     /// How it stops.
     pub stop: StopConfig,
-    /// The ends that count as completed work.
+    /// The ends that count as completed work. Ignored by modules, which say so themselves.
     pub success_codes: SuccessCodes,
     /// Where a program can be reached while it runs; modules publish their own.
     pub endpoints: Vec<EndpointInfo>,
@@ -217,7 +217,7 @@ impl WorkerConfig {
         self
     }
 
-    /// The ends that count as completed work.
+    /// The ends that count as completed work. Ignored by modules, which say so themselves.
     #[must_use]
     pub fn success_codes(mut self, codes: SuccessCodes) -> Self {
         self.success_codes = codes;
