@@ -91,3 +91,10 @@ workers:
     ];
     assert_eq!(problems(text), expected);
 }
+
+#[test]
+fn a_module_in_a_process_of_its_own_has_no_success_codes() {
+    let text = "workers: [{id: a, type: process, module_name: m, success_codes: [3]}]\n";
+    let error = read(text).unwrap_err().to_string();
+    assert!(error.contains("workers[0].success_codes: is for programs"), "{error}");
+}
