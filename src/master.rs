@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 pub use builder::MasterBuilder;
+pub(crate) use function::Callable;
 pub use function::Function;
 pub use handle::Worker;
 #[cfg(feature = "cli")]
