@@ -19,6 +19,8 @@
 
 mod client;
 mod report;
+#[cfg(target_os = "linux")]
+mod server;
 mod wire;
 
 pub use client::{Client, CommandOptions, Events, LogLines, LogQuery};
@@ -26,3 +28,5 @@ pub use report::{
     ConfigReport, Description, Ended, EndpointReport, ErrorReport, ExitReport, Hello, LogEntry,
     PastReport, PlanReport, Usage, WaitingFor, WorkerReport,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use server::Server;

@@ -37,7 +37,8 @@ use crate::worker::{WorkerConfig, WorkerId, WorkerState};
 
 use aside::Aside;
 pub(crate) use board::Board;
-pub use board::ShutdownReport;
+pub(crate) use board::{Described, Watch};
+pub use board::{Past, ShutdownReport};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
@@ -319,7 +320,11 @@ impl Loop {
                     self.board.update(worker, &slot.config, status, &slot.facts);
                 }
             }
-            Effect::Transition(transition) => self.connect(transition),
+            Effect::Transition(transition) => {
+                self.connect(transition);
+                let status = self.core.status(transition.worker.as_str());
+                self.board.note(transition, status.as_ref());
+            }
             Effect::Forgotten { worker } => {
                 if let Some(slot) = self.workers.get(worker) {
                     slot.facts.line.forget();
