@@ -390,3 +390,6 @@ impl FromMaster {
         Ok(Self { id: line.id, said })
     }
 }
+
+#[cfg(test)]
+mod tests;
