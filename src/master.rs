@@ -223,9 +223,13 @@ impl Master {
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
         let (ticket, reply) = self.ticket(None, |done| match done {
             Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
-            Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
+            Done::Added
+            | Done::Updated
+            | Done::Running { .. }
+            | Done::Stopped { .. }
+            | Done::Removed => None,
         });
-        let command = Command::Shutdown { force };
+        let command = Command::Shutdown { force, keep: false };
         self.handle.send(Input::Command { command, reply });
         ticket
     }
@@ -450,7 +454,11 @@ pub(crate) fn unavailable(config: &WorkerConfig, registry: &ModuleRegistry) -> O
 fn running(done: Done) -> Option<u64> {
     match done {
         Done::Running { incarnation } => Some(incarnation),
-        Done::Added | Done::Stopped { .. } | Done::Removed | Done::ShutDown { .. } => None,
+        Done::Added
+        | Done::Updated
+        | Done::Stopped { .. }
+        | Done::Removed
+        | Done::ShutDown { .. } => None,
     }
 }
 

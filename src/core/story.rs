@@ -18,6 +18,7 @@ fn spec() -> WorkerSpec {
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),
         killable: true,
+        keeps: false,
         restart,
         health: None,
         success: SuccessCodes::default(),
@@ -33,7 +34,7 @@ fn check(specs: &[(&str, WorkerSpec)], script: &str, expected: &str) {
     let mut tickets = 0;
     for (id, spec) in specs {
         let worker = WorkerId::new(id).unwrap();
-        let command = Command::Add { worker, spec: Box::new(spec.clone()) };
+        let command = Command::Add { worker, spec: Box::new(spec.clone()), past: 0 };
         core.handle(Moment::ZERO, Event::Command { ticket: Ticket(0), command });
     }
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -64,7 +65,8 @@ fn event(core: &Core, words: &[&str], tickets: &mut u64) -> Event {
         "stop" => command(Command::Stop { worker, force }),
         "restart" => command(Command::Restart { worker, force }),
         "remove" => command(Command::Remove { worker }),
-        "shutdown" => command(Command::Shutdown { force: false }),
+        "shutdown" => command(Command::Shutdown { force, keep: words.get(2) == Some(&"keep") }),
+        "adopt" => command(Command::Adopt { worker, incarnation: words[2].parse().unwrap() }),
         "launched" => report(Report::Launched),
         "started" => report(Report::Started),
         "completed" => report(Report::Completed),
@@ -101,6 +103,9 @@ fn tell(trace: &mut String, now: Moment, effects: Vec<Effect>) {
             }
             Effect::Abandon { worker, incarnation } => {
                 writeln!(trace, "{now:?} {worker}#{incarnation} abandon")
+            }
+            Effect::LetGo { worker, incarnation } => {
+                writeln!(trace, "{now:?} {worker}#{incarnation} let go")
             }
             Effect::Transition(t) => {
                 let cause = t.cause.as_str();
@@ -150,7 +155,7 @@ fn stale_reports_change_nothing_and_are_counted() {
     let mut core = Core::new(1, Duration::from_secs(30));
     let worker = WorkerId::new("a").unwrap();
     let mut tell = |event| core.handle(Moment::ZERO, event);
-    let add = Command::Add { worker: worker.clone(), spec: Box::new(spec()) };
+    let add = Command::Add { worker: worker.clone(), spec: Box::new(spec()), past: 0 };
     tell(Event::Command { ticket: Ticket(0), command: add });
     let start = Command::Start { worker: worker.clone(), force: false };
     tell(Event::Command { ticket: Ticket(1), command: start });
