@@ -133,8 +133,9 @@ impl Worker {
                 None => Probes::new(policy, now, Duration::ZERO),
             });
         }
-        if let Some(probes) = &mut life.probes {
-            probes.grace_until(up_at + spec.restart.startup_grace_period);
+        match &mut life.probes {
+            Some(probes) => probes.grace_until(up_at + spec.restart.startup_grace_period),
+            None => self.told_health = HealthStatus::None,
         }
     }
 
