@@ -3,10 +3,12 @@
 
 mod builder;
 mod checks;
+mod difference;
 mod function;
 mod handle;
 mod modules;
 mod output;
+mod reload;
 mod signals;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use checks::check_worker;
 pub(crate) use checks::preflight;
 #[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
+pub use difference::{Plan, PlanAction, PlanStep};
 pub use function::Function;
 pub use handle::Worker;
 #[cfg(feature = "cli")]
@@ -39,6 +42,7 @@ use crate::module::ModuleRegistry;
 use crate::runtime::{
     Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
+use crate::settings::MasterConfig;
 use crate::worker::{WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
@@ -65,7 +69,12 @@ struct Shared {
     handle: Handle,
     registry: ModuleRegistry,
     host: Host,
-    configured: Vec<WorkerConfig>,
+    /// The configuration that holds.
+    current: Mutex<MasterConfig>,
+    /// Held by who puts another one in its place: one at a time.
+    reloading: Mutex<()>,
+    source: Option<reload::ConfigSource>,
+    applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
 }
@@ -358,9 +367,9 @@ impl Master {
         ModuleRuntime::new(self.shared.prober.clone())
     }
 
-    /// The workers of the configuration this master was built with, in its order.
-    pub fn configured_workers(&self) -> impl Iterator<Item = &WorkerConfig> {
-        self.shared.configured.iter()
+    /// The workers of the configuration that holds, in its order.
+    pub fn configured_workers(&self) -> Vec<WorkerConfig> {
+        self.configuration().workers
     }
 
     /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how

@@ -36,8 +36,8 @@ use crate::module::EndpointInfo;
 use crate::worker::{WorkerConfig, WorkerId, WorkerState};
 
 use aside::Aside;
-pub(crate) use board::Board;
 pub use board::ShutdownReport;
+pub(crate) use board::{Board, Known};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
@@ -62,6 +62,10 @@ pub(crate) enum Input {
     Command { command: Command, reply: ReplySender },
     /// Make a worker known.
     Add { worker: WorkerId, config: Box<WorkerConfig>, reply: ReplySender },
+    /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
+    Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
+    /// Tell everybody of something that happened to the master as a whole.
+    Tell(EventKind),
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -181,6 +185,10 @@ impl Loop {
             Input::Aside { worker, incarnation, aside } => {
                 self.hear_aside(&worker, incarnation, &aside);
             }
+            Input::Update { worker, config, restart, reply } => {
+                self.update(now, worker, *config, restart, reply);
+            }
+            Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
         }
     }
@@ -200,6 +208,24 @@ impl Loop {
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
         self.command(now, Command::Add { worker, spec: Box::new(spec), past: 0 }, reply);
+    }
+
+    /// What runs goes on as it was launched; the next incarnation is launched anew.
+    fn update(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        config: WorkerConfig,
+        restart: bool,
+        reply: ReplySender,
+    ) {
+        let spec = Box::new(worker_spec(&config));
+        if self.core.takes_update(worker.as_str())
+            && let Some(slot) = self.workers.get_mut(&worker)
+        {
+            slot.replace(config, &self.parts);
+        }
+        self.command(now, Command::Update { worker, spec, restart }, reply);
     }
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.

@@ -1,6 +1,8 @@
 //! `run`: start the workers of a configuration, supervise them until told to end, and say how it
 //! ended.
 
+use std::path::Path;
+
 use super::args::Run;
 use super::echo::Echo;
 use super::{Outcome, complain, logger};
@@ -14,9 +16,8 @@ use crate::settings::MasterConfig;
 use crate::suggest;
 
 pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
-    let started = MasterConfig::load_for(registry, &arguments.config)
-        .and_then(|config| only(config, &arguments.only))
-        .and_then(|config| start(registry, config, arguments.quiet));
+    let started = read(registry, &arguments.config, &arguments.only)
+        .and_then(|config| start(registry, config, arguments));
     let (master, name, echo) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -40,6 +41,16 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
         sys::exit_now(outcome.code().into());
     }
     outcome
+}
+
+/// The configuration in the file, with what is not said in it: at the start and for each reload.
+fn read(registry: &ModuleRegistry, file: &Path, wanted: &[String]) -> Result<MasterConfig> {
+    let mut config = only(MasterConfig::load_for(registry, file)?, wanted)?;
+    let name = config.name.get_or_insert_with(|| "hsu-master".to_owned());
+    let named = config.state_dir.take();
+    config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), name));
+    config.state_dir = Some(places::state_dir(named.as_deref(), name));
+    Ok(config)
 }
 
 /// Leaves only the workers that were named.
@@ -67,8 +78,8 @@ fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
 
 fn start(
     registry: &ModuleRegistry,
-    mut config: MasterConfig,
-    quiet: bool,
+    config: MasterConfig,
+    arguments: &Run,
 ) -> Result<(Master, String, Echo)> {
     let echo = Echo::start(std::io::stderr())?;
     logger::install(config.log_level, &echo);
@@ -76,11 +87,15 @@ fn start(
         log::warn!("{warning}");
     }
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
-    let named = config.state_dir.take();
-    config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), &name));
-    config.state_dir = Some(places::state_dir(named.as_deref(), &name));
-    let mut builder = Master::builder().registry(registry).config(config).own_process();
-    if !quiet {
+    let (modules, file, wanted) =
+        (registry.clone(), arguments.config.clone(), arguments.only.clone());
+    let mut builder = Master::builder()
+        .registry(registry)
+        .config(config)
+        .source(move || read(&modules, &file, &wanted))
+        .applied(|config| logger::set_level(config.log_level))
+        .own_process();
+    if !arguments.quiet {
         let echo = echo.clone();
         builder = builder.output(move |line| echo.line(labelled(&line)));
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
 use super::output::{LineSink, Output, OutputLine};
+use super::reload::{Applied, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::identity;
@@ -27,6 +28,8 @@ pub struct MasterBuilder {
     own_process: bool,
     seed: Option<u64>,
     host_program: Option<PathBuf>,
+    source: Option<ConfigSource>,
+    applied: Option<Applied>,
 }
 
 impl Default for MasterBuilder {
@@ -39,6 +42,8 @@ impl Default for MasterBuilder {
             own_process: false,
             seed: None,
             host_program: None,
+            source: None,
+            applied: None,
         }
     }
 }
@@ -62,6 +67,27 @@ impl MasterBuilder {
     #[must_use]
     pub fn config(mut self, config: MasterConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Where the configuration comes from, for [`Master::reload_again`] and for SIGHUP: called on
+    /// the thread of whoever asks, each time anew.
+    #[must_use]
+    pub fn source(
+        mut self,
+        source: impl Fn() -> Result<MasterConfig> + Send + Sync + 'static,
+    ) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Who is told of each configuration that takes the place of the one before.
+    #[cfg(feature = "cli")]
+    pub(crate) fn applied(
+        mut self,
+        applied: impl Fn(&MasterConfig) + Send + Sync + 'static,
+    ) -> Self {
+        self.applied = Some(Box::new(applied));
         self
     }
 
@@ -145,7 +171,7 @@ impl MasterBuilder {
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
-        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
+        let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
         let sink = Arc::new(LineSink::new(self.output, realm));
@@ -175,7 +201,10 @@ impl MasterBuilder {
             handle,
             registry: self.registry,
             host,
-            configured: self.config.workers,
+            current: Mutex::new(self.config),
+            reloading: Mutex::new(()),
+            source: self.source,
+            applied: self.applied,
             prober,
         };
         let owned = Owned {
@@ -189,8 +218,8 @@ impl MasterBuilder {
         if self.own_process {
             master.take_process()?;
         }
-        for worker in &master.shared.configured {
-            master.add_worker(worker.clone())?;
+        for worker in master.configured_workers() {
+            master.add_worker(worker)?;
         }
         Ok(master)
     }

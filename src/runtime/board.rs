@@ -74,6 +74,14 @@ struct Entry {
     facts: Facts,
 }
 
+/// A worker as a change of the configuration finds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) config: Arc<WorkerConfig>,
+    /// It is meant to run.
+    pub(crate) up: bool,
+}
+
 /// The published state of a master.
 pub(crate) struct Board {
     clock: Clock,
@@ -249,6 +257,18 @@ impl Board {
         let mut ids: Vec<_> = enabled.map(|(id, entry)| (entry.order, id.to_string())).collect();
         ids.sort_unstable();
         ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Every worker's configuration and whether it is meant to run, in the order of addition.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let state = self.state();
+        let known = |entry: &Entry| {
+            let up = entry.status.goal == Goal::Up;
+            (entry.order, Known { config: Arc::clone(&entry.config), up })
+        };
+        let mut all: Vec<_> = state.workers.values().map(known).collect();
+        all.sort_unstable_by_key(|(order, _)| *order);
+        all.into_iter().map(|(_, known)| known).collect()
     }
 
     pub(crate) fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {
