@@ -105,15 +105,15 @@ impl Master {
     }
 
     /// Another hold on this master, whose drop ends nothing.
-    #[expect(dead_code, reason = "who serves requests of others needs it")]
     pub(crate) fn share(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), owned: None }
     }
 
     /// Listens to the process's signals, and reaps its orphans.
     fn take_process(&mut self) -> Result<()> {
+        let share = self.share();
         let Some(owned) = &mut self.owned else { return Ok(()) };
-        owned._signals = Some(signals::install(&self.shared.handle)?);
+        owned._signals = Some(signals::install(share)?);
         #[cfg(target_os = "linux")]
         {
             let cannot = |error| Error::io("cannot reap orphans", error);
