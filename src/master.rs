@@ -43,7 +43,7 @@ use crate::runtime::{
     Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
 use crate::settings::MasterConfig;
-use crate::worker::{WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
+use crate::worker::{Exit, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
 ///
@@ -296,6 +296,12 @@ impl Master {
             return Err(Error::new(ErrorCategory::Internal, "the master's event loop died"));
         }
         Ok(ended)
+    }
+
+    /// How the last incarnation of the main worker ended: the one with `main: true`, whose own end
+    /// ends the master. `None`: there is no such worker, or none of its incarnations has ended.
+    pub fn main_exit(&self) -> Option<Exit> {
+        self.shared.handle.board.main_exit()
     }
 
     /// Waits until a worker is in a condition, at most `timeout`, and returns what is then known of

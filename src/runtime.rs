@@ -8,6 +8,7 @@ mod clock;
 mod directory;
 mod feed;
 mod handle;
+mod main_worker;
 mod narrate;
 mod plan;
 mod route;
@@ -117,6 +118,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         board,
         directory,
         all_down: false,
+        main_unwell: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
@@ -138,6 +140,8 @@ struct Loop {
     board: Arc<Board>,
     directory: Arc<Directory>,
     all_down: bool,
+    /// The main worker's checks have put its goal down.
+    main_unwell: bool,
 }
 
 impl Loop {
@@ -325,6 +329,7 @@ impl Loop {
             self.publish(effect);
         }
         for effect in effects {
+            self.watch_main(&effect);
             self.perform(effect);
         }
     }

@@ -14,6 +14,7 @@ use crate::module::ModuleRegistry;
 use crate::runtime::ShutdownReport;
 use crate::settings::MasterConfig;
 use crate::suggest;
+use crate::worker::Exit;
 
 pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
     let started = read(registry, &arguments.config, &arguments.only)
@@ -27,7 +28,10 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
         }
     };
     let outcome = match supervise(&master, &name, arguments) {
-        Ok(report) => conclude(&report),
+        Ok(report) => {
+            let outcome = conclude(&report);
+            main_code(&master).map_or(outcome, Outcome::Main)
+        }
         Err(error) => {
             log::error!("{error}");
             Outcome::Internal
@@ -130,6 +134,20 @@ fn supervise(master: &Master, name: &str, arguments: &Run) -> Result<ShutdownRep
         return master.shutdown();
     }
     master.wait()
+}
+
+/// The exit code that the main worker gives its master, if there is one.
+fn main_code(master: &Master) -> Option<u8> {
+    if !master.configured_workers().iter().any(|worker| worker.main) {
+        return None;
+    }
+    let code = match master.main_exit() {
+        Some(Exit::Code(code)) => code,
+        Some(Exit::Signal { signal, .. }) => 128 + signal,
+        Some(Exit::Returned) => 0,
+        Some(Exit::Failed(_) | Exit::Unknown) | None => 1,
+    };
+    Some(u8::try_from(code).unwrap_or(1))
 }
 
 fn conclude(report: &ShutdownReport) -> Outcome {

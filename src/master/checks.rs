@@ -20,11 +20,15 @@ pub(super) fn check_workers(
     host: Host,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut ids = BTreeMap::new();
+    let (mut ids, mut main) = (BTreeMap::new(), false);
     for (index, worker) in workers.iter().enumerate() {
         if let Some(first) = ids.insert(&worker.id, index) {
             let message = format!("{:?} is already used by workers[{first}]", worker.id);
             problems.push(Problem::unplaced(format!("workers[{index}].id"), message));
+        }
+        if worker.main && std::mem::replace(&mut main, true) {
+            let message = "another worker is that already: one worker's end can end the master";
+            problems.push(Problem::unplaced(format!("workers[{index}].main"), message));
         }
         for problem in check_worker(worker, registry, host) {
             let path = format!("workers[{index}].{}", problem.path);

@@ -10,7 +10,7 @@ use crate::core::event::{Goal, Status};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::module::EndpointInfo;
 use crate::worker::{
-    LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
+    Exit, LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
     WorkerId, WorkerState, WorkerType,
 };
 
@@ -257,6 +257,13 @@ impl Board {
         let mut ids: Vec<_> = enabled.map(|(id, entry)| (entry.order, id.to_string())).collect();
         ids.sort_unstable();
         ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// How the last incarnation of the main worker ended, if there is one and it did.
+    pub(crate) fn main_exit(&self) -> Option<Exit> {
+        let state = self.state();
+        let main = state.workers.values().find(|entry| entry.config.main)?;
+        main.status.exit.clone()
     }
 
     /// Every worker's configuration and whether it is meant to run, in the order of addition.

@@ -28,6 +28,7 @@ type Key = (&'static str, Need, fn(&WorkerConfig, &WorkerConfig) -> bool);
 /// it is meant to run.
 const KEYS: &[Key] = &[
     ("type", Need::Restart, |a, b| a.worker_type == b.worker_type),
+    ("main", Need::Nothing, |a, b| a.main == b.main),
     ("package", Need::Restart, |a, b| a.package == b.package),
     ("execution.executable_path", Need::Restart, |a, b| {
         of_program(a, b, |a, b| a.executable_path == b.executable_path)
