@@ -7,10 +7,10 @@ mod wire;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hsu_master::control::{Client, CommandOptions};
+use hsu_master::control::{Client, CommandOptions, PlanReport};
 use hsu_master::crossbeam_channel::{Receiver, Sender, unbounded};
 use hsu_master::{
     ErrorCategory, Master, MasterBuilder, MasterConfig, ModuleContext, ModuleInfo, ModuleResult,
@@ -277,6 +277,40 @@ fn a_command_that_is_not_waited_for_any_longer_goes_on() {
 }
 
 #[test]
+fn a_reload_is_asked_for_and_does_what_the_plan_says() {
+    let operated = Operated::new();
+    let error = operated.client().reload().unwrap_err();
+    assert_eq!(told::<()>(Err(error)), told(operated.bench.master.reload_again()));
+    operated.bench.finish();
+
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let config = move |ids: &[&str]| {
+        let config = MasterConfig::new().state_dir(&state);
+        ids.iter().fold(config, |config, id| config.worker(sleeper(id)))
+    };
+    let (before, socket) = (config(&["a", "b"]), directory.path().join("state/control.sock"));
+    let builder = Master::builder().config(before).source(move || Ok(config(&["b", "c"])));
+    let bench = Bench::new(builder);
+    bench.master.start_all().unwrap();
+    let pid = bench.known("b").pid;
+    let client = Client::connect(&socket).unwrap().timeout(PATIENCE);
+    let steps = |plan: &PlanReport| -> Vec<_> {
+        plan.steps.iter().map(|step| format!("{} {}", step.action.as_str(), step.worker)).collect()
+    };
+    let plan = client.plan(None).unwrap();
+    assert_eq!(steps(&plan), ["remove a", "add c"]);
+    assert_eq!(client.status(&[]).unwrap().len(), 2);
+    let error = client.plan(Some(Path::new("/x.yaml"))).unwrap_err();
+    assert!(error.is_refused(), "{error}");
+    assert_eq!(client.reload().unwrap(), plan);
+    let workers: Vec<_> = client.status(&[]).unwrap();
+    assert_eq!(workers.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(workers[0].pid, pid);
+    bench.finish();
+}
+
+#[test]
 fn events_come_as_they_happen_until_the_master_ends() {
     let operated = Operated::new();
     operated.bench.add(sleeper("nap"));
@@ -299,7 +333,7 @@ fn events_come_as_they_happen_until_the_master_ends() {
     assert_eq!(client.shutdown(false).unwrap(), operated.bench.master.wait().unwrap());
     let rest: Vec<_> = events.map(Result::unwrap).collect();
     assert_eq!(rest.last().unwrap()["event"], "shut_down", "{rest:?}");
-    assert!(client.status(&[]).unwrap_err().is_unavailable());
+    until(|| client.status(&[]).is_err_and(|error| error.is_unavailable()));
     operated.bench.finish();
 }
 

@@ -160,9 +160,10 @@ fn a_command_of_a_client_that_vanishes_is_carried_out_once() {
     assert_eq!(operated.bench.known("nap").incarnation, 1);
     // One that is killed while it waits.
     let socket = operated.socket();
+    let line = json!({ "id": 1, "method": "start", "params": { "id": "nap" } });
     let script = format!(
-        "import socket,time\ns=socket.socket(socket.AF_UNIX)\ns.connect({:?})\n\
-         s.send(b'{{\"id\":1,\"method\":\"start\",\"params\":{{\"id\":\"nap\"}}}}\\n')\ntime.sleep(99)",
+        "import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.connect({:?})\n\
+         s.send(b'{line}\\n')\ntime.sleep(99)",
         socket.to_str().unwrap()
     );
     let mut client =
