@@ -6,12 +6,16 @@
 #[cfg(unix)]
 mod alone;
 #[cfg(target_os = "linux")]
+pub(crate) mod attached;
+#[cfg(target_os = "linux")]
 mod child;
 pub mod export;
 pub(crate) mod identity;
 pub(crate) mod levels;
 pub(crate) mod panics;
 pub(crate) mod plugin;
+#[cfg(target_os = "linux")]
+pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod protocol;
 #[cfg(target_os = "linux")]
