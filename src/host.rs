@@ -9,7 +9,14 @@ mod alone;
 pub(crate) mod attached;
 #[cfg(target_os = "linux")]
 mod child;
+#[cfg(target_os = "linux")]
+pub(crate) mod estate;
+#[cfg(not(target_os = "linux"))]
+#[path = "host/estate/unsupported.rs"]
+pub(crate) mod estate;
 pub mod export;
+#[cfg(target_os = "linux")]
+mod guard;
 pub(crate) mod identity;
 pub(crate) mod levels;
 pub(crate) mod panics;
