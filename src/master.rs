@@ -5,6 +5,7 @@ mod builder;
 mod checks;
 mod function;
 mod handle;
+mod heirs;
 mod modules;
 mod output;
 mod signals;
@@ -25,6 +26,7 @@ pub(crate) use checks::preflight;
 pub(crate) use checks::unavailable;
 pub use function::Function;
 pub use handle::Worker;
+use heirs::Inherited;
 #[cfg(feature = "cli")]
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
@@ -68,6 +70,10 @@ struct Shared {
     configured: Vec<WorkerConfig>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
+    /// It has a state directory.
+    has_state: bool,
+    /// What the former master's end means for the first start.
+    inherited: Mutex<Inherited>,
 }
 
 /// What a master is alone in having. Dropped in this order, after the loop's end.
@@ -127,15 +133,17 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let problems = check_worker(&config, &self.shared.registry, self.shared.host);
+        let Shared { registry, host, has_state, .. } = &*self.shared;
+        let problems = check_worker(&config, registry, *host, *has_state);
         if !problems.is_empty() {
             return Err(Error::rejected(problems).of_worker(&config.id));
         }
         let worker = WorkerId::new(&config.id)?;
         let (ticket, reply) =
             self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
+        let past = self.past_of(&worker);
         let config = Box::new(config);
-        self.submit(reply, |reply| Input::Add { worker, config, reply });
+        self.submit(reply, |reply| Input::Add { worker, config, past, reply });
         Ok(ticket)
     }
 
@@ -205,6 +213,8 @@ impl Master {
     }
 
     /// Starts every enabled worker, in the order of the configuration, and waits for all of them.
+    /// Those that a former master was told to stop stay down, the first time, if their policy is
+    /// `unless-stopped`.
     ///
     /// # Errors
     /// How many did not come up, and why; all were tried, and their restart policies go on.
@@ -231,8 +241,7 @@ impl Master {
 
     /// As [`start_all`](Self::start_all), without waiting: one ticket for each worker.
     pub fn start_all_nowait(&self) -> Vec<Ticket<u64>> {
-        let enabled = self.shared.handle.board.enabled();
-        enabled.iter().map(|worker| self.start_worker_nowait(worker)).collect()
+        self.start_enabled(&self.shared.handle.board.enabled())
     }
 
     /// Stops every worker, in reverse order of their addition and side by side, launches nothing

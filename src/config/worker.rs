@@ -8,8 +8,8 @@ use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, Mistake, ModuleType, OnMasterExit, SuccessCodes, WorkerConfig, WorkerType,
-    signal_number,
+    ExecutionConfig, Integration, Mistake, ModuleType, OnMasterExit, SuccessCodes, WorkerConfig,
+    WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.

@@ -261,6 +261,17 @@ impl ProcessHost {
         }
     }
 
+    /// Nothing was started here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn adopt(
+        _adoption: super::estate::Adoption,
+        plan: Arc<ProcessPlan>,
+        _shared: &ProcessShared,
+        _report: Reporter,
+    ) -> Self {
+        Self { gate: Arc::new(Gate::new(plan.signal, plan.kill_group)) }
+    }
+
     /// Takes over a process that a former master has started.
     #[cfg(target_os = "linux")]
     pub(crate) fn adopt(
