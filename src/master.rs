@@ -259,6 +259,11 @@ impl Master {
     /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also
     /// what is being shut down already.
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
+        self.shutdown_with(force, false)
+    }
+
+    /// `keep`: lets those go that may outlive the master.
+    pub(crate) fn shutdown_with(&self, force: bool, keep: bool) -> Ticket<ShutdownReport> {
         let (ticket, reply) = self.ticket(None, |done| match done {
             Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
             Done::Added
@@ -267,9 +272,20 @@ impl Master {
             | Done::Stopped { .. }
             | Done::Removed => None,
         });
-        let command = Command::Shutdown { force, keep: false };
+        let command = Command::Shutdown { force, keep };
         self.shared.handle.send(Input::Command { command, reply });
         ticket
+    }
+
+    /// As [`shutdown`](Self::shutdown), but for workers with `on_master_exit: keep` that run: they
+    /// are let go, and the next master of the state directory takes them over.
+    ///
+    /// # Errors
+    /// The loop died before.
+    pub fn shutdown_keeping(&self) -> Result<ShutdownReport> {
+        self.refuse_deadlock(None)?;
+        let _begun = self.shutdown_with(false, true);
+        self.wait()
     }
 
     /// Waits until the master is shut down, by whomever.
