@@ -118,7 +118,8 @@ pub use runtime::{Event, EventKind, Past, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
-    HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities,
-    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    HealthStatus, Integration, LastError, ModuleType, OnMasterExit, OnUnhealthy, Ratio,
+    RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor,
+    WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
+    WorkerType,
 };

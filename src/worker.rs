@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::{ExecutionConfig, Integration, ModuleType, WorkerConfig};
+pub use config::{ExecutionConfig, Integration, ModuleType, OnMasterExit, WorkerConfig};
 pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,

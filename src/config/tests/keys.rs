@@ -8,8 +8,8 @@ use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, MASTER, RESTA
 use super::super::worker::{EXECUTION, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    HealthCheckConfig, Integration, ModuleType, OnUnhealthy, RestartPolicy, WorkerConfig,
-    WorkerType,
+    HealthCheckConfig, Integration, ModuleType, OnMasterExit, OnUnhealthy, RestartPolicy,
+    WorkerConfig, WorkerType,
 };
 
 pub(super) type Shows = fn(&MasterConfig) -> bool;
@@ -96,6 +96,7 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
     }),
+    ("on_master_exit", PROGRAM, "keep", |c| first(c).on_master_exit == Some(OnMasterExit::Keep)),
 ];
 
 fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
