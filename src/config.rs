@@ -1,6 +1,7 @@
 //! Configuration files: YAML text in, a [`MasterConfig`] or every problem at once out. Talks to the
 //! words of floor 0 only; nothing below knows YAML.
 
+mod execution;
 mod interpolate;
 mod reader;
 mod schema;

@@ -112,8 +112,9 @@ pub use module::{
 pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
-    DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
-    HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities,
-    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
+    HealthCheckConfig, HealthStatus, Integration, LastError, LimitsConfig, ModuleType, OnUnhealthy,
+    Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS,
+    WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId,
+    WorkerState, WorkerType,
 };
