@@ -17,7 +17,7 @@ use std::path::Path;
 pub use crate::units::{ListenAddr, duration, size};
 
 use crate::error::{Error, Problem};
-use crate::master::unavailable;
+use crate::master::{unavailable, unprivileged};
 use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
 use crate::worker::{Mistake, WorkerConfig};
@@ -43,7 +43,9 @@ impl MasterConfig {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_for(registry: &ModuleRegistry, path: impl AsRef<Path>) -> Result<Self, Error> {
-        load(path.as_ref(), &variable, &|worker| unavailable(worker, registry))
+        load(path.as_ref(), &variable, &|worker| {
+            unavailable(worker, registry).or_else(|| unprivileged(worker))
+        })
     }
 
     /// Reads the text of a file. Relative paths stay relative, and there is no name by default.

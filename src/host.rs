@@ -9,6 +9,7 @@ mod alone;
 mod child;
 pub mod export;
 pub(crate) mod identity;
+pub(crate) mod launch;
 pub(crate) mod levels;
 pub(crate) mod panics;
 pub(crate) mod plugin;

@@ -6,6 +6,7 @@ mod function;
 mod handle;
 mod modules;
 mod output;
+mod rights;
 mod signals;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use handle::Worker;
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
+pub(crate) use rights::unprivileged;
 
 use crate::core::event::{Command, Done};
 #[cfg(feature = "cli")]
@@ -423,7 +425,9 @@ fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry, host: Host) ->
     // Which modules another program knows is not known here.
     let elsewhere = hosted && host == Host::Other;
     let unavailable = unavailable(config, registry).filter(|_| !elsewhere);
-    let mistakes = config.mistakes().into_iter().chain(homeless).chain(unavailable);
+    let refused = unprivileged(config).or_else(|| rights::unlaunchable(config, host));
+    let found = homeless.into_iter().chain(unavailable).chain(refused);
+    let mistakes = config.mistakes().into_iter().chain(found);
     mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect()
 }
 

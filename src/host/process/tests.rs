@@ -158,6 +158,9 @@ fn plan(program: &str, args: &[&str]) -> ProcessPlan {
         kill_group: true,
         name: None,
         link: None,
+        env_file: None,
+        clear_environment: false,
+        settings: None,
     }
 }
 

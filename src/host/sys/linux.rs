@@ -3,10 +3,12 @@
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
 mod last_words;
+mod launch;
 mod line;
 mod orphans;
 mod own;
 mod poller;
+mod users;
 
 use std::ffi::{CString, c_int};
 use std::fs::{File, OpenOptions};
@@ -19,6 +21,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) use last_words::*;
+pub(crate) use launch::*;
 pub(crate) use libc::{
     E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,
 };
@@ -26,6 +29,7 @@ pub(crate) use line::*;
 pub(crate) use orphans::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
+pub(crate) use users::*;
 
 use super::Target;
 
