@@ -31,10 +31,7 @@ fn at(step: Step) -> impl FnOnce(io::Error) -> Refused {
 /// Does as it is told and becomes the program; returns the exit code if it does not.
 pub(crate) fn main() -> i32 {
     let Ok(line) = sys::take_socket_from_stdin() else { return NO_MASTER };
-    let (text, input) = match hear(&line) {
-        Ok(Some(heard)) => heard,
-        Ok(None) | Err(_) => return NO_MASTER,
-    };
+    let Ok(Some((text, input))) = hear(&line) else { return NO_MASTER };
     match launch(&line, &text, input) {
         // Nobody is there any more for whom the program would run.
         Ok(()) => NO_MASTER,

@@ -17,8 +17,8 @@ use crate::host::sys;
 /// Where programs are looked for when nobody says, as the C library has it.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// Finds the program, without a slash in `search_path`, and checks that nothing known stands against
-/// running it. Its absolute path.
+/// Finds the program, without a slash in `search_path`, and checks that nothing known stands
+/// against running it. Its absolute path.
 pub(super) fn check(plan: &ProcessPlan, search_path: Option<&OsStr>) -> Result<PathBuf, Failure> {
     check_strings(plan)?;
     let directory = directory_of(plan)?;
