@@ -22,7 +22,6 @@ pub use builder::MasterBuilder;
 use checks::check_worker;
 #[cfg(feature = "cli")]
 pub(crate) use checks::preflight;
-#[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
 pub use function::Function;
 pub use handle::Worker;
