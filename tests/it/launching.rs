@@ -12,8 +12,8 @@ use hsu_master::{Master, RestartPolicy, WorkerConfig};
 
 use crate::support::{Bench, example, quick};
 
-/// A uid and a gid that nobody here has.
-const UID: u32 = 54_321;
+/// A uid and a gid that nobody here has, and no other test.
+const UID: u32 = 54_323;
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0

@@ -10,8 +10,8 @@ use super::{UID, as_nobody, as_root, bench, is_root, shell};
 use crate::alone;
 use crate::support::{Bench, example};
 
-/// A command that runs what follows as the user that nobody is.
-const STRANGER: [&str; 4] = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"];
+/// A command that runs what follows as another user that nobody is.
+const STRANGER: [&str; 4] = ["setpriv", "--reuid=54324", "--regid=54324", "--clear-groups"];
 
 /// Why a worker does not start. Nothing is left of it.
 #[track_caller]
@@ -48,7 +48,7 @@ fn accounts_that_are_none_are_named() {
     let group = as_nobody(proof()).execution(|execution| execution.group = Some("hsu-none".into()));
     check(&bench, group, wrong, "there is no group \"hsu-none\" on this system");
     let alone = proof().execution(|execution| execution.user = Some(UID.to_string()));
-    let said = "uid 54321 is not in the user database: write its group too";
+    let said = "uid 54323 is not in the user database: write its group too";
     check(&bench, alone, wrong, said);
     bench.finish();
 }
@@ -69,7 +69,7 @@ fn a_switch_that_the_system_refuses_is_named() {
         return;
     }
     let bench = bench();
-    let said = "cannot switch to user '54321': Operation not permitted (os error 1)";
+    let said = "cannot switch to user '54323': Operation not permitted (os error 1)";
     check(&bench, as_nobody(proof()), ErrorCategory::PermissionDenied, said);
     bench.finish();
 }
@@ -100,7 +100,7 @@ fn a_switch_that_leaves_a_way_back_is_none() {
     let bench = bench();
     let error = refused(&bench, as_nobody(proof())).to_string();
     let said =
-        "worker w: cannot switch to user '54321' for good: the rights of root can be regained";
+        "worker w: cannot switch to user '54323' for good: the rights of root can be regained";
     assert_eq!(error, said);
     bench.finish();
 }
@@ -198,13 +198,13 @@ fn a09_what_the_user_may_not_reach_is_named_with_its_uid() {
     let run = |path: &std::path::Path| as_nobody(WorkerConfig::executable("w", path));
     let (locked, inside, program) = (locked.display(), inside.as_path(), program.as_path());
     let shown = inside.display();
-    let said = format!("permission denied: uid 54321 may not search {locked} for program {shown}");
+    let said = format!("permission denied: uid 54323 may not search {locked} for program {shown}");
     check(&bench, run(inside), denied, &said);
     let shown = program.display();
-    let said = format!("permission denied: uid 54321 may not execute program {shown}");
+    let said = format!("permission denied: uid 54323 may not execute program {shown}");
     check(&bench, run(program), denied, &said);
     let at = at.join("locked");
-    let said = format!("permission denied: uid 54321 may not enter working directory {locked}");
+    let said = format!("permission denied: uid 54323 may not enter working directory {locked}");
     check(&bench, as_nobody(proof()).working_directory(&at), denied, &said);
     // Root itself may do all of that.
     let root = shell("echo it was run; echo end").working_directory(&at);
