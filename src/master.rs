@@ -10,6 +10,7 @@ mod heirs;
 mod modules;
 mod output;
 mod reload;
+mod rights;
 mod signals;
 
 use std::fmt;
@@ -24,7 +25,6 @@ pub use builder::MasterBuilder;
 use checks::check_worker;
 #[cfg(feature = "cli")]
 pub(crate) use checks::preflight;
-#[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
 pub use difference::{Plan, PlanAction, PlanStep};
 pub use function::Function;
@@ -34,6 +34,7 @@ use heirs::Inherited;
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
+pub(crate) use rights::unprivileged;
 
 use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
