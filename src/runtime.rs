@@ -9,6 +9,7 @@ mod directory;
 mod feed;
 mod handle;
 mod heirs;
+mod main_worker;
 mod narrate;
 mod plan;
 mod route;
@@ -38,8 +39,8 @@ use crate::module::EndpointInfo;
 use crate::worker::{WorkerConfig, WorkerId, WorkerState, WorkerType};
 
 use aside::Aside;
-pub(crate) use board::Board;
 pub use board::ShutdownReport;
+pub(crate) use board::{Board, Known};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
@@ -66,6 +67,10 @@ pub(crate) enum Input {
     Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
     /// Take over a process that a former master has left.
     Adopt { adoption: Box<Adoption>, reply: ReplySender },
+    /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
+    Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
+    /// Tell everybody of something that happened to the master as a whole.
+    Tell(EventKind),
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -118,6 +123,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         directory,
         all_down: false,
         leaving: false,
+        main_unwell: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
@@ -141,6 +147,8 @@ struct Loop {
     all_down: bool,
     /// The master shuts down.
     leaving: bool,
+    /// The main worker's checks have put its goal down.
+    main_unwell: bool,
 }
 
 impl Loop {
@@ -191,6 +199,10 @@ impl Loop {
             Input::Aside { worker, incarnation, aside } => {
                 self.hear_aside(&worker, incarnation, &aside);
             }
+            Input::Update { worker, config, restart, reply } => {
+                self.update(now, worker, *config, restart, reply);
+            }
+            Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
         }
     }
@@ -217,6 +229,24 @@ impl Loop {
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
         self.command(now, Command::Add { worker, spec: Box::new(spec), past }, reply);
+    }
+
+    /// What runs goes on as it was launched; the next incarnation is launched anew.
+    fn update(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        config: WorkerConfig,
+        restart: bool,
+        reply: ReplySender,
+    ) {
+        let spec = Box::new(worker_spec(&config));
+        if self.core.takes_update(worker.as_str())
+            && let Some(slot) = self.workers.get_mut(&worker)
+        {
+            slot.replace(config, &self.parts);
+        }
+        self.command(now, Command::Update { worker, spec, restart }, reply);
     }
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
@@ -316,6 +346,7 @@ impl Loop {
             self.publish(effect);
         }
         for effect in effects {
+            self.watch_main(&effect);
             self.perform(effect);
         }
     }

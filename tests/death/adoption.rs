@@ -106,7 +106,6 @@ fn s05_another_process_of_the_same_number_is_not_touched() {
     assert!(bystander.is_unharmed());
 }
 
-
 #[test]
 fn a32_s05_a_number_that_is_used_again_means_nobody_to_signal() {
     let probe = "echo 400 > /proc/sys/kernel/ns_last_pid && test \"$(sh -c 'echo $$')\" -lt 500";

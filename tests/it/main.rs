@@ -19,4 +19,5 @@ mod plugins;
 mod process_wide;
 mod processes;
 mod reaping;
+mod reload;
 mod support;
