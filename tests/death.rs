@@ -15,3 +15,5 @@ mod output;
 mod rounds;
 #[path = "death/support.rs"]
 mod support;
+#[path = "death/writer.rs"]
+mod writer;
