@@ -63,14 +63,14 @@ const STACK: usize = 512 << 10;
 pub(crate) enum Input {
     /// A command, and where its reply goes.
     Command { command: Command, reply: ReplySender },
-    /// Make a worker known. `past`: the last incarnation of it that is known.
-    Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
-    /// Take over a process that a former master has left.
-    Adopt { adoption: Box<Adoption>, reply: ReplySender },
     /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
     Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
     /// Tell everybody of something that happened to the master as a whole.
     Tell(EventKind),
+    /// Make a worker known. `past`: the last incarnation of it that is known.
+    Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
+    /// Take over a process that a former master has left.
+    Adopt { adoption: Box<Adoption>, reply: ReplySender },
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -122,8 +122,8 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         board,
         directory,
         all_down: false,
-        leaving: false,
         main_unwell: false,
+        leaving: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
@@ -145,10 +145,10 @@ struct Loop {
     board: Arc<Board>,
     directory: Arc<Directory>,
     all_down: bool,
-    /// The master shuts down.
-    leaving: bool,
     /// The main worker's checks have put its goal down.
     main_unwell: bool,
+    /// The master shuts down.
+    leaving: bool,
 }
 
 impl Loop {

@@ -5,6 +5,8 @@
 
 #[path = "death/adoption.rs"]
 mod adoption;
+#[path = "death/dying.rs"]
+mod dying;
 #[path = "death/embedded.rs"]
 mod embedded;
 #[path = "death/guardian.rs"]

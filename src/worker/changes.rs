@@ -43,6 +43,7 @@ const KEYS: &[Key] = &[
     ("execution.integration", Need::Restart, |a, b| {
         of_program(a, b, |a, b| a.integration == b.integration)
     }),
+    ("on_master_exit", Need::Restart, |a, b| a.on_master_exit == b.on_master_exit),
     ("module_type", Need::Restart, |a, b| a.module_type == b.module_type),
     ("module_name", Need::Restart, |a, b| a.module_name == b.module_name),
     ("entry_point", Need::Restart, |a, b| a.entry_point == b.entry_point),

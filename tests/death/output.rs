@@ -59,7 +59,7 @@ fn l16_no_line_is_lost_when_the_master_is_killed_amid_ten_megabytes() {
     // 10 MB in lines of a known number, and then silence.
     let count = 780_000;
     let script = format!("seq -f 'line %.0f' {count}; exec sleep 1000");
-    for kill_at in [100_000, 1_000_000, 5_000_000, 9_000_000] {
+    for kill_at in [1_000_000, 8_000_000] {
         let site = Site::new("workers: []\n");
         let mut first = Writer::start(site.path(), "first", &script);
         first.has(kill_at);
@@ -67,8 +67,7 @@ fn l16_no_line_is_lost_when_the_master_is_killed_amid_ten_megabytes() {
         let told = numbers(&first.lines());
         assert!(told.len() < count, "it was killed too late");
         let second = Writer::start(site.path(), "second", &script);
-        let end = format!("line {count}");
-        until(|| second.lines().last() == Some(&end));
+        until(|| second.ends_with(&format!("line {count}\n")));
         check(&told, &numbers(&second.lines()), count as u64);
     }
 }

@@ -2,7 +2,7 @@
 //! are handed on: to be killed.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -59,6 +59,17 @@ impl Writer {
             .filter_map(|line| line.strip_suffix('\n'))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Whether its file ends so by now.
+    pub(crate) fn ends_with(&self, text: &str) -> bool {
+        let mut end = Vec::new();
+        let back = i64::try_from(text.len()).unwrap();
+        let read = File::open(&self.1).and_then(|mut file| {
+            file.seek(SeekFrom::End(-back))?;
+            file.read_to_end(&mut end)
+        });
+        read.is_ok() && end == text.as_bytes()
     }
 
     /// Waits until so many bytes are in its file.
