@@ -1,7 +1,7 @@
 //! What differs between two configurations of one worker, key by key, and whether a running
 //! incarnation can live with it.
 
-use super::{ExecutionConfig, HealthCheckConfig, WorkerConfig};
+use super::{ExecutionConfig, HealthCheckConfig, OnMasterExit, WorkerConfig};
 
 /// What a change of a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,11 @@ const KEYS: &[Key] = &[
     ("stop.kill_group", Need::Restart, |a, b| a.stop.kill_group == b.stop.kill_group),
     ("stop.timeout", Need::Nothing, |a, b| a.stop.timeout == b.stop.timeout),
     ("start.timeout", Need::Nothing, |a, b| a.start.timeout == b.start.timeout),
+    // Its output goes elsewhere.
+    ("on_master_exit", Need::Restart, |a, b| {
+        let stop = OnMasterExit::Stop;
+        a.on_master_exit.unwrap_or(stop) == b.on_master_exit.unwrap_or(stop)
+    }),
     ("success_codes", Need::Nothing, |a, b| a.success_codes == b.success_codes),
     ("health_check.interval", Need::Nothing, |a, b| of_check(a, b, |c| c.interval)),
     ("health_check.timeout", Need::Nothing, |a, b| of_check(a, b, |c| c.timeout)),
