@@ -10,6 +10,7 @@ mod heirs;
 mod modules;
 mod output;
 mod reload;
+mod rights;
 mod served;
 mod signals;
 
@@ -25,7 +26,6 @@ pub use builder::MasterBuilder;
 use checks::check_worker;
 #[cfg(feature = "cli")]
 pub(crate) use checks::preflight;
-#[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
 pub use difference::{Plan, PlanAction, PlanStep};
 pub(crate) use function::Callable;
@@ -36,6 +36,7 @@ use heirs::Inherited;
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
+pub(crate) use rights::unprivileged;
 
 #[cfg(target_os = "linux")]
 use crate::control::Server;

@@ -47,10 +47,10 @@ use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
 pub(crate) use handle::Handle;
-pub(crate) use plan::NO_HOST;
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
 use plan::worker_spec;
+pub(crate) use plan::{NO_HOST, NO_LAUNCHER};
 pub(crate) use route::Route;
 use slot::{Host, Slot, reporter};
 pub use ticket::Ticket;

@@ -152,9 +152,10 @@ impl MasterBuilder {
         self
     }
 
-    /// The program that is run for modules in processes of their own, instead of this one. Its main
-    /// must begin with [`host_if_requested`](crate::host_if_requested), and it must know the
-    /// modules by the same names. For tests, whose own program is the test runner.
+    /// The program that is run for modules in processes of their own, and for a moment before
+    /// processes with settings such as `user`, instead of this one. Its main must begin with
+    /// [`host_if_requested`](crate::host_if_requested), and it must know the modules by the same
+    /// names. For tests, whose own program is the test runner.
     #[must_use]
     pub fn host_program(mut self, path: impl Into<PathBuf>) -> Self {
         self.host_program = Some(path.into());

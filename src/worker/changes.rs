@@ -1,7 +1,7 @@
 //! What differs between two configurations of one worker, key by key, and whether a running
 //! incarnation can live with it.
 
-use super::{ExecutionConfig, HealthCheckConfig, WorkerConfig};
+use super::{ExecutionConfig, HealthCheckConfig, OnMasterExit, WorkerConfig};
 
 /// What a change of a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,31 @@ const KEYS: &[Key] = &[
     ("execution.integration", Need::Restart, |a, b| {
         of_program(a, b, |a, b| a.integration == b.integration)
     }),
+    ("execution.env_file", Need::Restart, |a, b| of_program(a, b, |a, b| a.env_file == b.env_file)),
+    ("execution.clear_environment", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.clear_environment == b.clear_environment)
+    }),
+    ("execution.user", Need::Restart, |a, b| of_program(a, b, |a, b| a.user == b.user)),
+    ("execution.group", Need::Restart, |a, b| of_program(a, b, |a, b| a.group == b.group)),
+    ("execution.supplementary_groups", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.supplementary_groups == b.supplementary_groups)
+    }),
+    ("execution.umask", Need::Restart, |a, b| of_program(a, b, |a, b| a.umask == b.umask)),
+    ("execution.nice", Need::Restart, |a, b| of_program(a, b, |a, b| a.nice == b.nice)),
+    ("execution.oom_score_adj", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.oom_score_adj == b.oom_score_adj)
+    }),
+    ("execution.no_new_privs", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.no_new_privs == b.no_new_privs)
+    }),
+    ("limits.hard.memory", Need::Restart, |a, b| a.limits.hard.memory == b.limits.hard.memory),
+    ("limits.hard.open_files", Need::Restart, |a, b| {
+        a.limits.hard.open_files == b.limits.hard.open_files
+    }),
+    ("limits.hard.processes", Need::Restart, |a, b| {
+        a.limits.hard.processes == b.limits.hard.processes
+    }),
+    ("limits.hard.core", Need::Restart, |a, b| a.limits.hard.core == b.limits.hard.core),
     ("on_master_exit", Need::Restart, |a, b| a.on_master_exit == b.on_master_exit),
     ("module_type", Need::Restart, |a, b| a.module_type == b.module_type),
     ("module_name", Need::Restart, |a, b| a.module_name == b.module_name),
@@ -55,6 +80,11 @@ const KEYS: &[Key] = &[
     ("stop.kill_group", Need::Restart, |a, b| a.stop.kill_group == b.stop.kill_group),
     ("stop.timeout", Need::Nothing, |a, b| a.stop.timeout == b.stop.timeout),
     ("start.timeout", Need::Nothing, |a, b| a.start.timeout == b.start.timeout),
+    // Its output goes elsewhere.
+    ("on_master_exit", Need::Restart, |a, b| {
+        let stop = OnMasterExit::Stop;
+        a.on_master_exit.unwrap_or(stop) == b.on_master_exit.unwrap_or(stop)
+    }),
     ("success_codes", Need::Nothing, |a, b| a.success_codes == b.success_codes),
     ("health_check.interval", Need::Nothing, |a, b| of_check(a, b, |c| c.interval)),
     ("health_check.timeout", Need::Nothing, |a, b| of_check(a, b, |c| c.timeout)),

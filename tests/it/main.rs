@@ -12,6 +12,7 @@ mod alone;
 mod conformance;
 mod control;
 mod hosted;
+mod launching;
 mod logged;
 mod made;
 mod modules;
