@@ -132,15 +132,18 @@ impl Shared {
                 self.admit(socket);
                 true
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock
-                | io::ErrorKind::Interrupted
-                | io::ErrorKind::ConnectionAborted => true,
-                _ => {
+            Err(error) => {
+                let passing = [
+                    io::ErrorKind::WouldBlock,
+                    io::ErrorKind::Interrupted,
+                    io::ErrorKind::ConnectionAborted,
+                ];
+                let passes = passing.contains(&error.kind());
+                if !passes {
                     log::debug!("control: a connection waits: {error}");
-                    false
                 }
-            },
+                passes
+            }
         }
     }
 
@@ -154,6 +157,7 @@ impl Shared {
             let message = format!("uid {} may not command this master", peer.uid);
             return turn_away(&socket, &Error::new(ErrorCategory::PermissionDenied, message));
         }
+        let socket = Arc::new(socket);
         if let Err(error) = self.serve(&socket, peer) {
             turn_away(&socket, &error);
         }
@@ -164,9 +168,11 @@ impl Shared {
     }
 
     /// Gives a connection its thread.
-    fn serve(self: &Arc<Self>, socket: &UnixStream, peer: Peer) -> Result<()> {
+    fn serve(self: &Arc<Self>, socket: &Arc<UnixStream>, peer: Peer) -> Result<()> {
         let busy = |why: &str| Error::new(ErrorCategory::Refused, format!("busy: {why}"));
-        let mailbox = Arc::new(Mailbox::new().map_err(|_| busy("no descriptor is left"))?);
+        let mailbox =
+            Mailbox::new(Arc::clone(socket)).map_err(|_| busy("no descriptor is left"))?;
+        let mailbox = Arc::new(mailbox);
         let number = {
             let mut connections = self.connections();
             if connections.by_number.len() >= MAX_CONNECTIONS {
@@ -180,10 +186,9 @@ impl Shared {
         };
         // From here on it counts, until this is dropped.
         let place = Place { shared: Arc::clone(self), number };
-        let own = socket.try_clone().map_err(|_| busy("no descriptor is left"))?;
         let shared = Arc::clone(self);
         let work = move || {
-            Connection::new(&shared, own, peer, mailbox).serve();
+            Connection::new(&shared, peer, mailbox).serve();
             drop(place);
         };
         let thread = threads::spawn(&format!("control#{number}"), STACK, work);
