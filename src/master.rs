@@ -252,9 +252,13 @@ impl Master {
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
         let (ticket, reply) = self.ticket(None, |done| match done {
             Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
-            Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
+            Done::Added
+            | Done::Updated
+            | Done::Running { .. }
+            | Done::Stopped { .. }
+            | Done::Removed => None,
         });
-        let command = Command::Shutdown { force };
+        let command = Command::Shutdown { force, keep: false };
         self.shared.handle.send(Input::Command { command, reply });
         ticket
     }
@@ -435,7 +439,11 @@ impl Master {
 fn running(done: Done) -> Option<u64> {
     match done {
         Done::Running { incarnation } => Some(incarnation),
-        Done::Added | Done::Stopped { .. } | Done::Removed | Done::ShutDown { .. } => None,
+        Done::Added
+        | Done::Updated
+        | Done::Stopped { .. }
+        | Done::Removed
+        | Done::ShutDown { .. } => None,
     }
 }
 

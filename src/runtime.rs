@@ -199,7 +199,7 @@ impl Loop {
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
-        self.command(now, Command::Add { worker, spec: Box::new(spec) }, reply);
+        self.command(now, Command::Add { worker, spec: Box::new(spec), past: 0 }, reply);
     }
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
@@ -331,6 +331,7 @@ impl Loop {
             | Effect::Ask { .. }
             | Effect::Force { .. }
             | Effect::Abandon { .. }
+            | Effect::LetGo { .. }
             | Effect::Health { .. }
             | Effect::Reply { .. }
             | Effect::AllDown => {}
@@ -369,6 +370,8 @@ impl Loop {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
+            // No spec says yet that its worker may outlive the master.
+            Effect::LetGo { .. } => {}
             Effect::Transition(transition) => {
                 if log::log_enabled!(log::Level::Error) {
                     let worker = &transition.worker;

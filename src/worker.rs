@@ -12,7 +12,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use config::{ExecutionConfig, Integration, ModuleType, WorkerConfig};
+pub use config::{ExecutionConfig, Integration, ModuleType, OnMasterExit, WorkerConfig};
 pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,

@@ -8,7 +8,7 @@ use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, Mistake, ModuleType, SuccessCodes, WorkerConfig, WorkerType,
+    ExecutionConfig, Integration, Mistake, ModuleType, OnMasterExit, SuccessCodes, WorkerConfig, WorkerType,
     signal_number,
 };
 
@@ -49,6 +49,10 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     }),
     ("success_codes", |r, node, draft| {
         r.set(node, &mut draft.config.success_codes, success_codes);
+    }),
+    ("on_master_exit", |r, node, draft| {
+        let words = [OnMasterExit::Stop, OnMasterExit::Keep].map(|word| (word.as_str(), word));
+        r.set(node, &mut draft.config.on_master_exit, |r, node| r.word(node, &words).map(Some));
     }),
 ];
 

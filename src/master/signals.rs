@@ -131,6 +131,6 @@ fn on_request_to_end(handle: &Handle, asked: u32) {
     }
     let origin = Origin { board: handle.board.clone(), realm: handle.realm, worker: None };
     let (_unread, reply) = Ticket::<()>::new(origin, |_| None);
-    let command = Command::Shutdown { force: asked > 1 };
+    let command = Command::Shutdown { force: asked > 1, keep: false };
     handle.send(Input::Command { command, reply });
 }

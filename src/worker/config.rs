@@ -70,6 +70,9 @@ pub struct WorkerConfig {
     pub success_codes: SuccessCodes,
     /// Where a program can be reached while it runs; modules publish their own.
     pub endpoints: Vec<EndpointInfo>,
+    /// What becomes of its process when the master ends without having stopped it. `None`: as
+    /// [`OnMasterExit::Stop`], where the program can be its own guardian.
+    pub on_master_exit: Option<OnMasterExit>,
 }
 
 impl WorkerConfig {
@@ -91,6 +94,7 @@ impl WorkerConfig {
             stop: StopConfig::default(),
             success_codes: SuccessCodes::default(),
             endpoints: Vec::new(),
+            on_master_exit: None,
         }
     }
 
@@ -224,6 +228,13 @@ impl WorkerConfig {
         self
     }
 
+    /// What becomes of its process when the master ends without having stopped it.
+    #[must_use]
+    pub fn on_master_exit(mut self, what: OnMasterExit) -> Self {
+        self.on_master_exit = Some(what);
+        self
+    }
+
     /// What the program and the master say to each other. Ignored by modules.
     #[must_use]
     pub fn integration(mut self, integration: Integration) -> Self {
@@ -247,6 +258,28 @@ impl WorkerConfig {
     /// True when the worker is a module, wherever it runs.
     pub(crate) fn is_module(&self) -> bool {
         self.module_name.is_some()
+    }
+}
+
+/// What becomes of a worker's process when its master ends without having stopped it: killed,
+/// crashed, or told to let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnMasterExit {
+    /// It is ended, with its whole group, by the master's guardian: this program, run again.
+    Stop,
+    /// It lives on, its output waits, and the next master of the state directory adopts it. For
+    /// programs alone.
+    Keep,
+}
+
+impl OnMasterExit {
+    /// The word used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Keep => "keep",
+        }
     }
 }
 

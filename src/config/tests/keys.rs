@@ -8,7 +8,7 @@ use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, MASTER, RESTART, START,
 use super::super::worker::{EXECUTION, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    HealthCheckConfig, Integration, ModuleType, OnUnhealthy, RestartPolicy, WorkerConfig,
+    HealthCheckConfig, Integration, ModuleType, OnMasterExit, OnUnhealthy, RestartPolicy, WorkerConfig,
     WorkerType,
 };
 
@@ -93,6 +93,9 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("stop.kill_group", PROGRAM, "false", |c| !first(c).stop.kill_group),
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
+    }),
+    ("on_master_exit", PROGRAM, "keep", |c| {
+        first(c).on_master_exit == Some(OnMasterExit::Keep)
     }),
 ];
 
