@@ -8,6 +8,8 @@ mod clock;
 mod directory;
 mod feed;
 mod handle;
+mod heirs;
+mod main_worker;
 mod narrate;
 mod plan;
 mod route;
@@ -27,27 +29,28 @@ use crate::core::event as core;
 use crate::core::event::{Command, Effect, Event as CoreEvent, Ticket as TicketNumber};
 use crate::core::lifecycle::FORCE_PATIENCE;
 use crate::core::moment::Moment;
+use crate::host::estate::Adoption;
 use crate::host::identity::{self, Identity, Role};
 use crate::host::process::ProcessShared;
 use crate::host::roles::Program;
 use crate::host::runner::Setting;
 use crate::host::{Order, Report, threads};
 use crate::module::EndpointInfo;
-use crate::worker::{WorkerConfig, WorkerId, WorkerState};
+use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState, WorkerType};
 
 use aside::Aside;
-pub(crate) use board::Board;
-pub use board::ShutdownReport;
+pub(crate) use board::{Board, Described, Known, Watch};
+pub use board::{Past, ShutdownReport};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
 pub(crate) use handle::Handle;
-pub(crate) use plan::NO_HOST;
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
 use plan::worker_spec;
+pub(crate) use plan::{NO_HOST, NO_LAUNCHER};
 pub(crate) use route::Route;
 use slot::{Host, Slot, reporter};
 pub use ticket::Ticket;
@@ -60,8 +63,14 @@ const STACK: usize = 512 << 10;
 pub(crate) enum Input {
     /// A command, and where its reply goes.
     Command { command: Command, reply: ReplySender },
-    /// Make a worker known.
-    Add { worker: WorkerId, config: Box<WorkerConfig>, reply: ReplySender },
+    /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
+    Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
+    /// Tell everybody of something that happened to the master as a whole.
+    Tell(EventKind),
+    /// Make a worker known. `past`: the last incarnation of it that is known.
+    Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
+    /// Take over a process that a former master has left.
+    Adopt { adoption: Box<Adoption>, reply: ReplySender },
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -113,6 +122,9 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         board,
         directory,
         all_down: false,
+        ended: None,
+        main_unwell: false,
+        leaving: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
@@ -134,6 +146,12 @@ struct Loop {
     board: Arc<Board>,
     directory: Arc<Directory>,
     all_down: bool,
+    /// The end of an incarnation, while what follows from it is done.
+    ended: Option<(WorkerId, u64, Exit)>,
+    /// The main worker's checks have put its goal down.
+    main_unwell: bool,
+    /// The master shuts down.
+    leaving: bool,
 }
 
 impl Loop {
@@ -174,32 +192,64 @@ impl Loop {
     fn take(&mut self, now: Moment, input: Input) {
         match input {
             Input::Command { command, reply } => self.command(now, command, reply),
-            Input::Add { worker, config, reply } => self.add(now, worker, *config, reply),
+            Input::Add { worker, config, past, reply } => {
+                self.add(now, worker, (*config, past), reply);
+            }
+            Input::Adopt { adoption, reply } => self.adopt(now, *adoption, reply),
             Input::Report { worker, incarnation, report } => {
                 self.hear(now, worker, incarnation, report);
             }
             Input::Aside { worker, incarnation, aside } => {
                 self.hear_aside(&worker, incarnation, &aside);
             }
+            Input::Update { worker, config, restart, reply } => {
+                self.update(now, worker, *config, restart, reply);
+            }
+            Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
         }
     }
 
     fn command(&mut self, now: Moment, command: Command, reply: ReplySender) {
+        self.leaving |= matches!(command, Command::Shutdown { .. });
         let ticket = TicketNumber(self.tickets);
         self.tickets += 1;
         self.replies.insert(ticket.0, reply);
         self.decide(now, CoreEvent::Command { ticket, command });
     }
 
-    fn add(&mut self, now: Moment, worker: WorkerId, config: WorkerConfig, reply: ReplySender) {
+    fn add(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        (config, past): (WorkerConfig, u64),
+        reply: ReplySender,
+    ) {
         if !self.workers.contains_key(&worker) {
             let slot = Slot::new(config, &self.parts, self.directory.line(&worker));
             self.workers.insert(worker.clone(), slot);
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
-        self.command(now, Command::Add { worker, spec: Box::new(spec), past: 0 }, reply);
+        self.command(now, Command::Add { worker, spec: Box::new(spec), past }, reply);
+    }
+
+    /// What runs goes on as it was launched; the next incarnation is launched anew.
+    fn update(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        config: WorkerConfig,
+        restart: bool,
+        reply: ReplySender,
+    ) {
+        let spec = Box::new(worker_spec(&config));
+        if self.core.takes_update(worker.as_str())
+            && let Some(slot) = self.workers.get_mut(&worker)
+        {
+            slot.replace(config, &self.parts);
+        }
+        self.command(now, Command::Update { worker, spec, restart }, reply);
     }
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
@@ -238,8 +288,10 @@ impl Loop {
                 }
                 let gone =
                     Event::of_worker(&worker, incarnation, EventKind::Gone { exit: exit.clone() });
+                self.ended = Some((worker.clone(), incarnation, exit.clone()));
                 let report = core::Report::Gone(exit);
                 self.decide(now, CoreEvent::Report { worker, incarnation, report });
+                self.ended = None;
                 self.feed.tell(&gone);
                 return;
             }
@@ -299,6 +351,7 @@ impl Loop {
             self.publish(effect);
         }
         for effect in effects {
+            self.watch_main(&effect);
             self.perform(effect);
         }
     }
@@ -310,21 +363,31 @@ impl Loop {
                 if let Some(slot) = self.workers.get_mut(worker) {
                     slot.current = *incarnation;
                     slot.facts.renew();
+                    if slot.config.worker_type == WorkerType::Module {
+                        self.parts.processes.estate().lives(worker, *incarnation);
+                    }
                 }
             }
             Effect::Changed { worker } => {
-                if let (Some(status), Some(slot)) =
-                    (self.core.status(worker.as_str()), self.workers.get(worker))
-                {
+                let status = self.core.status(worker.as_str());
+                if let Some(status) = &status {
+                    self.note_goal(worker, status);
+                }
+                if let (Some(status), Some(slot)) = (status, self.workers.get(worker)) {
                     self.board.update(worker, &slot.config, status, &slot.facts);
                 }
             }
-            Effect::Transition(transition) => self.connect(transition),
+            Effect::Transition(transition) => {
+                self.connect(transition);
+                let status = self.core.status(transition.worker.as_str());
+                self.board.note(transition, status.as_ref());
+            }
             Effect::Forgotten { worker } => {
                 if let Some(slot) = self.workers.get(worker) {
                     slot.facts.line.forget();
                 }
                 self.board.forget(worker);
+                self.parts.processes.estate().forget(worker);
             }
             Effect::Start { .. }
             | Effect::Probe { .. }
@@ -370,17 +433,8 @@ impl Loop {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
-            // No spec says yet that its worker may outlive the master.
-            Effect::LetGo { .. } => {}
-            Effect::Transition(transition) => {
-                if log::log_enabled!(log::Level::Error) {
-                    let worker = &transition.worker;
-                    let status = self.core.status(worker.as_str());
-                    let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
-                    narrate::transition(&transition, status.as_ref(), pid);
-                }
-                self.feed.transition(transition);
-            }
+            Effect::LetGo { worker, incarnation } => self.let_go(&worker, incarnation),
+            Effect::Transition(transition) => self.tell_transition(transition),
             Effect::Health { worker, incarnation, health, reason } => {
                 let kind = EventKind::Health { health, reason };
                 self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
@@ -400,6 +454,22 @@ impl Loop {
             }
             Effect::AllDown => self.all_down = true,
         }
+    }
+
+    /// Tells an edge to the log and to all readers of events.
+    fn tell_transition(&mut self, transition: core::Transition) {
+        let worker = &transition.worker;
+        let status = self.core.status(worker.as_str());
+        if log::log_enabled!(log::Level::Error) {
+            let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
+            narrate::transition(&transition, status.as_ref(), pid);
+        }
+        let failed = transition.to == WorkerState::Failed;
+        let failure = status.as_ref().filter(|_| failed).and_then(|s| s.last_failure.as_ref());
+        let is_its =
+            |end: &&(WorkerId, u64, Exit)| end.0 == *worker && end.1 == transition.incarnation;
+        let exit = self.ended.as_ref().filter(is_its).map(|(.., exit)| exit);
+        self.feed.transition(transition, failure.map(|(failure, _)| failure), exit);
     }
 
     fn order(&mut self, worker: &WorkerId, incarnation: u64, order: Order) {
@@ -422,12 +492,15 @@ impl Drop for Loop {
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
             slot.facts.line.disconnect();
+            if heirs::is_kept(&slot.config) && std::thread::panicking() {
+                continue;
+            }
             for host in slot.hosts.values_mut() {
                 host.order(Order::Force { patience: Duration::ZERO });
             }
         }
         if std::thread::panicking() {
-            log::error!("the event loop died; every process it ran is killed");
+            log::error!("the event loop died; every process that is not to outlive it is killed");
             self.board.close(true);
             self.feed.tell(&Event::of_master(EventKind::Died));
         }

@@ -1,6 +1,8 @@
 //! Commands about what outlives an incarnation or a master: a changed spec, and the incarnations
 //! that a former master left.
 
+use std::time::Duration;
+
 use super::Core;
 use super::event::{Cause, Done, Effect, Refusal, Ticket, WorkerSpec};
 use super::planted::{Bug, planted};
@@ -20,6 +22,23 @@ impl Core {
             Some(worker) if worker.goal == Goal::Gone => Some(Refusal::BeingRemoved),
             Some(_) => None,
         }
+    }
+
+    /// A shutdown that has begun keeps its deadline.
+    pub(super) fn settle_master(
+        &mut self,
+        ticket: Ticket,
+        shutdown_timeout: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let reply = match self.shutdown {
+            Some(_) => Err(Refusal::ShuttingDown),
+            None => {
+                self.shutdown_timeout = shutdown_timeout;
+                Ok(Done::Updated)
+            }
+        };
+        effects.push(Effect::Reply { ticket, reply });
     }
 
     pub(super) fn update(

@@ -32,6 +32,10 @@ impl Core {
                 self.shut_down(ticket, (force, keep), effects, touched);
                 return;
             }
+            Command::Settle { shutdown_timeout } => {
+                self.settle_master(ticket, shutdown_timeout, effects);
+                return;
+            }
             Command::Update { worker, spec, restart } => {
                 self.update(ticket, &worker, *spec, restart, effects);
                 (worker, Some(()))

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Stop { worker: WorkerId, force: bool },
     /// A new incarnation. `force`: kill now, also past a stuck one.
     Restart { worker: WorkerId, force: bool },
+    /// What holds for the master as a whole has changed.
+    Settle { shutdown_timeout: Duration },
     /// End all workers, launch nothing any more. `force`: kill now. `keep`: let those run that may
     /// outlive the master.
     Shutdown { force: bool, keep: bool },
@@ -173,7 +175,7 @@ pub(crate) type Reply = Result<Done, Refusal>;
 pub(crate) enum Done {
     /// Added.
     Added,
-    /// Replaced; no incarnation has to follow it.
+    /// The change holds; no incarnation has to follow it.
     Updated,
     /// This incarnation is up.
     Running { incarnation: u64 },

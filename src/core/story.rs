@@ -66,6 +66,11 @@ fn event(core: &Core, words: &[&str], tickets: &mut u64) -> Event {
         "restart" => command(Command::Restart { worker, force }),
         "remove" => command(Command::Remove { worker }),
         "shutdown" => command(Command::Shutdown { force, keep: words.get(2) == Some(&"keep") }),
+        "update" => {
+            let restart = words.get(2) == Some(&"restart");
+            let spec = Box::new(WorkerSpec { stop_timeout: Duration::from_secs(3), ..spec() });
+            command(Command::Update { worker, spec, restart })
+        }
         "adopt" => command(Command::Adopt { worker, incarnation: words[2].parse().unwrap() }),
         "launched" => report(Report::Launched),
         "started" => report(Report::Started),

@@ -19,8 +19,8 @@ use super::state::StateDir;
 use super::sys::{self, FifoEnd};
 use super::{Stream, proc};
 use crate::worker::{WorkerConfig, WorkerId};
-pub(crate) use former::{Adoption, Inheritance, fingerprint};
 use former::Former;
+pub(crate) use former::{Adoption, Inheritance, fingerprint};
 use ledger::Ledger;
 use record::{Holder, Process, Record, Stop, Wanted};
 

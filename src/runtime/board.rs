@@ -1,18 +1,28 @@
 //! What the loop last published about every worker: queries read here and never ask the loop.
 
+mod history;
+mod watch;
+
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::directory::Line;
-use crate::core::event::{Goal, Status};
+use super::heirs::is_kept;
+use crate::core::event::{Goal, Status, Transition};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::module::EndpointInfo;
 use crate::worker::{
-    LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
+    Exit, LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
     WorkerId, WorkerState, WorkerType,
 };
+
+use history::History;
+pub use history::Past;
+pub(crate) use watch::Watch;
+use watch::Watchers;
 
 /// What a shutdown could not do in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +35,11 @@ pub struct ShutdownReport {
 }
 
 impl ShutdownReport {
+    /// What another process's master says.
+    pub(crate) fn of_names(killed: Vec<String>, stuck: Vec<String>) -> Self {
+        Self { killed, stuck }
+    }
+
     pub(crate) fn new(killed: &[WorkerId], stuck: &[WorkerId]) -> Self {
         let names = |ids: &[WorkerId]| ids.iter().map(ToString::to_string).collect();
         Self { killed: names(killed), stuck: names(stuck) }
@@ -74,6 +89,14 @@ struct Entry {
     facts: Facts,
 }
 
+/// A worker as a change of the configuration finds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) config: Arc<WorkerConfig>,
+    /// It is meant to run.
+    pub(crate) up: bool,
+}
+
 /// The published state of a master.
 pub(crate) struct Board {
     clock: Clock,
@@ -88,6 +111,17 @@ struct State {
     end: Option<End>,
     report: ShutdownReport,
     waiting: usize,
+    watchers: Watchers,
+    past: BTreeMap<WorkerId, History>,
+}
+
+/// Everything there is to say about one worker.
+pub(crate) struct Described {
+    pub(crate) diagnostics: WorkerDiagnostics,
+    pub(crate) config: Arc<WorkerConfig>,
+    /// Failed incarnations in a row, as the restart policy counts them.
+    pub(crate) failures: u32,
+    pub(crate) history: Vec<Past>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -120,7 +154,7 @@ impl Board {
         });
         let entry = Entry { order, config: Arc::clone(config), status, facts: facts.clone() };
         state.workers.insert(worker.clone(), entry);
-        self.tell(&state);
+        self.tell(&state, worker);
     }
 
     pub(super) fn update_facts(&self, worker: &WorkerId, facts: &Facts) {
@@ -128,13 +162,14 @@ impl Board {
         if let Some(entry) = state.workers.get_mut(worker) {
             entry.facts = facts.clone();
         }
-        self.tell(&state);
+        self.tell(&state, worker);
     }
 
     pub(super) fn forget(&self, worker: &WorkerId) {
         let mut state = self.state();
         state.workers.remove(worker);
-        self.tell(&state);
+        state.past.remove(worker);
+        self.tell(&state, worker);
     }
 
     /// What the shutdown came to, for whoever waits for the end.
@@ -151,13 +186,27 @@ impl Board {
     pub(super) fn close(&self, died: bool) {
         let mut state = self.state();
         state.end = Some(if died { End::Died } else { End::Orderly });
-        self.tell(&state);
-    }
-
-    fn tell(&self, state: &State) {
+        state.watchers.wake_all();
         if state.waiting > 0 {
             self.changed.notify_all();
         }
+    }
+
+    fn tell(&self, state: &State, worker: &WorkerId) {
+        state.watchers.wake(worker.as_str());
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Remembers a change of a worker's state, and the status that it led to.
+    pub(super) fn note(&self, transition: &Transition, status: Option<&Status>) {
+        let mut state = self.state();
+        state.past.entry(transition.worker.clone()).or_default().note(transition, status);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().end.is_some()
     }
 
     pub(crate) fn has_died(&self) -> bool {
@@ -237,6 +286,40 @@ impl Board {
         }
     }
 
+    /// The last changes of a worker's state, the oldest first.
+    pub(crate) fn history(&self, worker: &str) -> Result<Vec<Past>> {
+        let state = self.state();
+        if !state.workers.contains_key(worker) {
+            return Err(self.unknown(worker, &state));
+        }
+        Ok(state.past.get(worker).map(History::all).unwrap_or_default())
+    }
+
+    pub(crate) fn describe(&self, worker: &str) -> Result<Described> {
+        let state = self.state();
+        let Some((id, entry)) = state.workers.get_key_value(worker) else {
+            return Err(self.unknown(worker, &state));
+        };
+        Ok(Described {
+            diagnostics: self.diagnose(id, entry),
+            config: Arc::clone(&entry.config),
+            failures: entry.status.failures,
+            history: state.past.get(worker).map(History::all).unwrap_or_default(),
+        })
+    }
+
+    /// The next so many workers in alphabetical order, after the one called `after`.
+    pub(crate) fn some_diagnostics(
+        &self,
+        after: Option<&str>,
+        count: usize,
+    ) -> Vec<WorkerDiagnostics> {
+        let state = self.state();
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = state.workers.range::<str, _>((first, Bound::Unbounded));
+        rest.take(count).map(|(id, entry)| self.diagnose(id, entry)).collect()
+    }
+
     pub(crate) fn all_diagnostics(&self) -> Vec<WorkerDiagnostics> {
         let state = self.state();
         state.workers.iter().map(|(id, entry)| self.diagnose(id, entry)).collect()
@@ -249,6 +332,25 @@ impl Board {
         let mut ids: Vec<_> = enabled.map(|(id, entry)| (entry.order, id.to_string())).collect();
         ids.sort_unstable();
         ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// How the last incarnation of the main worker ended, if there is one and it did.
+    pub(crate) fn main_exit(&self) -> Option<Exit> {
+        let state = self.state();
+        let main = state.workers.values().find(|entry| entry.config.main)?;
+        main.status.exit.clone()
+    }
+
+    /// Every worker's configuration and whether it is meant to run, in the order of addition.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let state = self.state();
+        let known = |entry: &Entry| {
+            let up = entry.status.goal == Goal::Up;
+            (entry.order, Known { config: Arc::clone(&entry.config), up })
+        };
+        let mut all: Vec<_> = state.workers.values().map(known).collect();
+        all.sort_unstable_by_key(|(order, _)| *order);
+        all.into_iter().map(|(_, known)| known).collect()
     }
 
     pub(crate) fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {
@@ -363,7 +465,7 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
         isolated: process,
         killable: process,
         limitable: false,
-        adoptable: false,
+        adoptable: is_kept(config),
         functions: config.is_conversant(),
         health: config.is_conversant(),
     }

@@ -10,7 +10,9 @@
 mod actor;
 mod alone;
 mod conformance;
+mod control;
 mod hosted;
+mod launching;
 mod logged;
 mod made;
 mod modules;
@@ -19,4 +21,5 @@ mod plugins;
 mod process_wide;
 mod processes;
 mod reaping;
+mod reload;
 mod support;

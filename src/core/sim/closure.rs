@@ -175,6 +175,8 @@ impl Search {
             Command::Adopt { worker: worker(), incarnation: newest },
             Command::Adopt { worker: worker(), incarnation: newest + 1 },
         ];
+        // There is but one to settle on: another would double all that a shutdown can meet.
+        all.push(Command::Settle { shutdown_timeout: UNIT });
         for restart in [false, true] {
             let spec = Box::new(spec.clone());
             all.push(Command::Update { worker: worker(), spec, restart });

@@ -49,7 +49,7 @@ impl Seen {
 }
 
 /// The kinds of events, the forced commands apart.
-pub(super) const KINDS: [&str; 22] = [
+pub(super) const KINDS: [&str; 23] = [
     "add",
     "remove",
     "start",
@@ -62,6 +62,7 @@ pub(super) const KINDS: [&str; 22] = [
     "shutdown force",
     "shutdown keep",
     "shutdown keep force",
+    "settle",
     "adopt",
     "update",
     "update restart",
@@ -90,6 +91,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
             Command::Shutdown { force, keep: true } => {
                 forced(*force, "shutdown keep", "shutdown keep force")
             }
+            Command::Settle { .. } => "settle",
             Command::Adopt { .. } => "adopt",
             Command::Update { restart, .. } => forced(*restart, "update", "update restart"),
         },

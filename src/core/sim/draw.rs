@@ -68,6 +68,7 @@ pub(super) enum Wish {
     Add,
     Adopt,
     Update,
+    Settle,
     Shutdown,
 }
 
@@ -80,10 +81,10 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn draw(dice: &mut Dice) -> Self {
-        use Wish::{Add, Adopt, Remove, Restart, Shutdown, Start, Stop, Update};
+        use Wish::{Add, Adopt, Remove, Restart, Settle, Shutdown, Start, Stop, Update};
         let mut wishes = [[Start; 12], [Stop; 12], [Restart; 12]].concat();
         wishes.extend([[Remove; 4], [Add; 4], [Adopt; 4], [Update; 4]].concat());
-        wishes.extend([Start, Start, Add, Add, Add, Shutdown]);
+        wishes.extend([Start, Start, Add, Add, Add, Settle, Shutdown]);
         let favourite = *dice.pick(&[Start, Stop, Restart, Remove, Add, Adopt, Update]);
         let eagerness = *dice.pick(&[0, 0, 20, 300]);
         wishes.extend(std::iter::repeat_n(favourite, eagerness));

@@ -164,6 +164,7 @@ impl Judge {
             Command::Shutdown { force, keep } => {
                 (None, (self.shut_down(now, *force, *keep), false))
             }
+            Command::Settle { shutdown_timeout } => (None, self.settle(*shutdown_timeout)),
             Command::Adopt { worker, incarnation } => {
                 (Some(worker), self.adopt(now, worker, *incarnation))
             }
@@ -202,6 +203,14 @@ impl Judge {
                 (Wants::Now(vec![Ok(Done::Added)]), false)
             }
         }
+    }
+
+    fn settle(&mut self, shutdown_timeout: Duration) -> (Wants, bool) {
+        if self.shutdown.is_some() {
+            return (Wants::Now(vec![Err(Refusal::ShuttingDown)]), true);
+        }
+        self.shutdown_timeout = shutdown_timeout;
+        (Wants::Now(vec![Ok(Done::Updated)]), false)
     }
 
     /// Why a worker takes neither a change nor an incarnation of a former master.

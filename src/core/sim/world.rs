@@ -249,6 +249,10 @@ impl World {
             (Wish::Add, _) => self.add(index),
             (Wish::Adopt, _) => self.adopt(worker),
             (Wish::Update, _) => self.update(index),
+            (Wish::Settle, _) => {
+                let shutdown_timeout = self.dice.millis(&[0, 100, 2000, 30_000]);
+                self.command(Command::Settle { shutdown_timeout })
+            }
             (Wish::Shutdown, _) => self.shut_down(),
         }
     }

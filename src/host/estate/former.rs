@@ -47,6 +47,16 @@ pub(crate) struct Adoption {
     pub(crate) outdated: bool,
 }
 
+impl Adoption {
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.record.incarnation
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
 /// A process that is ended.
 struct Ending {
     worker: WorkerId,
@@ -130,7 +140,9 @@ impl Former {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     leaders.insert(worker.clone(), known);
                 }
-                Err(error) => log::warn!("{worker}: process {} cannot be watched: {error}", known.pid),
+                Err(error) => {
+                    log::warn!("{worker}: process {} cannot be watched: {error}", known.pid)
+                }
             }
         }
         self.look_for_unrecorded(&configured, &leaders, &mut inheritance, &mut endings);
@@ -165,7 +177,8 @@ impl Former {
             let stop = record.map(|record| record.stop.clone()).unwrap_or_default();
             // The one that was spawned is older than all that it has spawned itself.
             processes.sort_by_key(|(process, _)| (process.start_time(), process.pid()));
-            let leads = |process: &Attached| sys::group_of(process.pid()).ok() == Some(process.pid());
+            let leads =
+                |process: &Attached| sys::group_of(process.pid()).ok() == Some(process.pid());
             let unrecorded = processes
                 .iter()
                 .position(|(process, marks)| marks.incarnation > last && leads(process));
@@ -222,7 +235,7 @@ fn read_record(state: &StateDir, stem: &str) -> Result<(WorkerId, Record), Strin
 }
 
 /// Whether a worker's process outlives its master.
-pub(crate) fn is_kept(config: &WorkerConfig) -> bool {
+fn is_kept(config: &WorkerConfig) -> bool {
     config.enabled && config.on_master_exit == Some(OnMasterExit::Keep)
 }
 
@@ -238,8 +251,7 @@ fn adopt_unrecorded(config: &WorkerConfig, process: Attached, marks: &Marks) -> 
     let mut record = Record::new(&worker, &boot_id, &marks.master);
     record.incarnation = marks.incarnation;
     let timeout_ms = u64::try_from(config.stop.timeout.as_millis()).unwrap_or(u64::MAX);
-    record.stop =
-        Stop { signal: config.stop.signal, timeout_ms, group: config.stop.kill_group };
+    record.stop = Stop { signal: config.stop.signal, timeout_ms, group: config.stop.kill_group };
     let (pid, start_time) = (process.pid(), process.start_time());
     let configuration = fingerprint(config);
     record.process = Some(Process { pid, start_time, keep: true, configuration });

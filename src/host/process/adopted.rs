@@ -29,9 +29,8 @@ pub(super) fn watch_over(life: Life, pid: u32, ended: io::Result<OwnedFd>) {
     };
     // Taken by the thread, if there is to be one.
     let adopted = Arc::new(Mutex::new(Some(Adopted { pid, ended, output, gone })));
-    let take = |from: &Mutex<Option<Adopted>>| {
-        from.lock().unwrap_or_else(PoisonError::into_inner).take()
-    };
+    let take =
+        |from: &Mutex<Option<Adopted>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
     let handed_over = Arc::clone(&adopted);
     let run = move || {
         if let Some(adopted) = take(&handed_over) {

@@ -164,9 +164,9 @@ impl Output {
         let Some(pipe) = &mut self.pipes[which] else { return 0 };
         let from = self.life.outlet(STREAMS[which]);
         let means = &self.life.means;
-        let result = means.buffers.lend(|buffer| {
-            pipe.read(buffer, all, |bytes| means.output.output(from, bytes))
-        });
+        let result = means
+            .buffers
+            .lend(|buffer| pipe.read(buffer, all, |bytes| means.output.output(from, bytes)));
         match result {
             Ok(0) => self.end(which),
             Ok(read) => return read,
