@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::guard::{Guardian, Ward};
-use super::roles::Program;
 use super::proc::Marks;
+use super::roles::Program;
 use super::state::StateDir;
 use super::sys::{self, FifoEnd};
 use super::{Stream, proc};

@@ -29,7 +29,10 @@ pub(crate) fn end_escapees(theirs: impl Fn(&Marks) -> bool) -> usize {
         for process in killed {
             let left = until.saturating_duration_since(Instant::now());
             // One that does not end in time is stuck in the kernel, and dies when it leaves it.
-            let _ = sys::wait_readable([Some(process.as_fd())], Some(left));
+            if let Ok([true]) = sys::wait_readable([Some(process.as_fd())], Some(left)) {
+                // Its marks say that it was not born to us, so nobody else waits for it.
+                let _ = sys::reap_by(process.as_fd());
+            }
         }
         if Instant::now() >= until {
             break;
