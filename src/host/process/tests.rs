@@ -164,6 +164,9 @@ fn plan(program: &str, args: &[&str]) -> ProcessPlan {
         name: None,
         link: None,
         afterwards: Afterwards::default(),
+        env_file: None,
+        clear_environment: false,
+        settings: None,
     }
 }
 
