@@ -21,6 +21,8 @@ pub(crate) mod runner;
 pub(crate) mod sys;
 pub(crate) mod threads;
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,4 +155,15 @@ pub(crate) trait OutputSink: Send + Sync {
 
     /// No more will come from there.
     fn end_of_output(&self, from: Outlet<'_>);
+
+    /// A process was started; nothing of its output was handed over yet.
+    fn started(&self, _worker: &WorkerId, _incarnation: u64, _pid: u32) {}
+
+    /// The file that a process writes its output into by itself.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be opened.
+    fn file(&self, _worker: &WorkerId) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

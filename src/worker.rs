@@ -4,6 +4,7 @@
 mod config;
 mod diagnostics;
 mod differences;
+mod logs;
 mod policy;
 mod state;
 mod validate;
@@ -19,6 +20,7 @@ pub use diagnostics::{
     WorkerEndpoint,
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
+pub use logs::{LogMode, LogsConfig};
 pub use policy::{
     HealthCheckConfig, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,
     SuccessCodes,
