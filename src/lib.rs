@@ -48,6 +48,7 @@
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
 //!                 the worker protocol, the module host at its other end, plugins on both sides
+//! 2  logs         what workers write and log, kept in files; reading it; the journal of events
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
 //! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
 //! ```
@@ -86,6 +87,7 @@ pub mod config;
 mod core;
 mod error;
 mod host;
+pub mod logs;
 mod master;
 mod module;
 mod runtime;
@@ -113,7 +115,8 @@ pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
-    HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities,
-    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    HealthStatus, Integration, LastError, LogMode, LogsConfig, ModuleType, OnUnhealthy, Ratio,
+    RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor,
+    WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
+    WorkerType,
 };

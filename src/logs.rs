@@ -27,7 +27,7 @@ use crate::worker::{LogsConfig, WorkerId};
 use bell::Bell;
 use format::Batch;
 use journal::JournalFile;
-pub(crate) use journal::{Jot, Scribe};
+pub(crate) use journal::Scribe;
 pub use reader::{Entry, Query, Reader, Stop};
 pub(crate) use worker::WorkerLog;
 

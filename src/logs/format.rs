@@ -266,7 +266,9 @@ mod tests {
         assert_eq!(taken, chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>());
         assert_eq!(batch.taken_within(batch.bytes.len()), taken);
         let text = String::from_utf8_lossy(&batch.bytes).into_owned();
-        text.lines().map(|line| line.strip_prefix("2026-01-31T10:20:30.123Z ").unwrap().into()).collect()
+        text.lines()
+            .map(|line| line.strip_prefix("2026-01-31T10:20:30.123Z ").unwrap().into())
+            .collect()
     }
 
     #[test]

@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const STACK: usize = 128 << 10;
 
 /// What makes a line, on the journal's thread.
-pub(crate) type Jot = Box<dyn FnOnce() -> String + Send>;
+type Jot = Box<dyn FnOnce() -> String + Send>;
 
 enum Message {
     Line(Jot),

@@ -97,11 +97,10 @@ mod tests {
     fn the_last_lines_are_kept_and_harmless() {
         assert_eq!(of(&[]), Vec::<String>::new());
         assert_eq!(of(&[(0, b"one\n\ntwo")]), ["one", "", "two"]);
-        assert_eq!(of(&[(0, b"part"), (1, b"err\n"), (0, b"\x1b[2J\xff\n")]), [
-            "part",
-            "err",
-            "\\u{1b}[2J\u{fffd}"
-        ]);
+        assert_eq!(
+            of(&[(0, b"part"), (1, b"err\n"), (0, b"\x1b[2J\xff\n")]),
+            ["part", "err", "\\u{1b}[2J\u{fffd}"]
+        );
         let many: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
         let expected: Vec<String> = (9_990..10_000).map(|n| format!("line {n}")).collect();
         assert_eq!(of(&[(0, many.as_bytes())]), expected);

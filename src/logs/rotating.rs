@@ -284,7 +284,7 @@ impl Rotating {
             if offset >= start {
                 break;
             }
-            start -= length.min(&start);
+            start = start.saturating_sub(*length);
             found = Some((index + 1, start));
         }
         if let Some((number, start)) = found {

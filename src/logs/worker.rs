@@ -62,6 +62,12 @@ pub(super) struct Trouble {
     lost: u64,
 }
 
+impl std::fmt::Debug for WorkerLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerLog").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -367,7 +373,8 @@ impl WorkerLog {
     /// There is no directory for logs, or the file cannot be opened.
     pub(super) fn file(&self) -> io::Result<File> {
         let Some(file) = &self.file else {
-            let message = "there is no directory for logs: give the master a state_dir or a log_dir";
+            let message =
+                "there is no directory for logs: give the master a state_dir or a log_dir";
             return Err(io::Error::new(io::ErrorKind::NotFound, message));
         };
         let mut written = lock(file);

@@ -1,19 +1,20 @@
 //! What a master is made from.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::output::{LineSink, Output, OutputLine};
-use super::{Host, Master, check_workers, signals};
+use super::checks::check_workers;
+use super::output::{LineSink, Output, OutputLine, Outputs};
+use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::identity;
 use crate::host::process::ProcessShared;
-#[cfg(target_os = "linux")]
-use crate::host::reaper::Reaper;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
+use crate::host::state::StateDir;
 use crate::host::sys;
+use crate::logs::Logs;
 use crate::module::{ModuleFactory, ModuleRegistry};
 use crate::runtime::{self, Parts};
 use crate::settings::MasterConfig;
@@ -92,6 +93,7 @@ impl MasterBuilder {
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
     /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on
     ///   which thread it came, so that the module is known that brought it down;
+    /// - a write beyond the limit of file sizes (`ulimit -f`) fails instead of ending the process;
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
     ///   same signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are
     ///   logged. After the master's end they do what they do by default.
@@ -145,9 +147,14 @@ impl MasterBuilder {
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
+        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
+        let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
-        let sink = Arc::new(LineSink::new(self.output, realm));
-        let processes = ProcessShared::new(sink, nofile)
+        let log_dir = log_dir(self.config.log_dir, self.config.state_dir.as_deref());
+        let logs = Logs::open(log_dir.as_deref(), realm)?;
+        let lines = LineSink::new(self.output, realm);
+        let outputs = Arc::new(Outputs { logs: logs.clone(), lines });
+        let processes = ProcessShared::new(outputs, nofile)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = Setting {
@@ -160,7 +167,6 @@ impl MasterBuilder {
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
-        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
         let (handle, thread) = runtime::start(Parts {
             name,
             seed,
@@ -168,31 +174,54 @@ impl MasterBuilder {
             setting,
             processes,
             host_program,
+            logs: logs.clone(),
         })
         .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
-        let mut master = Master {
+        let shared = Shared {
             handle,
             registry: self.registry,
             host,
             configured: self.config.workers,
             prober,
+            logs,
+        };
+        let owned = Owned {
             thread: Mutex::new(Some(thread)),
             _signals: None,
             #[cfg(target_os = "linux")]
             _reaper: None,
+            _state: state,
         };
+        let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
         if self.own_process {
-            master._signals = Some(signals::install(&master.handle)?);
-            #[cfg(target_os = "linux")]
-            {
-                let cannot = |error| Error::io("cannot reap orphans", error);
-                master._reaper = Some(Reaper::start().map_err(cannot)?);
-            }
+            master.take_process()?;
         }
-        for worker in &master.configured {
+        for worker in &master.shared.configured {
             master.add_worker(worker.clone())?;
         }
         Ok(master)
+    }
+}
+
+/// Where logs are kept, if they are: where it was said, or in the state directory.
+fn log_dir(log_dir: Option<PathBuf>, state_dir: Option<&Path>) -> Option<PathBuf> {
+    log_dir.or_else(|| Some(state_dir?.join("logs")))
+}
+
+/// Takes the state directory, if there is to be one.
+#[cfg(target_os = "linux")]
+fn open_state(path: Option<&Path>, name: &str) -> Result<Option<Arc<StateDir>>> {
+    path.map(|path| StateDir::open(path, name).map(Arc::new)).transpose()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_state(path: Option<&Path>, _name: &str) -> Result<Option<Arc<StateDir>>> {
+    match path {
+        None => Ok(None),
+        Some(_) => {
+            let message = "a state directory is not supported on this system yet";
+            Err(Error::new(ErrorCategory::Refused, message))
+        }
     }
 }
 
@@ -204,6 +233,7 @@ fn own_process() -> Result<Option<sys::Limit>> {
     };
     sys::open_std_fds().map_err(cannot("open the standard descriptors"))?;
     sys::install_last_words().map_err(cannot("handle fatal signals"))?;
+    sys::survive_file_size_limit().map_err(cannot("handle SIGXFSZ"))?;
     sys::cloexec_inherited().map_err(cannot("mark inherited descriptors"))?;
     sys::reset_ignored_signals().map_err(cannot("reset ignored signals"))?;
     sys::raise_nofile_limit().map_err(cannot("raise the descriptor limit"))
