@@ -4,7 +4,7 @@
 
 #[cfg(test)]
 #[cfg(unix)]
-mod alone;
+pub(crate) mod alone;
 #[cfg(target_os = "linux")]
 mod child;
 pub mod export;

@@ -4,10 +4,11 @@
 use std::io::Write as _;
 use std::time::SystemTime;
 
-use log::LevelFilter;
+use log::{LevelFilter, Log, Metadata, Record};
 
 use super::echo::Echo;
 use crate::host::identity::current_worker;
+use crate::logs;
 
 /// Sends log records through `echo`. `RUST_LOG` has precedence over `level`. A logger that is there
 /// already stays.
@@ -22,7 +23,31 @@ pub(super) fn install(level: LevelFilter, echo: &Echo) {
         let text = harmless(&record.args().to_string());
         writeln!(out, "{stamp} {:<5} {who} | {text}", record.level())
     });
-    let _ = builder.try_init();
+    let logger = builder.build();
+    let most = logger.filter();
+    if log::set_boxed_logger(Box::new(Keeping(logger))).is_ok() {
+        log::set_max_level(most);
+    }
+}
+
+/// A logger whose records of a module's threads are in its worker's log too.
+struct Keeping(env_logger::Logger);
+
+impl Log for Keeping {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.0.matches(record) {
+            logs::record(record);
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// A record's text as one that can neither be taken for another record nor command a terminal: its

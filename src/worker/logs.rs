@@ -93,6 +93,15 @@ impl LogsConfig {
         found
     }
 
+    /// As a module can have it.
+    pub(crate) fn for_module(self) -> Self {
+        let mode = match self.mode {
+            LogMode::Capture | LogMode::Discard => self.mode,
+            LogMode::File | LogMode::Inherit => LogMode::Capture,
+        };
+        Self { mode, ..self }
+    }
+
     /// What is wrong for a module, wherever it runs.
     pub(crate) fn mistakes_of_module(&self) -> Vec<Mistake> {
         let message = match self.mode {
