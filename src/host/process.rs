@@ -40,8 +40,8 @@ use launchers::Launchers;
 #[cfg(target_os = "linux")]
 use link::Link;
 
-/// As much as a pipe holds.
-const BUFFER: usize = 64 << 10;
+/// As much is read at once; of what is not filled no memory is taken.
+const BUFFER: usize = 256 << 10;
 /// As many idle buffers are kept; there may be more in use.
 const SPARE_BUFFERS: usize = 4;
 

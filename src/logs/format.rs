@@ -15,7 +15,7 @@ use crate::host::{Dialect, Stream};
 /// A line longer than this is kept in several records.
 pub(super) const MAX_LINE: usize = 16 << 10;
 /// A batch is written when it is this large.
-const BATCH: usize = 128 << 10;
+const BATCH: usize = 256 << 10;
 
 /// When something came, as it is written.
 pub(super) struct Stamp([u8; Self::LENGTH]);
@@ -113,6 +113,7 @@ fn count(bytes: usize) -> u32 {
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'w> {
     pub(super) worker: &'w str,
+    pub(super) incarnation: u64,
     pub(super) stream: Stream,
     pub(super) dialect: Dialect,
 }
@@ -125,6 +126,8 @@ pub(super) struct Lines {
 
 #[derive(Default)]
 struct Begun {
+    /// Whose line it is: what an earlier one has left behind may still write.
+    incarnation: u64,
     bytes: Vec<u8>,
     /// The tag of the records that the line's begin is in already.
     tag: Option<u8>,
@@ -140,9 +143,26 @@ impl Lines {
         batch: &mut Batch,
     ) -> &'b [u8] {
         let begun = &mut self.begun[index(from.stream)];
+        if begun.incarnation != from.incarnation {
+            begun.end(from, stamp, batch);
+            begun.incarnation = from.incarnation;
+        }
+        // A record's head, for the usual case: a whole line without a level.
+        let mut head = [b' '; Stamp::LENGTH + 3];
+        head[..Stamp::LENGTH].copy_from_slice(&stamp.0);
+        head[Stamp::LENGTH + 1] = plain_tag(from.stream);
+        let may_have_levels = from.stream == Stream::Stderr;
         while let Some(end) = find_byte(b'\n', bytes) {
-            begun.part(from, stamp, &bytes[..end], true, batch);
-            bytes = &bytes[end + 1..];
+            let (line, rest) = bytes.split_at(end + 1);
+            let usual = begun.bytes.is_empty() && begun.tag.is_none() && end <= MAX_LINE;
+            if usual && !(may_have_levels && line[0] == b'<') {
+                batch.bytes.extend_from_slice(&head);
+                batch.bytes.extend_from_slice(line);
+                batch.taken.push(count(line.len()));
+            } else {
+                begun.part(from, stamp, &line[..end], true, batch);
+            }
+            bytes = rest;
             if batch.is_full() {
                 return bytes;
             }
@@ -154,16 +174,21 @@ impl Lines {
     /// The stream has ended: so does its line, if one has begun.
     pub(super) fn end(&mut self, from: Origin<'_>, stamp: &Stamp, batch: &mut Batch) {
         let begun = &mut self.begun[index(from.stream)];
-        if !begun.bytes.is_empty() {
-            let taken = count(begun.bytes.len());
-            begun.put(from, stamp, b"", true, taken, batch);
+        if begun.incarnation == from.incarnation {
+            begun.end(from, stamp, batch);
         }
-        *begun = Begun::default();
     }
 
     /// Lets go of a line that has begun; how long it is.
     pub(super) fn forget(&mut self, stream: Stream) -> u64 {
         std::mem::take(&mut self.begun[index(stream)]).bytes.len() as u64
+    }
+}
+
+fn plain_tag(stream: Stream) -> u8 {
+    match stream {
+        Stream::Stdout => b'o',
+        Stream::Stderr => b'e',
     }
 }
 
@@ -175,6 +200,15 @@ pub(super) fn index(stream: Stream) -> usize {
 }
 
 impl Begun {
+    /// Ends the line where it is.
+    fn end(&mut self, from: Origin<'_>, stamp: &Stamp, batch: &mut Batch) {
+        if !self.bytes.is_empty() {
+            let taken = count(self.bytes.len());
+            self.put(from, stamp, b"", true, taken, batch);
+        }
+        self.tag = None;
+    }
+
     /// A part of a line, up to its end if `ends`.
     fn part(
         &mut self,
@@ -210,10 +244,7 @@ impl Begun {
     ) {
         batch.taken.push(taken);
         let first = self.bytes.first().or(part.first()).copied();
-        let plain = match from.stream {
-            Stream::Stdout => b'o',
-            Stream::Stderr => b'e',
-        };
+        let plain = plain_tag(from.stream);
         let leveled = from.stream == Stream::Stderr && first == Some(b'<') && self.tag.is_none();
         let tag = if leveled {
             // Its level may be in both parts.
@@ -249,7 +280,7 @@ mod tests {
     const STAMP: Stamp = Stamp(*b"2026-01-31T10:20:30.123Z");
 
     fn from(stream: Stream, dialect: Dialect) -> Origin<'static> {
-        Origin { worker: "w", stream, dialect }
+        Origin { worker: "w", incarnation: 1, stream, dialect }
     }
 
     /// The records of some chunks, without their stamps.
@@ -304,6 +335,22 @@ mod tests {
             assert!(host[1].starts_with("-+ xxx") && host[3] == "- xxxxxx", "{}", host[3]);
             assert_eq!(host[4], "e next");
         }
+    }
+
+    #[test]
+    fn incarnations_do_not_share_a_line() {
+        let (mut lines, mut batch) = (Lines::default(), Batch::default());
+        let old = from(Stream::Stdout, Dialect::Plain);
+        let new = Origin { incarnation: 2, ..old };
+        for (from, text) in [(old, "old"), (new, "ne"), (old, " late\n"), (new, "w\n")] {
+            lines.take(from, &STAMP, text.as_bytes(), &mut batch);
+        }
+        lines.take(new, &STAMP, b"end", &mut batch);
+        lines.end(old, &STAMP, &mut batch);
+        lines.end(new, &STAMP, &mut batch);
+        let text = String::from_utf8(batch.bytes).unwrap();
+        let text: Vec<_> = text.lines().map(|line| &line[25..]).collect();
+        assert_eq!(text, ["o+ old", "o+ ne", "o  late", "o w", "o+ end"]);
     }
 
     #[test]

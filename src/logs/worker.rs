@@ -177,7 +177,8 @@ impl WorkerLog {
     }
 
     fn origin<'w>(&'w self, from: Outlet<'w>) -> Origin<'w> {
-        Origin { worker: self.worker.as_str(), stream: from.stream, dialect: from.dialect }
+        let Outlet { incarnation, stream, dialect, .. } = from;
+        Origin { worker: self.worker.as_str(), incarnation, stream, dialect }
     }
 
     /// Nothing more comes of a stream.
