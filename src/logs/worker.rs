@@ -376,7 +376,7 @@ impl WorkerLog {
         let Some(file) = &self.file else {
             let message =
                 "there is no directory for logs: give the master a state_dir or a log_dir";
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         };
         let mut written = lock(file);
         written.file.rotate_if_full(self.limits(self.settings()))?;

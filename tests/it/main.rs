@@ -12,6 +12,7 @@ mod alone;
 mod conformance;
 mod hosted;
 mod logged;
+mod logs;
 mod made;
 mod modules;
 #[cfg(all(feature = "cli", feature = "plugins"))]

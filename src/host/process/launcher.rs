@@ -78,6 +78,11 @@ fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
 /// Where its standard output and standard error go.
 fn outputs(life: &Life) -> Result<(Stdio, Stdio), Failure> {
     let cannot = |error: io::Error| {
+        if error.kind() == io::ErrorKind::Unsupported {
+            // There is no directory for it.
+            let failure = Failure::new(ErrorCategory::Configuration, error.to_string());
+            return failure.permanent();
+        }
         let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
         Failure::new(category, format!("cannot open its log file: {error}"))
     };
