@@ -144,6 +144,9 @@ impl Logs {
         for log in workers.values() {
             log.close();
         }
+        if let Some(events) = &self.0.events {
+            events.close();
+        }
     }
 
     /// Nothing more comes: the journal is written to its end, and readers that follow end.

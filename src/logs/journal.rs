@@ -17,7 +17,7 @@ use crate::host::threads;
 use crate::worker::LogsConfig;
 
 /// So many messages may wait.
-const MOST: usize = 65_536;
+pub(super) const MOST: usize = 65_536;
 /// Lines are written together up to this size.
 const BATCH: usize = 64 << 10;
 /// How long the last ones may take at the master's end.
@@ -54,6 +54,10 @@ impl JournalFile {
 
     pub(super) fn stretch(&self, offset: u64) -> io::Result<Stretch> {
         self.with(|file| file.stretch(offset, limits()))
+    }
+
+    pub(super) fn close(&self) {
+        self.with(Rotating::close);
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Rotating) -> T) -> T {
