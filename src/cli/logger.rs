@@ -2,6 +2,7 @@
 //! id.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -10,11 +11,15 @@ use super::echo::Echo;
 use crate::host::identity::current_worker;
 use crate::logs;
 
+/// True when `level` decides what is logged, and not `RUST_LOG` or another logger.
+static LEVEL_COUNTS: AtomicBool = AtomicBool::new(false);
+
 /// Sends log records through `echo`. `RUST_LOG` has precedence over `level`. A logger that is there
 /// already stays.
 pub(super) fn install(level: LevelFilter, echo: &Echo) {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
+    // What the logger lets through is limited by the level of all, which can change.
+    builder.filter_level(LevelFilter::Trace).parse_default_env();
     builder.target(env_logger::Target::Pipe(Box::new(echo.clone())));
     builder.format(|out, record| {
         let stamp = humantime::format_rfc3339_millis(SystemTime::now());
@@ -25,9 +30,12 @@ pub(super) fn install(level: LevelFilter, echo: &Echo) {
     });
     let logger = builder.build();
     let most = logger.filter();
-    if log::set_boxed_logger(Box::new(Keeping(logger))).is_ok() {
+    let ours = log::set_boxed_logger(Box::new(Keeping(logger))).is_ok();
+    if ours {
         log::set_max_level(most);
     }
+    LEVEL_COUNTS.store(ours && std::env::var_os("RUST_LOG").is_none(), Ordering::Relaxed);
+    set_level(level);
 }
 
 /// A logger whose records of a module's threads are in its worker's log too.
@@ -47,6 +55,13 @@ impl Log for Keeping {
 
     fn flush(&self) {
         self.0.flush();
+    }
+}
+
+/// Logs at this level from now on, unless somebody else decides.
+pub(super) fn set_level(level: LevelFilter) {
+    if LEVEL_COUNTS.load(Ordering::Relaxed) {
+        log::set_max_level(level);
     }
 }
 

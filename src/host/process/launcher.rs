@@ -1,5 +1,6 @@
 //! What comes before a process is there: its program is checked and spawned.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -41,6 +42,7 @@ pub(super) fn launch(life: Life) {
     if !linked {
         (life.report)(Report::Started { pid: Some(process.id()) });
     }
+    process.put_down();
     // Before anything of its output is read.
     life.means.output.started(&life.worker, life.incarnation, process.id());
     monitor.watch(process, gone);
@@ -57,14 +59,18 @@ fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
     let plan = &life.plan;
     // Everything set here keeps std on posix_spawn; `pre_exec` or an id would make it fork, which
     // takes the longer the more memory the master has.
+    let estate = &life.means.estate;
+    estate.expects(&life.worker, &plan.afterwards);
     let mut command = Command::new(program);
-    command.args(&plan.args).envs(&plan.environment).env("HSU_WORKER_ID", life.worker.as_str());
+    command.args(&plan.args).envs(&plan.environment);
+    command.envs(estate.marks(&life.worker, life.incarnation));
     match life.link.as_ref().and_then(|link| link.take_theirs()) {
         Some(socket) => command.stdin(socket).env(protocol::VARIABLE, "1"),
         None => command.stdin(Stdio::null()).env_remove(protocol::VARIABLE),
     };
     let (out, err) = outputs(life)?;
     command.stdout(out).stderr(err).process_group(0);
+    let fifos = fifos(life, &mut command)?;
     if let Some(name) = &plan.name {
         command.arg0(name);
     }
@@ -72,7 +78,26 @@ fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
         command.current_dir(directory);
     }
     let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
-    Process::of(life, child)
+    // It has its ends of them by now, and ours must be the only others.
+    drop(command);
+    Process::of(life, child, fifos)
+}
+
+/// Has a process that is to outlive its master write to FIFOs, which it keeps open itself. Our ends
+/// of them.
+fn fifos(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Failure> {
+    // What the process writes elsewhere needs no master.
+    if !life.plan.afterwards.keep || life.plan.output != LogMode::Capture {
+        return Ok(None);
+    }
+    let made = life.means.estate.make_fifos(&life.worker).map_err(|error| {
+        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
+        let message = "cannot make the FIFOs that its output waits in when its master ends";
+        Failure::new(category, format!("{message}: {error}"))
+    })?;
+    let [(their_out, out), (their_err, err)] = made;
+    command.stdout(their_out).stderr(their_err);
+    Ok(Some([out, err]))
 }
 
 /// Where its standard output and standard error go.

@@ -15,6 +15,8 @@ impl EventKind {
             Self::Endpoint { .. } => "endpoint",
             Self::Gone { .. } => "gone",
             Self::TaskFailed { .. } => "task_failed",
+            Self::Reloaded { .. } => "reloaded",
+            Self::ReloadFailed { .. } => "reload_failed",
             Self::Removed => "removed",
             Self::Missed(_) => "missed",
             Self::ShutDown => "shut_down",
@@ -43,6 +45,10 @@ impl EventKind {
             Self::Endpoint { endpoint } => json!({ "endpoint": endpoint }),
             Self::Gone { exit } => json!({ "exit": exit_json(exit) }),
             Self::TaskFailed { failure } => failure_json(failure),
+            Self::Reloaded { added, removed, changed } => {
+                json!({ "added": added, "removed": removed, "changed": changed })
+            }
+            Self::ReloadFailed { message } => json!({ "message": message }),
             Self::Missed(count) => json!({ "count": count }),
             Self::Removed | Self::ShutDown | Self::Died => Value::Null,
         }
@@ -116,6 +122,8 @@ mod tests {
         let health =
             EventKind::Health { health: HealthStatus::Unhealthy, reason: "no answer".to_owned() };
         let endpoint = EventKind::Endpoint { endpoint: EndpointInfo::http("api", "127.0.0.1:80") };
+        let (added, removed, changed) = (vec!["n".to_owned()], Vec::new(), vec!["c".to_owned()]);
+        let reloaded = EventKind::Reloaded { added, removed, changed };
         let killed = Exit::Signal { signal: 9, core_dumped: false };
         let cases = [
             (
@@ -137,6 +145,14 @@ mod tests {
             (
                 text("a", 1, EventKind::TaskFailed { failure }),
                 r#""category":"crash","event":"task_failed","incarnation":1,"message":"it broke","worker":"a"}"#,
+            ),
+            (
+                text("", 0, reloaded),
+                r#""added":["n"],"changed":["c"],"event":"reloaded","removed":[]}"#,
+            ),
+            (
+                text("", 0, EventKind::ReloadFailed { message: "no".to_owned() }),
+                r#""event":"reload_failed","message":"no"}"#,
             ),
             (text("a", 0, EventKind::Removed), r#""event":"removed","worker":"a"}"#),
             (text("", 0, EventKind::Missed(5)), r#""count":5,"event":"missed"}"#),
