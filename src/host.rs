@@ -18,6 +18,7 @@ pub mod export;
 #[cfg(target_os = "linux")]
 mod guard;
 pub(crate) mod identity;
+pub(crate) mod launch;
 pub(crate) mod levels;
 pub(crate) mod panics;
 pub(crate) mod plugin;

@@ -44,10 +44,12 @@
 //! 6  cli, main    what people type: `App`, run, check, modules, plugin check
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
+//! 4  control      a running master's socket: the server inside it, and the client
 //! 4  testing      a module's life without a master, for its author's tests
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
-//!                 the worker protocol, the module host at its other end, plugins on both sides
+//!                 the worker protocol, the module host at its other end, plugins on both sides,
+//!                 the launcher that processes with settings of their own begin as
 //! 2  logs         what workers write and log, kept in files; reading it; the journal of events
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
 //! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
@@ -84,6 +86,7 @@ pub mod bench_support;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod config;
+pub mod control;
 mod core;
 mod error;
 mod host;
@@ -114,12 +117,12 @@ pub use module::{
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
     WorkerModule, configured, from_config,
 };
-pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
+pub use runtime::{Event, EventKind, Past, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
-    DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
-    HealthStatus, Integration, LastError, LogMode, LogsConfig, ModuleType, OnMasterExit,
-    OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes,
-    TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
-    WorkerId, WorkerState, WorkerType,
+    DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
+    HealthCheckConfig, HealthStatus, Integration, LastError, LimitsConfig, LogMode, LogsConfig,
+    ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
+    StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
+    WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
 };

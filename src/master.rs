@@ -11,6 +11,8 @@ mod logs;
 mod modules;
 mod output;
 mod reload;
+mod rights;
+mod served;
 mod signals;
 
 use std::fmt;
@@ -25,9 +27,9 @@ pub use builder::MasterBuilder;
 use checks::check_worker;
 #[cfg(feature = "cli")]
 pub(crate) use checks::preflight;
-#[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
 pub use difference::{Plan, PlanAction, PlanStep};
+pub(crate) use function::Callable;
 pub use function::Function;
 pub use handle::Worker;
 use heirs::Inherited;
@@ -35,7 +37,10 @@ use heirs::Inherited;
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
+pub(crate) use rights::unprivileged;
 
+#[cfg(target_os = "linux")]
+use crate::control::Server;
 use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
@@ -78,6 +83,7 @@ struct Shared {
     /// Held by who puts another one in its place: one at a time.
     reloading: Mutex<()>,
     source: Option<reload::ConfigSource>,
+    reader: Option<reload::ConfigReader>,
     applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
@@ -94,6 +100,9 @@ struct Owned {
     _signals: Option<signals::Signals>,
     #[cfg(target_os = "linux")]
     _reaper: Option<Reaper>,
+    /// Says the last word to whoever operates the master.
+    #[cfg(target_os = "linux")]
+    _server: Option<Server>,
     /// Nobody else has this directory before all of that has ended.
     _state: Option<Arc<StateDir>>,
 }
@@ -188,7 +197,7 @@ impl Master {
 
     /// As [`start_worker`](Self::start_worker), without waiting.
     pub fn start_worker_nowait(&self, worker: &str) -> Ticket<u64> {
-        self.about(worker, |worker| Command::Start { worker, force: false }, running)
+        self.start_nowait(worker, false)
     }
 
     /// Stops a worker and waits until it is gone, which its stop timeout bounds. Stopping a stopped

@@ -40,18 +40,18 @@ use crate::module::EndpointInfo;
 use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState, WorkerType};
 
 use aside::Aside;
-pub use board::ShutdownReport;
-pub(crate) use board::{Board, Known};
+pub(crate) use board::{Board, Described, Known, Watch};
+pub use board::{Past, ShutdownReport};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
 pub(crate) use handle::Handle;
-pub(crate) use plan::NO_HOST;
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
 use plan::worker_spec;
+pub(crate) use plan::{NO_HOST, NO_LAUNCHER};
 pub(crate) use route::Route;
 use slot::{Host, Slot, reporter};
 pub use ticket::Ticket;
@@ -385,7 +385,11 @@ impl Loop {
                     self.board.update(worker, &slot.config, status, &slot.facts);
                 }
             }
-            Effect::Transition(transition) => self.connect(transition),
+            Effect::Transition(transition) => {
+                self.connect(transition);
+                let status = self.core.status(transition.worker.as_str());
+                self.board.note(transition, status.as_ref());
+            }
             Effect::Forgotten { worker } => {
                 if let Some(slot) = self.workers.get(worker) {
                     slot.facts.line.forget();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::execution::{LIMITS, account, number, umask};
 use super::reader::{Key, Reader, Replica, below};
 use super::schema::{Defaults, HEALTH_CHECK, LOGS, RESTART, START, STOP};
 use super::words;
@@ -62,6 +63,7 @@ pub(super) const WORKER: &[Key<Draft>] = &[
         let words = [OnMasterExit::Stop, OnMasterExit::Keep].map(|word| (word.as_str(), word));
         r.set(node, &mut draft.config.on_master_exit, |r, node| r.word(node, &words).map(Some));
     }),
+    ("limits", |r, node, draft| r.mapping(node, LIMITS, &mut draft.config.limits)),
 ];
 
 pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
@@ -80,6 +82,23 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
         r.set(node, &mut execution.working_directory, |r, node| {
             r.text(node).map(PathBuf::from).map(Some)
         });
+    }),
+    ("env_file", |r, node, execution| {
+        r.set(node, &mut execution.env_file, |r, node| r.text(node).map(PathBuf::from).map(Some));
+    }),
+    ("clear_environment", |r, node, execution| {
+        r.set(node, &mut execution.clear_environment, Reader::boolean);
+    }),
+    ("user", |r, node, execution| r.set(node, &mut execution.user, account)),
+    ("group", |r, node, execution| r.set(node, &mut execution.group, account)),
+    ("supplementary_groups", |r, node, execution| {
+        r.set(node, &mut execution.supplementary_groups, |r, node| r.list(node, Reader::text));
+    }),
+    ("umask", |r, node, execution| r.set(node, &mut execution.umask, umask)),
+    ("nice", |r, node, execution| r.set(node, &mut execution.nice, number)),
+    ("oom_score_adj", |r, node, execution| r.set(node, &mut execution.oom_score_adj, number)),
+    ("no_new_privs", |r, node, execution| {
+        r.set(node, &mut execution.no_new_privs, Reader::boolean);
     }),
 ];
 
@@ -234,6 +253,7 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("success_codes", "is for processes: a module has no exit code"),
             ("stop.signal", "is for processes: a module is asked by its stop token"),
             ("stop.kill_group", "is for processes: a module has no process group"),
+            ("limits", "is for processes: a module shares the master's; write `type: process`"),
         ],
         WorkerType::Process if config.is_module() => &[
             ("command", "contradicts module_name: a worker runs a program or a module"),
@@ -281,6 +301,9 @@ fn make_absolute(config: &mut WorkerConfig, directory: &Path) {
         }
         let working_directory = execution.working_directory.as_deref().unwrap_or(directory);
         execution.working_directory = Some(below(directory, working_directory));
+        if let Some(file) = &mut execution.env_file {
+            *file = below(directory, file);
+        }
     }
     if let (Some(ModuleType::Plugin), Some(library)) = (config.module_type, &mut config.module_name)
     {

@@ -1,8 +1,11 @@
 //! Process workers: each incarnation is a child process. A launcher checks and spawns it; a monitor
 //! thread of its own reads its output and reports its end. Orders go past both, through the gate.
 
+mod accounts;
 #[cfg(target_os = "linux")]
 mod adopted;
+#[cfg(target_os = "linux")]
+mod env_file;
 #[cfg(target_os = "linux")]
 mod fifo;
 mod gate;
@@ -22,9 +25,14 @@ mod monitor;
 mod output;
 #[cfg(target_os = "linux")]
 mod preflight;
+mod settings;
+#[cfg(target_os = "linux")]
+mod staged;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests;
+#[cfg(target_os = "linux")]
+mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -43,11 +51,14 @@ use super::estate::{Adoption, Afterwards};
 use super::{Dialect, Launch, Outlet, Report, Stream};
 use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
-use crate::worker::{Exit, LogMode, WorkerId};
+#[cfg(not(target_os = "linux"))]
+use crate::worker::HardLimits;
+use crate::worker::{ExecutionConfig, Exit, LogMode, WorkerId};
 use gate::Gate;
 use launchers::Launchers;
 #[cfg(target_os = "linux")]
 use link::Link;
+pub(crate) use settings::Settings;
 
 /// As much is read at once; of what is not filled no memory is taken.
 const BUFFER: usize = 256 << 10;
@@ -78,6 +89,12 @@ pub(crate) struct ProcessPlan {
     /// What becomes of it when the master ends.
     #[cfg(target_os = "linux")]
     pub(crate) afterwards: Afterwards,
+    /// A file with further variables; those above win.
+    pub(crate) env_file: Option<PathBuf>,
+    /// Hardly anything of the master's environment.
+    pub(crate) clear_environment: bool,
+    /// What it sets on itself before it becomes the program.
+    pub(crate) settings: Option<Box<Settings>>,
 }
 
 /// What a process that speaks the worker protocol is told.
@@ -96,15 +113,30 @@ pub(crate) struct LinkPlan {
     pub(crate) probe_timeout: Duration,
 }
 
-#[cfg(feature = "cli")]
 impl ProcessPlan {
+    /// True when it is said whom it runs as.
+    #[cfg(target_os = "linux")]
+    fn names_user(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.user.is_some())
+    }
+
     /// Checks whether the program could be spawned here and now.
     ///
     /// # Errors
     /// What is missing or refused.
+    #[cfg(feature = "cli")]
     pub(crate) fn preflight(&self) -> Result<(), Failure> {
         launcher::check(self)
     }
+}
+
+/// The key of `execution` that a master which is not root cannot heed, if there is one. It may take
+/// the time of a server's answer.
+pub(crate) fn unprivileged(execution: &ExecutionConfig) -> Option<&'static str> {
+    #[cfg(target_os = "linux")]
+    return accounts::unprivileged(execution);
+    #[cfg(not(target_os = "linux"))]
+    Settings::needed(execution, &HardLimits::default())
 }
 
 /// What all process workers of a master share. Dropping it tells monitors that only wait for the

@@ -100,7 +100,8 @@ impl WorkerLog {
         self.worker.as_str()
     }
 
-    pub(super) fn configure(&self, settings: LogsConfig) {
+    /// These settings hold from now on. Never waits for a file.
+    pub(crate) fn configure(&self, settings: LogsConfig) {
         *lock(&self.settings) = settings;
     }
 

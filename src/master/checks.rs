@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Host;
+use super::rights::{unlaunchable, unprivileged};
 #[cfg(feature = "cli")]
 use crate::error::Failure;
 use crate::error::Problem;
@@ -53,8 +54,9 @@ pub(super) fn check_worker(
     let elsewhere = hosted && host == Host::Other;
     let unavailable = unavailable(config, registry).filter(|_| !elsewhere);
     let unguarded = unguarded(config, host, has_state);
-    let mistakes =
-        config.mistakes().into_iter().chain(homeless).chain(unavailable).chain(unguarded);
+    let refused = unprivileged(config).or_else(|| unlaunchable(config, host));
+    let found = homeless.into_iter().chain(unavailable).chain(unguarded).chain(refused);
+    let mistakes = config.mistakes().into_iter().chain(found);
     mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect()
 }
 

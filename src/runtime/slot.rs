@@ -51,6 +51,9 @@ impl Slot {
     /// What later incarnations are launched from.
     pub(super) fn replace(&mut self, config: WorkerConfig, parts: &Parts) {
         self.plan = Plan::new(&config, parts.host_program.as_ref());
+        if config.logs.mode == self.config.logs.mode {
+            self.facts.log.configure(config.logs);
+        }
         self.config = Arc::new(config);
     }
 

@@ -1,6 +1,8 @@
 //! What makes a worker's configuration wrong, wherever it came from: a file, or a program. Every
 //! mistake at once, each with its key's path.
 
+mod execution;
+
 use std::time::Duration;
 
 use super::{
@@ -73,6 +75,7 @@ impl WorkerConfig {
         }
         self.check_what_runs(&mut found);
         self.check_module(&mut found);
+        self.check_limits(&mut found);
         if let Some(execution) = &self.execution {
             found.within("execution", execution.mistakes());
         }
@@ -215,6 +218,7 @@ impl ExecutionConfig {
             found.check(named, &path, "is not a variable's name: it is empty or contains '='");
             found.os_text(&path, format!("{name}={value}").as_bytes());
         }
+        self.check_settings(&mut found);
         found.0
     }
 }

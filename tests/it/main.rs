@@ -10,7 +10,9 @@
 mod actor;
 mod alone;
 mod conformance;
+mod control;
 mod hosted;
+mod launching;
 mod logged;
 mod logs;
 mod made;

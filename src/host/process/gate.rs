@@ -21,7 +21,8 @@ enum State {
     /// Not ordered to start.
     Idle,
     /// To be spawned, or being spawned; what was ordered meanwhile is done once it is there.
-    Spawning { asked: bool, forced: bool },
+    /// With `launcher`, the process is there, and is not the program yet.
+    Spawning { asked: bool, forced: bool, launcher: Option<u32> },
     /// Spawned and not reaped.
     Live(Body),
     /// There is nothing to signal, and never will be.
@@ -59,7 +60,7 @@ impl Gate {
     pub(super) fn start(&self) {
         let mut state = self.lock();
         if matches!(*state, State::Idle) {
-            *state = State::Spawning { asked: false, forced: false };
+            *state = State::Spawning { asked: false, forced: false, launcher: None };
             self.decided.notify_all();
         }
     }
@@ -103,7 +104,12 @@ impl Gate {
                 *state = State::Closed;
                 self.decided.notify_all();
             }
-            State::Spawning { forced, .. } => *forced = true,
+            State::Spawning { forced, launcher, .. } => {
+                *forced = true;
+                if let Some(pid) = *launcher {
+                    self.send_kill(&Body::Child(pid));
+                }
+            }
             State::Live(body) => self.send_kill(body),
             State::Closed => {}
         }
@@ -115,17 +121,34 @@ impl Gate {
         while matches!(*state, State::Idle) {
             state = self.decided.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if matches!(*state, State::Spawning { asked: false, forced: false }) {
+        if matches!(*state, State::Spawning { asked: false, forced: false, .. }) {
             return true;
         }
         *state = State::Closed;
         false
     }
 
+    /// The launcher is there, which becomes the program: from now on it can be killed. That it is
+    /// asked to end is left to be told to the program, which alone knows what to do about it.
+    pub(super) fn staged(&self, pid: u32) {
+        let mut state = self.lock();
+        if let State::Spawning { forced, launcher, .. } = &mut *state {
+            *launcher = Some(pid);
+            if *forced {
+                self.send_kill(&Body::Child(pid));
+            }
+        }
+    }
+
+    /// True when the launcher is killed on purpose.
+    pub(super) fn is_forced(&self) -> bool {
+        matches!(*self.lock(), State::Spawning { forced: true, .. })
+    }
+
     /// The process is there: from now on it can be signalled, and gets what was ordered meanwhile.
     pub(super) fn spawned(&self, pid: u32) {
         let mut state = self.lock();
-        let State::Spawning { asked, forced } = *state else { return };
+        let State::Spawning { asked, forced, .. } = *state else { return };
         let body = Body::Child(pid);
         if asked {
             self.send_stop(&body);

@@ -45,12 +45,17 @@ impl Process {
         let pid = child.id();
         let claim = Claim::on(pid);
         let mut leader = Leader { life: Arc::clone(life), child, reaped: false, _claim: claim };
+        let staged = life.plan.settings.is_some();
         if let Some(limit) = life.means.nofile
+            && !staged
             && let Err(error) = sys::set_nofile(pid, limit)
         {
             log::warn!("{life}: cannot put its descriptor limit back: {error}");
         }
-        life.gate.spawned(pid);
+        match staged {
+            true => life.gate.staged(pid),
+            false => life.gate.spawned(pid),
+        }
         let ended = sys::pidfd_open(pid).map_err(|error| unwatchable(&error))?;
         let output = match fifos {
             Some(fifos) => Output::of_fifos(life, fifos.map(Some)),
@@ -58,6 +63,12 @@ impl Process {
         };
         let output = output.map_err(|error| unwatchable(&error))?;
         Ok(Self { leader, ended, output })
+    }
+
+    /// Kills it and waits for its end.
+    pub(super) fn end(self) -> Exit {
+        self.leader.life.gate.force();
+        self.leader.end()
     }
 
     pub(super) fn id(&self) -> u32 {

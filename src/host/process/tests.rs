@@ -165,6 +165,9 @@ fn plan(program: &str, args: &[&str]) -> ProcessPlan {
         link: None,
         output: LogMode::Capture,
         afterwards: Afterwards::default(),
+        env_file: None,
+        clear_environment: false,
+        settings: None,
     }
 }
 

@@ -5,12 +5,15 @@
 mod fifos;
 mod files;
 mod last_words;
+mod launch;
 mod line;
 mod logfiles;
 mod orphans;
 mod others;
 mod own;
 mod poller;
+mod sockets;
+mod users;
 
 use std::ffi::{CString, c_int};
 use std::fs::{File, OpenOptions};
@@ -25,6 +28,7 @@ use std::time::Duration;
 pub(crate) use fifos::*;
 pub(crate) use files::*;
 pub(crate) use last_words::*;
+pub(crate) use launch::*;
 pub(crate) use libc::{
     E2BIG, EAGAIN, EINVAL, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY, SIGCONT,
     SIGKILL, SIGTERM,
@@ -35,6 +39,8 @@ pub(crate) use orphans::*;
 pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
+pub(crate) use sockets::*;
+pub(crate) use users::*;
 
 use super::Target;
 

@@ -158,7 +158,7 @@ fn a_directory_that_may_not_be_searched_is_named() {
     let (tell, told) = unbounded();
     let check = move || {
         sys::reach_files_as(NOBODY);
-        tell.send([preflight::check(&program), preflight::check(&entered)]).unwrap();
+        tell.send([preflight::check(&program, None), preflight::check(&entered, None)]).unwrap();
     };
     threads::spawn("nobody", launchers::STACK, check).unwrap().join().unwrap();
     let [searched, entered] = told.recv().unwrap().map(Result::unwrap_err);
