@@ -14,6 +14,7 @@ mod control;
 mod hosted;
 mod launching;
 mod logged;
+mod logs;
 mod made;
 mod modules;
 #[cfg(all(feature = "cli", feature = "plugins"))]

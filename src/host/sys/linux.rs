@@ -7,6 +7,7 @@ mod files;
 mod last_words;
 mod launch;
 mod line;
+mod logfiles;
 mod orphans;
 mod others;
 mod own;
@@ -33,6 +34,7 @@ pub(crate) use libc::{
     SIGKILL, SIGTERM,
 };
 pub(crate) use line::*;
+pub(crate) use logfiles::*;
 pub(crate) use orphans::*;
 pub(crate) use others::*;
 pub(crate) use own::*;
