@@ -1,7 +1,7 @@
 //! What differs between two configurations of one worker, key by key, and whether a running
 //! incarnation can live with it.
 
-use super::{ExecutionConfig, HealthCheckConfig, WorkerConfig};
+use super::{ExecutionConfig, HealthCheckConfig, OnMasterExit, WorkerConfig};
 
 /// What differs between two configurations of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,25 +50,10 @@ const KEYS: &[Key] = &[
     ("limits.hard.open_files", |a, b| a.limits.hard.open_files == b.limits.hard.open_files),
     ("limits.hard.processes", |a, b| a.limits.hard.processes == b.limits.hard.processes),
     ("limits.hard.core", |a, b| a.limits.hard.core == b.limits.hard.core),
-    ("on_master_exit", |a, b| a.on_master_exit == b.on_master_exit),
-    ("execution.env_file", |a, b| of_program(a, b, |a, b| a.env_file == b.env_file)),
-    ("execution.clear_environment", |a, b| {
-        of_program(a, b, |a, b| a.clear_environment == b.clear_environment)
+    ("on_master_exit", |a, b| {
+        let stop = OnMasterExit::Stop;
+        a.on_master_exit.unwrap_or(stop) == b.on_master_exit.unwrap_or(stop)
     }),
-    ("execution.user", |a, b| of_program(a, b, |a, b| a.user == b.user)),
-    ("execution.group", |a, b| of_program(a, b, |a, b| a.group == b.group)),
-    ("execution.supplementary_groups", |a, b| {
-        of_program(a, b, |a, b| a.supplementary_groups == b.supplementary_groups)
-    }),
-    ("execution.umask", |a, b| of_program(a, b, |a, b| a.umask == b.umask)),
-    ("execution.nice", |a, b| of_program(a, b, |a, b| a.nice == b.nice)),
-    ("execution.oom_score_adj", |a, b| of_program(a, b, |a, b| a.oom_score_adj == b.oom_score_adj)),
-    ("execution.no_new_privs", |a, b| of_program(a, b, |a, b| a.no_new_privs == b.no_new_privs)),
-    ("limits.hard.memory", |a, b| a.limits.hard.memory == b.limits.hard.memory),
-    ("limits.hard.open_files", |a, b| a.limits.hard.open_files == b.limits.hard.open_files),
-    ("limits.hard.processes", |a, b| a.limits.hard.processes == b.limits.hard.processes),
-    ("limits.hard.core", |a, b| a.limits.hard.core == b.limits.hard.core),
-    ("on_master_exit", |a, b| a.on_master_exit == b.on_master_exit),
     ("module_type", |a, b| a.module_type == b.module_type),
     ("module_name", |a, b| a.module_name == b.module_name),
     ("entry_point", |a, b| a.entry_point == b.entry_point),
