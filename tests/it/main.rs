@@ -23,4 +23,6 @@ mod process_wide;
 mod processes;
 mod reaping;
 mod reload;
+#[cfg(feature = "cli")]
+mod signals;
 mod support;
