@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::host::sys;
 use crate::module::{ModuleFactory, ModuleRegistry};
 
-/// What a command ends with, as scripts see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a command ends with, as scripts see it; the worst is the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     /// Done.
     Done,
@@ -25,6 +25,10 @@ enum Outcome {
     Failed,
     /// The usage or the configuration is wrong.
     Usage,
+    /// No master answers.
+    NoMaster,
+    /// No worker has this id.
+    UnknownWorker,
     /// The master's own fault.
     Internal,
 }
@@ -35,6 +39,8 @@ impl Outcome {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::NoMaster => 3,
+            Self::UnknownWorker => 4,
             Self::Internal => 70,
         }
     }
@@ -70,12 +76,32 @@ impl Outcome {
 #[derive(Default)]
 pub struct App {
     registry: ModuleRegistry,
+    program: args::Program,
 }
 
 impl App {
     /// A program without modules.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The program's name, for its help and `--version`. It is also the name of a master whose
+    /// configuration gives none, so it follows the rule for worker ids.
+    ///
+    /// Without it the program calls itself `hsu-master`, and a master is named after the directory
+    /// of its configuration.
+    #[must_use]
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.program.name = name;
+        self.program.named = true;
+        self
+    }
+
+    /// What `--version` says. Default: the version of this library.
+    #[must_use]
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.program.version = version;
+        self
     }
 
     /// Registers a native module under a name.
@@ -86,7 +112,8 @@ impl App {
     }
 
     /// Runs the command that the program's arguments ask for, and returns its exit code: 0 done, 1
-    /// the operation failed, 2 usage or configuration, 70 the master's own fault.
+    /// the operation failed, 2 usage or configuration, 3 no master answers, 4 no such worker, 70
+    /// the master's own fault.
     ///
     /// To be called in `main`, before anything else: it takes the process over (see
     /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.
@@ -105,11 +132,14 @@ impl App {
             complain(&Error::io("cannot open the standard descriptors", error));
             return ExitCode::from(Outcome::Failed.code());
         }
-        let outcome = match args::parse(arguments) {
+        let outcome = match args::parse(arguments, &self.program) {
             Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
             Ok(args::Verb::Modules(arguments)) => modules::modules(&self.registry, &arguments),
             Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
+            Ok(args::Verb::Running(address, request)) => {
+                running::ask(&self.program, &address, request)
+            }
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.
                 let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };

@@ -7,6 +7,7 @@ mod line;
 mod orphans;
 mod own;
 mod poller;
+mod terminal;
 
 use std::ffi::{CString, c_int};
 use std::fs::{File, OpenOptions};
@@ -26,6 +27,7 @@ pub(crate) use line::*;
 pub(crate) use orphans::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
+pub(crate) use terminal::*;
 
 use super::Target;
 
