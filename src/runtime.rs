@@ -11,6 +11,7 @@ mod handle;
 mod narrate;
 mod plan;
 mod route;
+mod slot;
 mod ticket;
 
 use std::collections::BTreeMap;
@@ -27,19 +28,18 @@ use crate::core::event::{Command, Effect, Event as CoreEvent, Ticket as TicketNu
 use crate::core::lifecycle::FORCE_PATIENCE;
 use crate::core::moment::Moment;
 use crate::host::identity::{self, Identity, Role};
-use crate::host::process::{ProcessHost, ProcessShared};
+use crate::host::process::ProcessShared;
 use crate::host::roles::Program;
-use crate::host::runner::{ModuleRunner, Setting};
-use crate::host::{Launch, Order, Report, Reporter, threads};
+use crate::host::runner::Setting;
+use crate::host::{Order, Report, threads};
 use crate::module::EndpointInfo;
-use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState};
+use crate::worker::{WorkerConfig, WorkerId, WorkerState};
 
-use aside::{Aside, Kept};
+use aside::Aside;
 pub(crate) use board::Board;
-use board::Facts;
 pub use board::ShutdownReport;
 use clock::Clock;
-use directory::{Callee, Directory};
+use directory::Directory;
 use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
@@ -47,8 +47,9 @@ pub(crate) use handle::Handle;
 pub(crate) use plan::NO_HOST;
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
-use plan::{Plan, worker_spec};
+use plan::worker_spec;
 pub(crate) use route::Route;
+use slot::{Host, Slot, reporter};
 pub use ticket::Ticket;
 pub(crate) use ticket::{Origin, ReplySender};
 
@@ -135,40 +136,6 @@ struct Loop {
     all_down: bool,
 }
 
-/// One worker's hosts, and what they told beside the lifecycle.
-struct Slot {
-    config: Arc<WorkerConfig>,
-    plan: Plan,
-    /// The incarnation launched last.
-    current: u64,
-    /// By incarnation; older ones are on their way out or written off.
-    hosts: BTreeMap<u64, Host>,
-    facts: Facts,
-}
-
-enum Host {
-    // Boxed, since a map has room for several hosts even where there is one, a small one.
-    Module(Box<ModuleRunner>, Reporter),
-    Process(ProcessHost),
-}
-
-impl Host {
-    fn order(&mut self, order: Order) {
-        match self {
-            Self::Module(runner, report) => runner.order(order, report),
-            Self::Process(process) => process.order(&order),
-        }
-    }
-
-    /// Who answers calls of its functions, if it can have any.
-    fn callee(&self) -> Option<Callee> {
-        match self {
-            Self::Module(runner, _) => runner.functions().map(Callee::Local),
-            Self::Process(process) => process.functions().map(Callee::Remote),
-        }
-    }
-}
-
 impl Loop {
     fn run(mut self) {
         while !self.all_down {
@@ -227,13 +194,7 @@ impl Loop {
 
     fn add(&mut self, now: Moment, worker: WorkerId, config: WorkerConfig, reply: ReplySender) {
         if !self.workers.contains_key(&worker) {
-            let slot = Slot {
-                plan: Plan::new(&config, self.parts.host_program.as_ref()),
-                config: Arc::new(config),
-                current: 0,
-                hosts: BTreeMap::new(),
-                facts: Facts::new(self.directory.line(&worker)),
-            };
+            let slot = Slot::new(config, &self.parts, self.directory.line(&worker));
             self.workers.insert(worker.clone(), slot);
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
@@ -439,60 +400,15 @@ impl Loop {
     }
 
     fn order(&mut self, worker: &WorkerId, incarnation: u64, order: Order) {
-        if let Some(slot) = self.workers.get_mut(worker)
-            && let Some(host) = slot.hosts.get_mut(&incarnation)
-        {
-            host.order(order);
+        if let Some(slot) = self.workers.get_mut(worker) {
+            slot.order(incarnation, order);
         }
     }
 
     fn launch(&mut self, worker: &WorkerId, incarnation: u64) {
         let Some(slot) = self.workers.get_mut(worker) else { return };
-        let reporter: Reporter = {
-            let (worker, inbox) = (worker.clone(), self.sender.clone());
-            let aside = Arc::new(Aside::default());
-            Arc::new(move |report| {
-                let worker = worker.clone();
-                let input = match aside.keep(worker.as_str(), report) {
-                    Kept::Quiet => return,
-                    Kept::Tell => Input::Aside { worker, incarnation, aside: Arc::clone(&aside) },
-                    Kept::Not(report) => Input::Report { worker, incarnation, report },
-                };
-                // After the master's end nobody wants to know.
-                let _ = inbox.send(input);
-            })
-        };
-        let host = match &slot.plan {
-            Plan::Module { module } => {
-                let setting =
-                    Setting { stack_size: slot.config.stack_size, ..self.parts.setting.clone() };
-                let launch = Launch {
-                    worker: worker.to_string(),
-                    incarnation,
-                    module: module.clone(),
-                    config: slot.config.config.clone(),
-                };
-                let mut host = Host::Module(Box::new(ModuleRunner::new(setting)), reporter);
-                host.order(Order::Launch(Box::new(launch)));
-                host
-            }
-            Plan::Process(plan) => {
-                let plan = Arc::clone(plan);
-                let shared = &self.parts.processes;
-                Host::Process(ProcessHost::launch(
-                    worker.clone(),
-                    incarnation,
-                    plan,
-                    shared,
-                    reporter,
-                ))
-            }
-            Plan::NotYet(failure) => {
-                reporter(Report::Gone(Exit::Failed(failure.clone())));
-                return;
-            }
-        };
-        slot.hosts.insert(incarnation, host);
+        let reporter = reporter(worker, incarnation, self.sender.clone());
+        slot.launch(worker, incarnation, &self.parts, reporter);
     }
 }
 

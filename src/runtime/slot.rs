@@ -1,0 +1,122 @@
+//! One worker in the loop's hands: its configuration, the hosts of its incarnations, and what they
+//! told beside the lifecycle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::aside::{Aside, Kept};
+use super::board::Facts;
+use super::directory::{Callee, Line};
+use super::plan::Plan;
+use super::{Input, Parts};
+use crate::host::process::ProcessHost;
+use crate::host::runner::{ModuleRunner, Setting};
+use crate::host::{Launch, Order, Report, Reporter};
+use crate::worker::{Exit, WorkerConfig, WorkerId};
+
+/// One worker's hosts, and what they told beside the lifecycle.
+pub(super) struct Slot {
+    pub(super) config: Arc<WorkerConfig>,
+    plan: Plan,
+    /// The incarnation launched last.
+    pub(super) current: u64,
+    /// By incarnation; older ones are on their way out or written off.
+    pub(super) hosts: BTreeMap<u64, Host>,
+    pub(super) facts: Facts,
+}
+
+impl Slot {
+    pub(super) fn new(config: WorkerConfig, parts: &Parts, line: Arc<Line>) -> Self {
+        Self {
+            plan: Plan::new(&config, parts.host_program.as_ref()),
+            config: Arc::new(config),
+            current: 0,
+            hosts: BTreeMap::new(),
+            facts: Facts::new(line),
+        }
+    }
+
+    /// Begins an incarnation.
+    pub(super) fn launch(
+        &mut self,
+        worker: &WorkerId,
+        incarnation: u64,
+        parts: &Parts,
+        report: Reporter,
+    ) {
+        let host = match &self.plan {
+            Plan::Module { module } => {
+                let stack_size = self.config.stack_size;
+                let setting = Setting { stack_size, ..parts.setting.clone() };
+                let launch = Launch {
+                    worker: worker.to_string(),
+                    incarnation,
+                    module: module.clone(),
+                    config: self.config.config.clone(),
+                };
+                let mut host = Host::Module(Box::new(ModuleRunner::new(setting)), report);
+                host.order(Order::Launch(Box::new(launch)));
+                host
+            }
+            Plan::Process(plan) => {
+                let (worker, plan) = (worker.clone(), Arc::clone(plan));
+                let processes = &parts.processes;
+                Host::Process(ProcessHost::launch(worker, incarnation, plan, processes, report))
+            }
+            Plan::NotYet(failure) => {
+                report(Report::Gone(Exit::Failed(failure.clone())));
+                return;
+            }
+        };
+        self.hosts.insert(incarnation, host);
+    }
+
+    /// Hands an order to the host of an incarnation, if it is still there.
+    pub(super) fn order(&mut self, incarnation: u64, order: Order) {
+        if let Some(host) = self.hosts.get_mut(&incarnation) {
+            host.order(order);
+        }
+    }
+}
+
+/// What runs one incarnation.
+pub(super) enum Host {
+    // Boxed, since a map has room for several hosts even where there is one, a small one.
+    Module(Box<ModuleRunner>, Reporter),
+    Process(ProcessHost),
+}
+
+impl Host {
+    pub(super) fn order(&mut self, order: Order) {
+        match self {
+            Self::Module(runner, report) => runner.order(order, report),
+            Self::Process(process) => process.order(&order),
+        }
+    }
+
+    /// Who answers calls of its functions, if it can have any.
+    pub(super) fn callee(&self) -> Option<Callee> {
+        match self {
+            Self::Module(runner, _) => runner.functions().map(Callee::Local),
+            Self::Process(process) => process.functions().map(Callee::Remote),
+        }
+    }
+}
+
+/// Where an incarnation's reports go: into the loop's inbox, or aside of it.
+pub(super) fn reporter(worker: &WorkerId, incarnation: u64, inbox: Sender<Input>) -> Reporter {
+    let worker = worker.clone();
+    let aside = Arc::new(Aside::default());
+    Arc::new(move |report| {
+        let worker = worker.clone();
+        let input = match aside.keep(worker.as_str(), report) {
+            Kept::Quiet => return,
+            Kept::Tell => Input::Aside { worker, incarnation, aside: Arc::clone(&aside) },
+            Kept::Not(report) => Input::Report { worker, incarnation, report },
+        };
+        // After the master's end nobody wants to know.
+        let _ = inbox.send(input);
+    })
+}
