@@ -1,20 +1,35 @@
 //! The command line: a program's whole main in three lines, and what the stock binary is made of.
 
 mod args;
+mod call;
+mod change;
 mod check;
+mod describe;
 mod echo;
+mod events;
+mod explain;
+mod find;
 mod logger;
+mod logs;
 mod modules;
+mod output;
 mod plugin;
 mod run;
+mod running;
+mod status;
+mod table;
+mod terminal;
+mod watch;
+mod words;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorCategory};
 use crate::host::sys;
 use crate::module::{ModuleFactory, ModuleRegistry};
+use output::{Stream, complain, print, print_json, print_json_line, warn};
 
 /// What a command ends with, as scripts see it; the worst is the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +57,33 @@ impl Outcome {
             Self::NoMaster => 3,
             Self::UnknownWorker => 4,
             Self::Internal => 70,
+        }
+    }
+
+    /// What a master's refusal is for a script.
+    fn of(error: &Error) -> Self {
+        match error.category() {
+            ErrorCategory::UnknownWorker => Self::UnknownWorker,
+            ErrorCategory::Configuration => Self::Usage,
+            ErrorCategory::Internal => Self::Internal,
+            ErrorCategory::ExecutableNotFound
+            | ErrorCategory::PermissionDenied
+            | ErrorCategory::ResourceLimit
+            | ErrorCategory::Network
+            | ErrorCategory::Timeout
+            | ErrorCategory::Crash
+            | ErrorCategory::Panic
+            | ErrorCategory::Stuck
+            | ErrorCategory::Health
+            | ErrorCategory::Watchdog
+            | ErrorCategory::Plugin
+            | ErrorCategory::Package
+            | ErrorCategory::Cancelled
+            | ErrorCategory::Unknown
+            | ErrorCategory::NotRunning
+            | ErrorCategory::UnknownFunction
+            | ErrorCategory::Refused
+            | ErrorCategory::WouldDeadlock => Self::Failed,
         }
     }
 }
@@ -154,24 +196,5 @@ impl App {
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App").field("modules", &self.registry).finish()
-    }
-}
-
-/// Says what went wrong, on standard error. Nobody reading it is no reason to fail.
-fn complain(error: &Error) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "error: {error}");
-}
-
-/// Prints to standard output. A reader that went away is no reason to fail; a full disk is.
-fn print(text: &str) -> Outcome {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            complain(&Error::io("cannot write to standard output", error));
-            Outcome::Failed
-        }
-        Ok(()) | Err(_) => Outcome::Done,
     }
 }

@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn shown(width: Option<usize>) -> String {
-        render(&COLUMNS, &rows(), Look { width, colour: false })
+        render(&COLUMNS, &rows(), Look { width, ..Look::PLAIN })
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_cell_s_colour_takes_no_room() {
         let row = [Cell::new(Colour::Good, "a"), "b".into(), "1".into(), "".into()];
-        let look = Look { width: None, colour: true };
+        let look = Look { colour: true, ..Look::PLAIN };
         let text = render(&COLUMNS, &[row], look);
         let line = text.lines().last().unwrap();
         assert_eq!(line, "\u{1b}[32ma\u{1b}[0m   b       1");

@@ -15,12 +15,14 @@ const USUAL_WIDTH: usize = 80;
 pub(super) struct Look {
     /// The width of the terminal; `None`: it is none, and nothing is left out.
     pub(super) width: Option<usize>,
+    /// How many lines it shows at once, if that is known.
+    pub(super) height: Option<usize>,
     pub(super) colour: bool,
 }
 
 impl Look {
     /// Aligned text and nothing else.
-    pub(super) const PLAIN: Self = Self { width: None, colour: false };
+    pub(super) const PLAIN: Self = Self { width: None, height: None, colour: false };
 
     /// What suits standard output.
     pub(super) fn of_stdout() -> Self {
@@ -29,9 +31,10 @@ impl Look {
         }
         let text = |name: &str| std::env::var(name).unwrap_or_default();
         let said = text("COLUMNS").parse().ok().filter(|columns| *columns > 0);
-        let width = said.or_else(sys::terminal_width).unwrap_or(USUAL_WIDTH);
+        let (width, height) = sys::terminal_size().unzip();
+        let width = Some(said.or(width).unwrap_or(USUAL_WIDTH));
         let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
-        Self { width: Some(width), colour: !plain && text("TERM") != "dumb" }
+        Self { width, height, colour: !plain && text("TERM") != "dumb" }
     }
 
     /// `text` in a colour, where there are colours.
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn colour_is_only_where_it_is_wanted() {
-        let coloured = Look { width: None, colour: true };
+        let coloured = Look { colour: true, ..Look::PLAIN };
         assert_eq!(coloured.paint(Colour::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
         assert_eq!(coloured.paint(Colour::Plain, "x"), "x");
         assert_eq!(Look::PLAIN.paint(Colour::Bad, "x"), "x");

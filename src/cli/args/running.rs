@@ -32,7 +32,12 @@ pub(in crate::cli) enum Request {
     Shutdown { keep: bool, json: bool },
     Logs(Logs),
     Events { follow: bool, json: bool },
-    Call { id: String, function: String, payload: Option<String> },
+    Call {
+        id: String,
+        function: String,
+        payload: Option<String>,
+        timeout: Option<Duration>,
+    },
 }
 
 /// `status`
@@ -219,6 +224,7 @@ fn call() -> Command {
                 .value_name("PAYLOAD")
                 .help("What it is given; `-`: standard input [default: nothing]"),
         )
+        .arg(timeout_argument())
 }
 
 /// Reads what [`commands`] has matched.
@@ -267,6 +273,7 @@ pub(super) fn request(name: &str, matches: &ArgMatches) -> Option<(Address, Requ
             id: text("id"),
             function: text("function"),
             payload: matches.get_one("payload").cloned(),
+            timeout: matches.get_one("timeout").copied(),
         },
         _ => return None,
     };

@@ -69,6 +69,6 @@ pub(crate) fn install_last_words() -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn terminal_width() -> Option<usize> {
+pub(crate) fn terminal_size() -> Option<(usize, usize)> {
     None
 }

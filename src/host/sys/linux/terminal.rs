@@ -4,14 +4,15 @@ use std::mem::MaybeUninit;
 
 use super::checked;
 
-/// How many columns the terminal at standard output has; `None`: it is none, or does not know.
+/// How many columns and lines the terminal at standard output has; `None`: it is none, or does not
+/// know.
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the command line's tables alone"))]
-pub(crate) fn terminal_width() -> Option<usize> {
+pub(crate) fn terminal_size() -> Option<(usize, usize)> {
     let mut size = MaybeUninit::<libc::winsize>::uninit();
     // SAFETY: the request writes one `winsize`, and `size` outlives the call.
     let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, size.as_mut_ptr()) };
     checked(result).ok()?;
     // SAFETY: the call succeeded, so it has filled `size`.
     let size = unsafe { size.assume_init() };
-    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+    (size.ws_col > 0).then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
 }
