@@ -44,6 +44,7 @@
 //! 6  cli, main    what people type: `App`, run, check, modules, plugin check
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
+//! 4  control      a running master's socket: the server inside it, and the client
 //! 4  testing      a module's life without a master, for its author's tests
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
@@ -83,6 +84,7 @@ pub mod bench_support;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod config;
+pub mod control;
 mod core;
 mod error;
 mod host;

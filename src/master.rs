@@ -23,6 +23,7 @@ use checks::check_worker;
 pub(crate) use checks::preflight;
 #[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
+pub(crate) use function::Callable;
 pub use function::Function;
 pub use handle::Worker;
 #[cfg(feature = "cli")]

@@ -25,6 +25,11 @@ pub struct ShutdownReport {
 }
 
 impl ShutdownReport {
+    /// What another process's master says.
+    pub(crate) fn of_names(killed: Vec<String>, stuck: Vec<String>) -> Self {
+        Self { killed, stuck }
+    }
+
     pub(crate) fn new(killed: &[WorkerId], stuck: &[WorkerId]) -> Self {
         let names = |ids: &[WorkerId]| ids.iter().map(ToString::to_string).collect();
         Self { killed: names(killed), stuck: names(stuck) }

@@ -8,6 +8,7 @@ mod line;
 mod orphans;
 mod own;
 mod poller;
+mod sockets;
 mod terminal;
 
 use std::ffi::{CString, c_int};
@@ -29,6 +30,7 @@ pub(crate) use line::*;
 pub(crate) use orphans::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
+pub(crate) use sockets::*;
 pub(crate) use terminal::*;
 
 use super::Target;
