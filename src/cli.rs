@@ -9,6 +9,7 @@ mod echo;
 mod events;
 mod explain;
 mod find;
+mod idle;
 mod logger;
 mod logs;
 mod modules;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 use crate::error::{Error, ErrorCategory};
 use crate::host::sys;
 use crate::module::{ModuleFactory, ModuleRegistry};
-use output::{Stream, complain, print, print_json, print_json_line, warn};
+use output::{Stream, complain, print, print_json, warn};
 
 /// What a command ends with, as scripts see it; the worst is the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,12 +61,14 @@ impl Outcome {
         }
     }
 
-    /// What a master's refusal is for a script.
+    /// What an error that came from a master is for a script.
     fn of(error: &Error) -> Self {
         match error.category() {
             ErrorCategory::UnknownWorker => Self::UnknownWorker,
             ErrorCategory::Configuration => Self::Usage,
             ErrorCategory::Internal => Self::Internal,
+            // The master itself is gone; a worker that does not run is named.
+            ErrorCategory::NotRunning if error.worker().is_none() => Self::NoMaster,
             ErrorCategory::ExecutableNotFound
             | ErrorCategory::PermissionDenied
             | ErrorCategory::ResourceLimit
@@ -175,12 +178,12 @@ impl App {
             return ExitCode::from(Outcome::Failed.code());
         }
         let outcome = match args::parse(arguments, &self.program) {
-            Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &arguments),
+            Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &self.program, &arguments),
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
-            Ok(args::Verb::Modules(arguments)) => modules::modules(&self.registry, &arguments),
+            Ok(args::Verb::Modules(arguments)) => modules::modules(&self.registry, &self.program, &arguments),
             Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
             Ok(args::Verb::Running(address, request)) => {
-                running::ask(&self.program, &address, request)
+                running::ask(&self.program, &address, &request)
             }
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.

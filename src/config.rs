@@ -2,6 +2,8 @@
 //! words of floor 0 only; nothing below knows YAML.
 
 mod interpolate;
+#[cfg(feature = "cli")]
+mod place;
 mod reader;
 mod schema;
 mod source;
@@ -21,6 +23,8 @@ use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
 use crate::worker::{Mistake, WorkerConfig};
 use interpolate::Lookup;
+#[cfg(feature = "cli")]
+pub(crate) use place::place;
 use reader::{Check, Reader, Source};
 use yaml::{Fault, Node, Value};
 

@@ -18,6 +18,7 @@
 //! ```
 
 mod client;
+mod redact;
 mod report;
 mod wire;
 

@@ -22,6 +22,13 @@ pub(super) struct Program {
     pub(super) named: bool,
 }
 
+impl Program {
+    /// The name that was given to it.
+    pub(super) fn own_name(&self) -> Option<&'static str> {
+        self.named.then_some(self.name)
+    }
+}
+
 impl Default for Program {
     fn default() -> Self {
         Self { name: "hsu-master", version: env!("CARGO_PKG_VERSION"), named: false }
@@ -213,8 +220,13 @@ fn config(matches: &ArgMatches) -> PathBuf {
     matches
         .get_one("config")
         .cloned()
-        .or_else(|| std::env::var_os("HSU_CONFIG").filter(|path| !path.is_empty()).map(Into::into))
+        .or_else(default_config)
         .unwrap_or_else(|| "workers.yaml".into())
+}
+
+/// The configuration file that the environment names.
+pub(super) fn default_config() -> Option<PathBuf> {
+    std::env::var_os("HSU_CONFIG").filter(|path| !path.is_empty()).map(Into::into)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -37,13 +37,11 @@ pub(super) fn change(client: Client, program: &str, arguments: &Change) -> Resul
         true => all(&client, arguments.order)?,
         false => arguments.ids.clone(),
     };
-    let options = CommandOptions {
-        force: arguments.force,
-        timeout: arguments.timeout,
-        wait: arguments.wait,
-        watch: arguments.wait,
-        ..CommandOptions::default()
-    };
+    let options = CommandOptions::new()
+        .force(arguments.force)
+        .timeout(arguments.timeout)
+        .wait(arguments.wait)
+        .watch(arguments.wait);
     let (order, next) = (arguments.order, AtomicUsize::new(0));
     let work = Arc::new(Work { client: Arc::clone(&client), order, options, ids, next });
     let mut progress = Progress::new(order, work.ids.len());
@@ -121,9 +119,9 @@ fn ask(work: &Work, sender: &Sender<Told>) {
         let index = work.next.fetch_add(1, Ordering::Relaxed);
         let Some(id) = work.ids.get(index) else { return };
         let result = match work.order {
-            Order::Start => work.client.start(id, work.options),
-            Order::Stop => work.client.stop(id, work.options),
-            Order::Restart => work.client.restart(id, work.options),
+            Order::Start => work.client.start(id, work.options.clone()),
+            Order::Stop => work.client.stop(id, work.options.clone()),
+            Order::Restart => work.client.restart(id, work.options.clone()),
         };
         if sender.send((index, result)).is_err() {
             return;

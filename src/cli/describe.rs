@@ -27,7 +27,7 @@ fn described(known: &Description, now: SystemTime) -> String {
     lines(&mut text, &rules(&known.config));
     let endpoints = worker.endpoints.iter();
     let endpoints =
-        endpoints.map(|known| format!("{} ({}) {}", known.name, known.endpoint_type, address(known)));
+        endpoints.map(|known| format!("{:<16} {}", known.name, address(known)));
     list(&mut text, "endpoints", endpoints);
     list(&mut text, "history (UTC)", explain::steps(&known.history, usize::MAX).into_iter());
     list(&mut text, "last lines before it failed", known.last_output.iter().cloned());

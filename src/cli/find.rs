@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCategory};
 use crate::host::state::places;
 
 /// The socket's name in a state directory.
-const SOCKET: &str = "control.sock";
+pub(super) const SOCKET: &str = "control.sock";
 /// So many masters are looked for in the runtime directory.
 const MAX_MASTERS: usize = 256;
 
@@ -30,7 +30,7 @@ impl Missing {
     }
 
     fn none(message: String) -> Self {
-        Self { outcome: Outcome::NoMaster, error: Error::new(ErrorCategory::Network, message) }
+        Self { outcome: Outcome::NoMaster, error: Error::new(ErrorCategory::NotRunning, message) }
     }
 }
 
@@ -38,12 +38,12 @@ impl Missing {
 pub(super) fn connect(program: &Program, address: &Address) -> Result<Client, Missing> {
     let socket = socket(program, address)?;
     Client::connect(&socket).map_err(|error| {
-        // It took the connection and says nothing: it is there, but hangs or is stopped.
-        if error.is_timeout() {
-            return Missing { outcome: Outcome::Failed, error };
+        if error.category() == ErrorCategory::NotRunning {
+            let name = program.name;
+            return Missing::none(format!("{error}; start one with `{name} run`"));
         }
-        let name = program.name;
-        Missing::none(format!("no master answers: {error}; start one with `{name} run`"))
+        // It is there: it hangs, is somebody else's, or of another version.
+        Missing { outcome: Outcome::Failed, error }
     })
 }
 

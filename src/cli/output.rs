@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 use serde::Serialize;
 
 use super::Outcome;
-use crate::error::Error;
+use crate::error::{Error, ErrorCategory};
 
 /// What is gathered before it is written, where nobody waits for single lines.
 const BUFFER: usize = 64 << 10;
@@ -29,23 +29,15 @@ pub(super) fn print(text: &str) -> Outcome {
 
 /// Prints JSON for programs, laid out so that people can read it too.
 pub(super) fn print_json(value: &impl Serialize) -> Outcome {
-    with_json(serde_json::to_string_pretty(value))
-}
-
-/// Prints JSON on one line: one of several values.
-pub(super) fn print_json_line(value: &impl Serialize) -> Outcome {
-    with_json(serde_json::to_string(value))
-}
-
-fn with_json(text: serde_json::Result<String>) -> Outcome {
-    match text {
+    match serde_json::to_string_pretty(value) {
         Ok(text) => print(&format!("{text}\n")),
         Err(error) => {
-            complain(&Error::new(crate::error::ErrorCategory::Internal, error.to_string()));
+            complain(&Error::new(ErrorCategory::Internal, error.to_string()));
             Outcome::Internal
         }
     }
 }
+
 
 fn outcome(written: io::Result<()>) -> Outcome {
     match written {
@@ -74,9 +66,8 @@ impl Stream {
     /// # Errors
     /// What the command ends with, since nothing more can be written.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<(), Outcome> {
-        let written = self.out.write_all(line).and_then(|()| self.out.write_all(b"\n"));
-        let flush = |()| if self.live { self.out.flush() } else { Ok(()) };
-        written.and_then(flush).map_err(|error| outcome(Err(error)))
+        let written = self.out.write_all(line).map_err(|error| outcome(Err(error)));
+        written.and_then(|()| self.bytes(b"\n"))
     }
 
     /// Writes bytes as they are.
@@ -84,7 +75,9 @@ impl Stream {
     /// # Errors
     /// As [`line`](Self::line) has them.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Outcome> {
-        self.out.write_all(bytes).map_err(|error| outcome(Err(error)))
+        let written = self.out.write_all(bytes);
+        let written = if self.live { written.and_then(|()| self.out.flush()) } else { written };
+        written.map_err(|error| outcome(Err(error)))
     }
 
     /// Writes what is left.

@@ -1,9 +1,13 @@
 //! `run`: start the workers of a configuration, supervise them until told to end, and say how it
 //! ended.
 
-use super::args::Run;
+use std::path::Path;
+use std::time::Instant;
+
+use super::args::{Program, Run};
 use super::echo::Echo;
-use super::{Outcome, complain, logger};
+use super::{Outcome, complain, find, idle, logger};
+use crate::config;
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::state::places;
 use crate::host::sys;
@@ -13,8 +17,8 @@ use crate::runtime::ShutdownReport;
 use crate::settings::MasterConfig;
 use crate::suggest;
 
-pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
-    let started = MasterConfig::load_for(registry, &arguments.config)
+pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run) -> Outcome {
+    let started = load(registry, program.own_name(), &arguments.config)
         .and_then(|config| only(config, &arguments.only))
         .and_then(|config| start(registry, config, arguments.quiet));
     let (master, name, echo) = match started {
@@ -40,6 +44,15 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
         sys::exit_now(outcome.code().into());
     }
     outcome
+}
+
+/// Reads the configuration for a program that may have a name of its own.
+fn load(registry: &ModuleRegistry, name: Option<&str>, file: &Path) -> Result<MasterConfig> {
+    let mut config = MasterConfig::load_for(registry, file)?;
+    if name.is_some() {
+        config.name = config::place(file, name)?.name;
+    }
+    Ok(config)
 }
 
 /// Leaves only the workers that were named.
@@ -78,14 +91,19 @@ fn start(
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
     let named = config.state_dir.take();
     config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), &name));
-    config.state_dir = Some(places::state_dir(named.as_deref(), &name));
+    let state_dir = places::state_dir(named.as_deref(), &name);
+    let socket = state_dir.join(find::SOCKET);
+    config.state_dir = Some(state_dir);
     let mut builder = Master::builder().registry(registry).config(config).own_process();
     if !quiet {
         let echo = echo.clone();
         builder = builder.output(move |line| echo.line(labelled(&line)));
     }
     match builder.build() {
-        Ok(master) => Ok((master, name, echo)),
+        Ok(master) => {
+            log::info!("{name}: listening on {}", socket.display());
+            Ok((master, name, echo))
+        }
         Err(error) => {
             echo.flush();
             Err(error)
@@ -105,12 +123,12 @@ fn labelled(line: &OutputLine<'_>) -> Vec<u8> {
 
 /// Starts everything and waits for the end, whoever asks for it.
 fn supervise(master: &Master, name: &str, arguments: &Run) -> Result<ShutdownReport> {
+    let events = master.subscribe();
     let count = master.start_all_nowait().len();
     let noun = if count == 1 { "worker" } else { "workers" };
     log::info!("{name}: starting {count} {noun}");
-    if let Some(duration) = arguments.duration
-        && !master.wait_timeout(duration)?
-    {
+    let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));
+    if !idle::follow(master, name, &events, end) {
         log::info!("the run duration is over: stopping all workers");
         return master.shutdown();
     }

@@ -1,61 +1,64 @@
 //! `status --watch`: the table again whenever something happens, a few times a second at most.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, tick};
+use serde_json::json;
 
 use super::args::Status;
 use super::status::table;
 use super::terminal::Look;
-use super::{Outcome, print, print_json_line};
+use super::{Outcome, Stream};
 use crate::control::{Client, Events};
-use crate::error::{Error, Result};
-use crate::host::threads;
+use crate::error::Result;
 
 /// The least time between two pictures.
 const PACE: Duration = Duration::from_millis(200);
 /// A terminal is shown how time passes, too.
 const REFRESH: Duration = Duration::from_secs(1);
-const STACK: usize = 256 << 10;
 
 pub(super) fn watch(client: &Client, arguments: &Status) -> Result<Outcome> {
-    let changes = changes(client.events(true)?)?;
-    let look = Look::of_stdout();
-    let pace = tick(PACE);
+    let mut events = client.events(true)?;
+    let (look, mut out) = (Look::of_stdout(), Stream::new(true));
+    let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
     loop {
-        let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
         let workers = client.status(&ids)?;
-        let shown = match (arguments.json, look.width) {
-            (true, _) => print_json_line(&workers),
-            (false, None) => print(&format!("{}\n", table(&workers, look))),
-            (false, Some(_)) => print(&picture(&table(&workers, look), look.height)),
+        let text = match (arguments.json, look.width) {
+            (true, _) => format!("{}\n", json!(workers)),
+            (false, None) => format!("{}\n", table(&workers, look)),
+            (false, Some(_)) => picture(&table(&workers, look), look.height),
         };
-        if shown != Outcome::Done {
-            return Ok(shown);
+        if let Err(end) = out.bytes(text.as_bytes()) {
+            return Ok(end);
         }
-        let _ = pace.recv();
-        let patience = if look.width.is_some() { REFRESH } else { Duration::MAX };
-        match changes.recv_timeout(patience) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-            // The master has ended, or no longer wants to tell.
-            Err(RecvTimeoutError::Disconnected) => return Ok(Outcome::Done),
+        let live = look.width.is_some() && !arguments.json;
+        if !changed(&mut events, live.then_some(REFRESH))? {
+            return Ok(Outcome::Done);
         }
     }
 }
 
-/// Tells when something has happened; many events at once are one change.
-fn changes(events: Events) -> Result<Receiver<()>> {
-    let (sender, changes) = bounded(1);
-    let read = move || {
-        for _event in events.map_while(std::result::Result::ok) {
-            if sender.try_send(()).is_err_and(|error| error.is_disconnected()) {
-                return;
-            }
-        }
+/// Waits until something happens, or the picture is old; what happens in the moments after that is
+/// the same change. False: the master has ended.
+fn changed(events: &mut Events, refresh: Option<Duration>) -> Result<bool> {
+    let rest = Instant::now() + PACE;
+    let first = match refresh {
+        Some(refresh) => events.next_within(refresh),
+        None => events.next(),
     };
-    threads::spawn("events", STACK, read)
-        .map_err(|error| Error::io("cannot start the thread that reads events", error))?;
-    Ok(changes)
+    let mut next = first;
+    loop {
+        match next {
+            Some(Ok(_)) => {}
+            Some(Err(error)) if error.is_timeout() => return Ok(true),
+            Some(Err(error)) => return Err(error),
+            None => return Ok(false),
+        }
+        let left = rest.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(true);
+        }
+        next = events.next_within(left);
+    }
 }
 
 /// A table in place of what the terminal shows, as much as there is room for.
