@@ -17,6 +17,8 @@ mod output;
 mod plugin;
 mod run;
 mod running;
+#[cfg(test)]
+mod samples;
 mod status;
 mod table;
 mod terminal;
@@ -180,7 +182,9 @@ impl App {
         let outcome = match args::parse(arguments, &self.program) {
             Ok(args::Verb::Run(arguments)) => run::run(&self.registry, &self.program, &arguments),
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
-            Ok(args::Verb::Modules(arguments)) => modules::modules(&self.registry, &self.program, &arguments),
+            Ok(args::Verb::Modules(arguments)) => {
+                modules::modules(&self.registry, &self.program, &arguments)
+            }
             Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
             Ok(args::Verb::Running(address, request)) => {
                 running::ask(&self.program, &address, &request)

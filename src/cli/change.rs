@@ -62,7 +62,9 @@ pub(super) fn change(client: Client, program: &str, arguments: &Change) -> Resul
             }
             progress.hide();
             match result {
-                Ok(ended) => worst = worst.max(print(&format!("{}\n", done(arguments, id, &ended)))),
+                Ok(ended) => {
+                    worst = worst.max(print(&format!("{}\n", done(arguments, id, &ended))))
+                }
                 Err(error) => {
                     let message = harmless_lines(&error.to_string(), "  ");
                     warn(&format!("error: {message}\n{}", why(&client, program, id)));

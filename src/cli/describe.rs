@@ -26,8 +26,7 @@ fn described(known: &Description, now: SystemTime) -> String {
     lines(&mut text, &present(known, now));
     lines(&mut text, &rules(&known.config));
     let endpoints = worker.endpoints.iter();
-    let endpoints =
-        endpoints.map(|known| format!("{:<16} {}", known.name, address(known)));
+    let endpoints = endpoints.map(|known| format!("{:<16} {}", known.name, address(known)));
     list(&mut text, "endpoints", endpoints);
     list(&mut text, "history (UTC)", explain::steps(&known.history, usize::MAX).into_iter());
     list(&mut text, "last lines before it failed", known.last_output.iter().cloned());
@@ -63,9 +62,10 @@ fn present(known: &Description, now: SystemTime) -> Vec<Line> {
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     });
-    let error = worker.last_error.as_ref().map(|error| {
-        format!("{}, {} ago: {}", error.category, ago(error.at, now), error.message)
-    });
+    let error = worker
+        .last_error
+        .as_ref()
+        .map(|error| format!("{}, {} ago: {}", error.category, ago(error.at, now), error.message));
     let mut state = format!("{} since {} ({})", worker.state, stamp(worker.since), worker.cause);
     if worker.gave_up {
         state.push_str(", has given up");
@@ -140,4 +140,43 @@ fn quoted(words: &[String]) -> String {
         false => format!("'{}'", word.replace('\'', "'\\''")),
     });
     shown.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{description, failed, now};
+    use super::*;
+
+    #[test]
+    fn everything_known_is_told_in_groups() {
+        assert_eq!(
+            described(&description(failed()), now()),
+            "\
+web
+  type           process
+  command        /bin/web --motd 'it'\\''s\\u{7} on'
+  directory      /srv
+  variables      HOME, PORT
+  state          failed since 2023-11-14T22:13:20Z (crash)
+  goal           up, phase none
+  health         none
+  incarnation    3
+  next start     in 2s
+  last end       exit 3
+  last error     crash, 3s ago: exit 3
+  restarts       2
+  failures       2 in a row
+  start within   30s
+  stop by        signal 15, 10s
+  restart        on-failure, 5 retries, counted anew after 1m00s
+  success codes  0
+  history (UTC)
+    2023-11-14T22:13:19Z  #3   starting -> running          started
+    2023-11-14T22:13:20Z  #3   running -> failed            crash: exit 3
+  last lines before it failed
+    opening the database
+    cannot: \\u{1b}[31mrefused
+"
+        );
+    }
 }

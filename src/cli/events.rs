@@ -6,6 +6,7 @@ use super::terminal::harmless;
 use super::{Outcome, Stream};
 use crate::control::Client;
 use crate::error::Result;
+use crate::worker::Exit;
 
 pub(super) fn events(client: &Client, follow: bool, json: bool) -> Result<Outcome> {
     let mut out = Stream::new(follow);
@@ -38,9 +39,25 @@ fn told(event: &Value) -> String {
             format!("{from} -> {to} ({cause}){}", detail("message"))
         }
         "health" => format!("is {}{}", text("health"), detail("reason")),
+        "gone" => format!("is gone{}", event.get("exit").map_or(String::new(), exit)),
+        "task_failed" => format!("a task failed{}", detail("message")),
         _ => rest(event, kind),
     };
     harmless(&format!("{}  {who}  {what}", text("at"))).into_owned()
+}
+
+/// How an incarnation ended.
+fn exit(exit: &Value) -> String {
+    let number = |key: &str| i32::try_from(exit.get(key)?.as_i64()?).ok();
+    let core_dumped = exit.get("core_dumped").and_then(Value::as_bool).unwrap_or(false);
+    let failed = || exit.pointer("/failed/message").and_then(Value::as_str);
+    let exit = match (number("code"), number("signal"), failed()) {
+        (Some(code), ..) => Exit::Code(code).to_string(),
+        (None, Some(signal), _) => Exit::Signal { signal, core_dumped }.to_string(),
+        (None, None, Some(message)) => message.to_owned(),
+        (None, None, None) => return String::new(),
+    };
+    format!(": {exit}")
 }
 
 /// The kind, and everything that was not told yet.
@@ -70,6 +87,9 @@ mod tests {
         let event = json!({ "at": "T", "event": "health", "worker": "a", "incarnation": 1,
             "health": "unhealthy", "reason": "no answer" });
         assert_eq!(told(&event), "T  a#1  is unhealthy: no answer");
+        let event = json!({ "at": "T", "event": "gone", "worker": "a", "incarnation": 1,
+            "exit": { "signal": 9, "core_dumped": false } });
+        assert_eq!(told(&event), "T  a#1  is gone: signal SIGKILL (9)");
         let event = json!({ "at": "T", "event": "shut_down", "worker": "", "incarnation": 0 });
         assert_eq!(told(&event), "T  master  shut down");
         let event = json!({ "at": "T", "event": "new_one", "worker": "a", "n": 2, "none": null });

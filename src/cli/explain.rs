@@ -43,7 +43,7 @@ fn explained(known: &Description, program: &str, now: SystemTime) -> String {
 fn headline(known: &Description, now: SystemTime) -> String {
     let worker = &known.worker;
     let id = &worker.id;
-    let since = format!("since {} ({})", stamp(worker.since), ago(worker.since, now));
+    let since = format!("since {} ({} ago)", stamp(worker.since), ago(worker.since, now));
     let end = harmless(&end(worker)).into_owned();
     match worker.state {
         WorkerState::Uninitialized if !worker.waiting_for.is_empty() => {
@@ -144,7 +144,8 @@ fn next(known: &Description) -> Vec<String> {
             max => format!("all {max} retries are used"),
         };
         let noun = if failures == 1 { "failure" } else { "failures" };
-        let row = format!("{failures} {noun} in a row, {left}; {reset} of running clear the count.");
+        let row =
+            format!("{failures} {noun} in a row, {left}; {reset} of running clear the count.");
         lines.push(row);
     }
     lines
@@ -184,5 +185,97 @@ fn advice(known: &Description, program: &str) -> Vec<String> {
             vec![command("stop --force", &format!("to kill it now, not after {limit}"))]
         }
         WorkerState::Running => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::samples::{description, failed, now};
+    use super::*;
+
+    fn text(differing: Value) -> String {
+        explained(&description(differing), "my-app", now())
+    }
+
+    #[test]
+    fn a_failure_is_explained_with_what_led_to_it_and_what_comes_next() {
+        assert_eq!(
+            text(failed()),
+            "\
+web has failed since 2023-11-14T22:13:20Z (3s ago): exit 3.
+
+What led here (UTC):
+  2023-11-14T22:13:19Z  #3   starting -> running          started
+  2023-11-14T22:13:20Z  #3   running -> failed            crash: exit 3
+
+What went wrong:
+  crash, 3s ago: exit 3
+
+Its last lines before it failed:
+  | opening the database
+  | cannot: \\u{1b}[31mrefused
+
+What comes next:
+  Its next start in 2s (at 2023-11-14T22:13:25Z).
+  2 failures in a row, 3 of 5 retries are left; 1m00s of running clear the count.
+
+What you can do:
+  my-app logs web
+  my-app restart web                        to try now
+  my-app stop web                           to end the trying
+"
+        );
+    }
+
+    #[test]
+    fn each_state_has_its_sentence() {
+        let down = json!({ "phase": "none", "pid": null, "uptime_ms": null });
+        let with = |more: Value| {
+            let mut all = down.clone();
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            text(all)
+        };
+        let first = |text: String| text.lines().next().unwrap_or("").to_owned();
+        let exit = json!({ "code": 0, "signal": null, "text": "exit 0" });
+        let waiting = json!([{ "id": "db", "condition": "healthy" }]);
+        for (told, expected) in [
+            (
+                text(json!({ "health": "healthy" })),
+                "web is running since 2023-11-14T22:13:20Z (3s ago), \
+              incarnation 3, pid 4711. It is healthy.",
+            ),
+            (with(json!({ "state": "uninitialized" })), "web was never started."),
+            (
+                with(json!({ "state": "uninitialized", "waiting_for": waiting })),
+                "web was not started yet: it waits for db healthy.",
+            ),
+            (
+                with(json!({ "state": "stopped", "goal": "down", "cause": "ended" })),
+                "web is stopped since 2023-11-14T22:13:20Z (3s ago): it is meant to be down.",
+            ),
+            (
+                with(json!({ "state": "stopped", "completed": true, "exit": exit })),
+                "web is stopped since 2023-11-14T22:13:20Z (3s ago): its work is done (exit 0).",
+            ),
+            (
+                with(json!({ "state": "stopped", "gave_up": true, "failures": 6,
+                "exit": { "code": null, "signal": 9, "text": "signal SIGKILL (9)" } })),
+                "web has given up since 2023-11-14T22:13:20Z (3s ago): it failed 6 times in a row, at last \
+              with: signal SIGKILL (9).",
+            ),
+        ] {
+            assert_eq!(first(told), expected);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_gave_up_has_no_retries_left() {
+        let told = text(json!({ "state": "stopped", "phase": "none", "gave_up": true,
+            "failures": 6 }));
+        assert!(told.contains("6 failures in a row, all 5 retries are used"), "{told}");
+        assert!(told.contains("Nothing starts it by itself."), "{told}");
+        assert!(told.contains("my-app start web"), "{told}");
     }
 }

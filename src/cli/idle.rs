@@ -46,29 +46,19 @@ impl Busy {
     /// True: with this event the last worker has come to rest.
     fn heard(&mut self, event: Event, master: &Master) -> bool {
         let some = !self.workers.is_empty();
-        match event.kind {
-            EventKind::State { to, cause, .. } => {
-                self.shutting_down |= cause == "shutdown";
-                if to == WorkerState::Stopped && rests(master, &event.worker) {
-                    self.workers.remove(&event.worker);
-                } else {
-                    self.workers.insert(event.worker);
-                }
-            }
-            EventKind::Removed => {
+        if let EventKind::State { to, cause, .. } = event.kind {
+            self.shutting_down |= cause == "shutdown";
+            if to == WorkerState::Stopped && rests(master, &event.worker) {
                 self.workers.remove(&event.worker);
+            } else {
+                self.workers.insert(event.worker);
             }
-            EventKind::Missed(_) => {
-                let known = master.all_worker_diagnostics().into_iter();
-                let busy = known.filter(|known| !known.satisfies(WaitFor::Stopped));
-                self.workers = busy.map(|known| known.id).collect();
-            }
-            EventKind::Health { .. }
-            | EventKind::Endpoint { .. }
-            | EventKind::Gone { .. }
-            | EventKind::TaskFailed { .. }
-            | EventKind::ShutDown
-            | EventKind::Died => {}
+        } else if event.kind == EventKind::Removed {
+            self.workers.remove(&event.worker);
+        } else if let EventKind::Missed(_) = event.kind {
+            let known = master.all_worker_diagnostics().into_iter();
+            let busy = known.filter(|known| !known.satisfies(WaitFor::Stopped));
+            self.workers = busy.map(|known| known.id).collect();
         }
         some && self.workers.is_empty() && !self.shutting_down
     }

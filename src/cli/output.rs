@@ -38,7 +38,6 @@ pub(super) fn print_json(value: &impl Serialize) -> Outcome {
     }
 }
 
-
 fn outcome(written: io::Result<()>) -> Outcome {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

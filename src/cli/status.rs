@@ -59,3 +59,79 @@ fn row(worker: &WorkerReport) -> [Cell; 8] {
         matter(worker).into(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::samples::{failed, worker};
+    use super::*;
+
+    fn with(mut differing: Value, more: Value) -> WorkerReport {
+        differing.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        worker(differing)
+    }
+
+    fn workers() -> Vec<WorkerReport> {
+        let endpoint = json!({
+            "name": "api", "type": "http", "kind": "url", "address": "127.0.0.1:8080",
+        });
+        let down = json!({
+            "id": "rest", "state": "stopped", "phase": "none", "pid": null, "uptime_ms": null,
+            "gave_up": true, "exit": { "code": 1, "signal": null, "text": "exit 1" },
+        });
+        let waiting = json!({
+            "id": "api", "type": "module", "state": "uninitialized", "phase": "none", "pid": null,
+            "uptime_ms": null, "waiting_for": [{ "id": "db", "condition": "healthy" }],
+        });
+        vec![
+            worker(waiting),
+            with(failed(), json!({ "id": "data-processor-1" })),
+            worker(down),
+            worker(json!({ "health": "healthy", "endpoints": [endpoint] })),
+        ]
+    }
+
+    #[test]
+    fn a_wide_terminal_and_a_pipe_get_the_whole_table() {
+        let expected = "\
+ID                TYPE     STATE          HEALTH    PID  UPTIME  RESTARTS
+api               module   uninitialized  -           -       -         2  waits for db healthy
+data-processor-1  process  failed         -           -       -         2  retry in 2s (exit 3)
+rest              process  stopped        -           -       -         2  gave up (exit 1)
+web               process  running        healthy  4711      3s         2  http://127.0.0.1:8080
+";
+        assert_eq!(table(&workers(), Look::PLAIN), expected);
+        assert_eq!(table(&workers(), Look { width: Some(100), ..Look::PLAIN }), expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_what_matters() {
+        assert_eq!(
+            table(&workers(), Look { width: Some(40), ..Look::PLAIN }),
+            "\
+ID        STATE
+api       uninitialized  waits for db h…
+data-pr…  failed         retry in 2s (e…
+rest      stopped        gave up (exit …
+web       running        http://127.0.0…
+"
+        );
+    }
+
+    #[test]
+    fn texts_of_workers_command_no_terminal() {
+        let error = json!({
+            "category": "crash", "message": "\u{1b}]0;x\u{7}\nmore", "at": "2023-11-14T22:13:20Z",
+        });
+        let exit = Value::Null;
+        let row = with(failed(), json!({ "retry_in_ms": null, "exit": exit, "last_error": error }));
+        let shown = table(&[row], Look::PLAIN);
+        assert!(shown.ends_with("\\u{1b}]0;x\\u{7}\n"), "{shown}");
+    }
+
+    #[test]
+    fn nothing_is_told_as_nothing() {
+        assert_eq!(table(&[], Look::PLAIN), "no workers\n");
+    }
+}

@@ -173,7 +173,7 @@ mod tests {
             shown(Some(30)),
             "ID            NOTE\n\
              a             http://127.0.0.…\n\
-             data-process…\n"
+             data-proces…\n"
         );
     }
 

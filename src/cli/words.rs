@@ -10,7 +10,8 @@ use crate::worker::{HealthStatus, WorkerState};
 /// A moment as it is shown: UTC, to the second.
 pub(super) fn stamp(at: SystemTime) -> String {
     // What is out of its range is no moment that a worker could know.
-    let at = at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 37));
+    let at =
+        at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 37));
     humantime::format_rfc3339_seconds(at).to_string()
 }
 

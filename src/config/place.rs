@@ -31,7 +31,8 @@ pub(crate) fn place(path: &Path, name: Option<&str>) -> Result<Place, Error> {
     let source = Source { file: &file, directory, lookup: &variable, check: &nothing };
     let mut reader = Reader::new(source, text);
     let mut draft = schema::Draft::default();
-    for (key, read) in schema::MASTER.iter().filter(|(key, _)| ["name", "state_dir"].contains(key)) {
+    for (key, read) in schema::MASTER.iter().filter(|(key, _)| ["name", "state_dir"].contains(key))
+    {
         let path = format!("master.{key}");
         if let Some(node) = root.find(&path) {
             reader.under(&path, |reader| read(reader, node, &mut draft));
@@ -57,7 +58,8 @@ mod tests {
             place(&file, Some("own"))
         };
         let wrong = "master: { name: n, state_dir: s, shutdown_timeout: never }\nworkers: 7\n";
-        let expected = Place { name: Some("n".into()), state_dir: Some(directory.path().join("s")) };
+        let expected =
+            Place { name: Some("n".into()), state_dir: Some(directory.path().join("s")) };
         assert_eq!(written(wrong).unwrap(), expected);
         let expected = Place { name: Some("own".into()), state_dir: None };
         assert_eq!(written("workers: []\n").unwrap(), expected);

@@ -32,12 +32,7 @@ pub(in crate::cli) enum Request {
     Shutdown { keep: bool, json: bool },
     Logs(Logs),
     Events { follow: bool, json: bool },
-    Call {
-        id: String,
-        function: String,
-        payload: Option<String>,
-        timeout: Option<Duration>,
-    },
+    Call { id: String, function: String, payload: Option<String>, timeout: Option<Duration> },
 }
 
 /// `status`
@@ -315,8 +310,19 @@ mod tests {
     #[test]
     fn where_the_master_is_can_be_said_with_every_command() {
         for line in [
-            "status", "describe a", "explain a", "start a", "stop --all", "restart a b",
-            "wait a --for running", "plan", "reload", "shutdown", "logs", "events", "call a f",
+            "status",
+            "describe a",
+            "explain a",
+            "start a",
+            "stop --all",
+            "restart a b",
+            "wait a --for running",
+            "plan",
+            "reload",
+            "shutdown",
+            "logs",
+            "events",
+            "call a f",
         ] {
             let (address, _) = asked(&format!("{line} --socket s.sock -c c.yaml"));
             let expected = Address { socket: Some("s.sock".into()), config: Some("c.yaml".into()) };
@@ -339,7 +345,8 @@ mod tests {
         assert_eq!(request, Request::Change(expected));
         let Request::Change(all) = asked("stop --all --no-wait --json").1 else { panic!() };
         assert!(all.ids.is_empty() && !all.wait && all.json && !all.force);
-        for line in ["start", "stop --all a", "start a --no-wait --timeout 1s", "stop a --timeout 1"]
+        for line in
+            ["start", "stop --all a", "start a --no-wait --timeout 1s", "stop a --timeout 1"]
         {
             refused(line);
         }
