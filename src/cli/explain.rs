@@ -240,34 +240,40 @@ What you can do:
         let first = |text: String| text.lines().next().unwrap_or("").to_owned();
         let exit = json!({ "code": 0, "signal": null, "text": "exit 0" });
         let waiting = json!([{ "id": "db", "condition": "healthy" }]);
+        let gave_up = json!({
+            "state": "stopped", "gave_up": true, "failures": 6,
+            "exit": { "code": null, "signal": 9, "text": "signal SIGKILL (9)" },
+        });
+        let since = "since 2023-11-14T22:13:20Z (3s ago)";
         for (told, expected) in [
             (
                 text(json!({ "health": "healthy" })),
-                "web is running since 2023-11-14T22:13:20Z (3s ago), \
-              incarnation 3, pid 4711. It is healthy.",
+                "running S, incarnation 3, pid 4711. It is healthy.",
             ),
+            (
+                with(json!({ "state": "stopped", "goal": "down" })),
+                "stopped S: it is meant to be down.",
+            ),
+            (
+                with(json!({ "state": "stopped", "completed": true, "exit": exit })),
+                "stopped S: its work is done (exit 0).",
+            ),
+            (with(json!({ "state": "stopping", "cause": "command" })), "stopping S: command."),
+        ] {
+            assert_eq!(first(told), format!("web is {}", expected.replace('S', since)));
+        }
+        for (told, expected) in [
             (with(json!({ "state": "uninitialized" })), "web was never started."),
             (
                 with(json!({ "state": "uninitialized", "waiting_for": waiting })),
                 "web was not started yet: it waits for db healthy.",
             ),
-            (
-                with(json!({ "state": "stopped", "goal": "down", "cause": "ended" })),
-                "web is stopped since 2023-11-14T22:13:20Z (3s ago): it is meant to be down.",
-            ),
-            (
-                with(json!({ "state": "stopped", "completed": true, "exit": exit })),
-                "web is stopped since 2023-11-14T22:13:20Z (3s ago): its work is done (exit 0).",
-            ),
-            (
-                with(json!({ "state": "stopped", "gave_up": true, "failures": 6,
-                "exit": { "code": null, "signal": 9, "text": "signal SIGKILL (9)" } })),
-                "web has given up since 2023-11-14T22:13:20Z (3s ago): it failed 6 times in a row, at last \
-              with: signal SIGKILL (9).",
-            ),
         ] {
             assert_eq!(first(told), expected);
         }
+        let told = first(with(gave_up));
+        let expected = "it failed 6 times in a row, at last with: signal SIGKILL (9).";
+        assert_eq!(told, format!("web has given up {since}: {expected}"));
     }
 
     #[test]
