@@ -20,6 +20,8 @@
 mod client;
 mod redact;
 mod report;
+#[cfg(target_os = "linux")]
+mod server;
 mod wire;
 
 pub use client::{Client, CommandOptions, Events, LogLines, LogQuery};
@@ -27,3 +29,5 @@ pub use report::{
     ConfigReport, Description, Ended, EndpointReport, ErrorReport, ExitReport, Hello, LogEntry,
     PastReport, PlanReport, Usage, WaitingFor, WorkerReport,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use server::Server;

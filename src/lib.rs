@@ -111,7 +111,7 @@ pub use module::{
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
     WorkerModule, configured, from_config,
 };
-pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
+pub use runtime::{Event, EventKind, Past, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,

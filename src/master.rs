@@ -7,6 +7,8 @@ mod function;
 mod handle;
 mod modules;
 mod output;
+#[cfg(target_os = "linux")]
+mod served;
 mod signals;
 
 use std::fmt;
@@ -31,6 +33,8 @@ pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
 
+#[cfg(target_os = "linux")]
+use crate::control::Server;
 use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
@@ -38,7 +42,7 @@ use crate::host::reaper::Reaper;
 use crate::host::state::StateDir;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
-    Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
+    Event, Handle, Input, Origin, Past, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
 use crate::worker::{WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
 
@@ -77,6 +81,9 @@ struct Owned {
     _signals: Option<signals::Signals>,
     #[cfg(target_os = "linux")]
     _reaper: Option<Reaper>,
+    /// Says the last word to whoever operates the master.
+    #[cfg(target_os = "linux")]
+    _server: Option<Server>,
     /// Nobody else has this directory before all of that has ended.
     _state: Option<Arc<StateDir>>,
 }
@@ -97,9 +104,20 @@ impl Master {
     }
 
     /// Another hold on this master, whose drop ends nothing.
-    #[expect(dead_code, reason = "who serves requests of others needs it")]
     pub(crate) fn share(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), owned: None }
+    }
+
+    /// Lets others operate this master, if it has a place to listen at.
+    #[cfg(target_os = "linux")]
+    fn listen(&mut self, name: &str) -> Result<()> {
+        let share = self.share();
+        if let Some(owned) = &mut self.owned
+            && let Some(state) = &owned._state
+        {
+            owned._server = Some(Server::start(share, name, Arc::clone(state))?);
+        }
+        Ok(())
     }
 
     /// Listens to the process's signals, and reaps its orphans.
@@ -169,7 +187,12 @@ impl Master {
 
     /// As [`start_worker`](Self::start_worker), without waiting.
     pub fn start_worker_nowait(&self, worker: &str) -> Ticket<u64> {
-        self.about(worker, |worker| Command::Start { worker, force: false }, running)
+        self.start_nowait(worker, false)
+    }
+
+    /// `force`: also past what it would wait for.
+    pub(crate) fn start_nowait(&self, worker: &str, force: bool) -> Ticket<u64> {
+        self.about(worker, move |worker| Command::Start { worker, force }, running)
     }
 
     /// Stops a worker and waits until it is gone, which its stop timeout bounds. Stopping a stopped
@@ -312,6 +335,14 @@ impl Master {
     /// Everything known about all workers, in alphabetical order. Never waits for any.
     pub fn all_worker_diagnostics(&self) -> Vec<WorkerDiagnostics> {
         self.shared.handle.board.all_diagnostics()
+    }
+
+    /// The last changes of a worker's state, the oldest first; at most 64 are remembered.
+    ///
+    /// # Errors
+    /// There is no such worker.
+    pub fn history(&self, worker: &str) -> Result<Vec<Past>> {
+        self.shared.handle.board.history(worker)
     }
 
     /// Where one of a worker's endpoints is now. It moves with every incarnation.

@@ -163,7 +163,7 @@ impl MasterBuilder {
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
         let (handle, thread) = runtime::start(Parts {
-            name,
+            name: name.clone(),
             seed,
             shutdown_timeout,
             setting,
@@ -183,6 +183,8 @@ impl MasterBuilder {
             _signals: None,
             #[cfg(target_os = "linux")]
             _reaper: None,
+            #[cfg(target_os = "linux")]
+            _server: None,
             _state: state,
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
@@ -192,6 +194,8 @@ impl MasterBuilder {
         for worker in &master.shared.configured {
             master.add_worker(worker.clone())?;
         }
+        #[cfg(target_os = "linux")]
+        master.listen(&name)?;
         Ok(master)
     }
 }
