@@ -28,7 +28,7 @@ fn described(known: &Description, now: SystemTime) -> String {
     let endpoints = worker.endpoints.iter();
     let endpoints = endpoints.map(|known| format!("{:<16} {}", known.name, address(known)));
     list(&mut text, "endpoints", endpoints);
-    list(&mut text, "history (UTC)", explain::steps(&known.history, usize::MAX).into_iter());
+    list(&mut text, "history (UTC)", explain::steps(known.history.iter(), usize::MAX).into_iter());
     list(&mut text, "last lines before it failed", known.last_output.iter().cloned());
     text
 }
@@ -171,8 +171,8 @@ web
   restart        on-failure, 5 retries, counted anew after 1m00s
   success codes  0
   history (UTC)
-    2023-11-14T22:13:19Z  #3   starting -> running          started
-    2023-11-14T22:13:20Z  #3   running -> failed            crash: exit 3
+    2023-11-14T22:13:19Z  #3   starting -> running           started
+    2023-11-14T22:13:20Z  #3   running -> failed             crash: exit 3
   last lines before it failed
     opening the database
     cannot: \\u{1b}[31mrefused

@@ -30,7 +30,7 @@ fn explained(known: &Description, program: &str, now: SystemTime) -> String {
             lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         }
     };
-    section("What led here (UTC):", steps(&known.history, STEPS));
+    section("What led here (UTC):", steps(known.history.iter().filter(|past| told(past)), STEPS));
     section("What went wrong:", wrong(known, now));
     let output = known.last_output.iter().map(|line| format!("| {}", harmless(line)));
     section("Its last lines before it failed:", output.collect());
@@ -87,9 +87,18 @@ fn headline(known: &Description, now: SystemTime) -> String {
     }
 }
 
+/// False for what every first start passes through.
+fn told(past: &PastReport) -> bool {
+    !matches!(past.to, WorkerState::Initializing | WorkerState::Initialized)
+}
+
 /// The last changes of state, at most so many.
-pub(super) fn steps(history: &[PastReport], most: usize) -> Vec<String> {
-    let told = &history[history.len().saturating_sub(most)..];
+pub(super) fn steps<'p>(
+    history: impl DoubleEndedIterator<Item = &'p PastReport>,
+    most: usize,
+) -> Vec<String> {
+    let mut told: Vec<_> = history.rev().take(most).collect();
+    told.reverse();
     let step = |past: &PastReport| {
         let PastReport { at, from, to, cause, incarnation, .. } = past;
         let change = format!("{from} -> {to}");
@@ -97,9 +106,9 @@ pub(super) fn steps(history: &[PastReport], most: usize) -> Vec<String> {
         let detail = detail.map_or(String::new(), |detail| {
             format!(": {}", harmless(detail.lines().next().unwrap_or("")))
         });
-        format!("{}  #{incarnation:<3} {change:<28} {cause}{detail}", stamp(*at))
+        format!("{}  #{incarnation:<3} {change:<29} {cause}{detail}", stamp(*at))
     };
-    told.iter().map(step).collect()
+    told.into_iter().map(step).collect()
 }
 
 fn wrong(known: &Description, now: SystemTime) -> Vec<String> {
@@ -140,6 +149,7 @@ fn next(known: &Description) -> Vec<String> {
         let reset = millis(config.reset_after_ms);
         let left = match config.max_retries {
             0 => "it is retried without end".to_owned(),
+            1 if failures > 1 => "its one retry is used".to_owned(),
             max if failures <= max => format!("{} of {max} retries are left", max - failures),
             max => format!("all {max} retries are used"),
         };
@@ -207,8 +217,8 @@ mod tests {
 web has failed since 2023-11-14T22:13:20Z (3s ago): exit 3.
 
 What led here (UTC):
-  2023-11-14T22:13:19Z  #3   starting -> running          started
-  2023-11-14T22:13:20Z  #3   running -> failed            crash: exit 3
+  2023-11-14T22:13:19Z  #3   starting -> running           started
+  2023-11-14T22:13:20Z  #3   running -> failed             crash: exit 3
 
 What went wrong:
   crash, 3s ago: exit 3
