@@ -49,6 +49,8 @@ enum Outcome {
     UnknownWorker,
     /// The master's own fault.
     Internal,
+    /// As its main worker ended.
+    Main(u8),
 }
 
 impl Outcome {
@@ -60,6 +62,7 @@ impl Outcome {
             Self::NoMaster => 3,
             Self::UnknownWorker => 4,
             Self::Internal => 70,
+            Self::Main(code) => code,
         }
     }
 
@@ -160,7 +163,7 @@ impl App {
 
     /// Runs the command that the program's arguments ask for, and returns its exit code: 0 done, 1
     /// the operation failed, 2 usage or configuration, 3 no master answers, 4 no such worker, 70
-    /// the master's own fault.
+    /// the master's own fault. With a main worker it is that worker's, 128+N for signal N.
     ///
     /// To be called in `main`, before anything else: it takes the process over (see
     /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.

@@ -16,11 +16,11 @@ use crate::module::ModuleRegistry;
 use crate::runtime::ShutdownReport;
 use crate::settings::MasterConfig;
 use crate::suggest;
+use crate::worker::Exit;
 
 pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run) -> Outcome {
-    let started = load(registry, program.own_name(), &arguments.config)
-        .and_then(|config| only(config, &arguments.only))
-        .and_then(|config| start(registry, config, arguments.quiet));
+    let started = read(registry, program, &arguments.config, &arguments.only)
+        .and_then(|config| start(registry, program, config, arguments));
     let (master, name, echo) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -30,7 +30,10 @@ pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run)
         }
     };
     let outcome = match supervise(&master, &name, arguments) {
-        Ok(report) => conclude(&report),
+        Ok(report) => {
+            let outcome = conclude(&report);
+            main_code(&master).map_or(outcome, Outcome::Main)
+        }
         Err(error) => {
             log::error!("{error}");
             Outcome::Internal
@@ -46,12 +49,21 @@ pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run)
     outcome
 }
 
-/// Reads the configuration for a program that may have a name of its own.
-fn load(registry: &ModuleRegistry, name: Option<&str>, file: &Path) -> Result<MasterConfig> {
-    let mut config = MasterConfig::load_for(registry, file)?;
-    if name.is_some() {
-        config.name = config::place(file, name)?.name;
+/// The configuration in the file, with what is not said in it: at the start and for each reload.
+fn read(
+    registry: &ModuleRegistry,
+    program: &Program,
+    file: &Path,
+    wanted: &[String],
+) -> Result<MasterConfig> {
+    let mut config = only(MasterConfig::load_for(registry, file)?, wanted)?;
+    if let Some(own) = program.own_name() {
+        config.name = config::place(file, Some(own))?.name;
     }
+    let name = config.name.get_or_insert_with(|| "hsu-master".to_owned());
+    let named = config.state_dir.take();
+    config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), name));
+    config.state_dir = Some(places::state_dir(named.as_deref(), name));
     Ok(config)
 }
 
@@ -80,8 +92,9 @@ fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
 
 fn start(
     registry: &ModuleRegistry,
-    mut config: MasterConfig,
-    quiet: bool,
+    program: &Program,
+    config: MasterConfig,
+    arguments: &Run,
 ) -> Result<(Master, String, Echo)> {
     let echo = Echo::start(std::io::stderr())?;
     logger::install(config.log_level, &echo);
@@ -89,19 +102,24 @@ fn start(
         log::warn!("{warning}");
     }
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
-    let named = config.state_dir.take();
-    config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), &name));
-    let state_dir = places::state_dir(named.as_deref(), &name);
-    let socket = state_dir.join(find::SOCKET);
-    config.state_dir = Some(state_dir);
-    let mut builder = Master::builder().registry(registry).config(config).own_process();
-    if !quiet {
+    let socket = config.state_dir.as_deref().map(|directory| directory.join(find::SOCKET));
+    let (modules, program) = (registry.clone(), *program);
+    let (file, wanted) = (arguments.config.clone(), arguments.only.clone());
+    let mut builder = Master::builder()
+        .registry(registry)
+        .config(config)
+        .source(move || read(&modules, &program, &file, &wanted))
+        .applied(|config| logger::set_level(config.log_level))
+        .own_process();
+    if !arguments.quiet {
         let echo = echo.clone();
         builder = builder.output(move |line| echo.line(labelled(&line)));
     }
     match builder.build() {
         Ok(master) => {
-            log::info!("{name}: listening on {}", socket.display());
+            if let Some(socket) = socket {
+                log::info!("{name}: listening on {}", socket.display());
+            }
             Ok((master, name, echo))
         }
         Err(error) => {
@@ -133,6 +151,20 @@ fn supervise(master: &Master, name: &str, arguments: &Run) -> Result<ShutdownRep
         return master.shutdown();
     }
     master.wait()
+}
+
+/// The exit code that the main worker gives its master, if there is one.
+fn main_code(master: &Master) -> Option<u8> {
+    if !master.configured_workers().iter().any(|worker| worker.main) {
+        return None;
+    }
+    let code = match master.main_exit() {
+        Some(Exit::Code(code)) => code,
+        Some(Exit::Signal { signal, .. }) => 128 + signal,
+        Some(Exit::Returned) => 0,
+        Some(Exit::Failed(_) | Exit::Unknown) | None => 1,
+    };
+    Some(u8::try_from(code).unwrap_or(1))
 }
 
 fn conclude(report: &ShutdownReport) -> Outcome {

@@ -27,7 +27,7 @@ pub(crate) fn place(path: &Path, name: Option<&str>) -> Result<Place, Error> {
     let text = source::read(path)
         .map_err(|message| unplaced(&file, message))
         .and_then(|bytes| source::text(bytes).map_err(|fault| rejected(&file, fault)))?;
-    let (root, text) = tree(&file, &text)?;
+    let (root, text) = tree(&text).map_err(|fault| rejected(&file, fault))?;
     let source = Source { file: &file, directory, lookup: &variable, check: &nothing };
     let mut reader = Reader::new(source, text);
     let mut draft = schema::Draft::default();

@@ -135,6 +135,7 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
         killable: config.worker_type == WorkerType::Process,
+        keeps: false,
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

@@ -15,6 +15,8 @@ impl EventKind {
             Self::Endpoint { .. } => "endpoint",
             Self::Gone { .. } => "gone",
             Self::TaskFailed { .. } => "task_failed",
+            Self::Reloaded { .. } => "reloaded",
+            Self::ReloadFailed { .. } => "reload_failed",
             Self::Removed => "removed",
             Self::Missed(_) => "missed",
             Self::ShutDown => "shut_down",
@@ -43,6 +45,10 @@ impl EventKind {
             Self::Endpoint { endpoint } => json!({ "endpoint": endpoint }),
             Self::Gone { exit } => json!({ "exit": exit_json(exit) }),
             Self::TaskFailed { failure } => failure_json(failure),
+            Self::Reloaded { added, removed, changed } => {
+                json!({ "added": added, "removed": removed, "changed": changed })
+            }
+            Self::ReloadFailed { message } => json!({ "message": message }),
             Self::Missed(count) => json!({ "count": count }),
             Self::Removed | Self::ShutDown | Self::Died => Value::Null,
         }
