@@ -49,6 +49,7 @@
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
 //!                 the worker protocol, the module host at its other end, plugins on both sides
+//! 2  logs         what workers write and log, kept in files; reading it; the journal of events
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
 //! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
 //! ```
@@ -88,6 +89,7 @@ pub mod control;
 mod core;
 mod error;
 mod host;
+pub mod logs;
 mod master;
 mod module;
 mod runtime;
@@ -118,7 +120,8 @@ pub use runtime::{Event, EventKind, Past, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
-    HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities,
-    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    HealthStatus, Integration, LastError, LogMode, LogsConfig, ModuleType, OnUnhealthy, Ratio,
+    RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor,
+    WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
+    WorkerType,
 };

@@ -6,6 +6,7 @@ mod checks;
 mod difference;
 mod function;
 mod handle;
+mod logs;
 mod modules;
 mod output;
 mod reload;
@@ -43,6 +44,7 @@ use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
 use crate::host::reaper::Reaper;
 use crate::host::state::StateDir;
+use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
     Event, Handle, Input, Origin, Past, ReplySender, ShutdownReport, Subscriber, Ticket,
@@ -82,6 +84,7 @@ struct Shared {
     applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
+    logs: Logs,
 }
 
 /// What a master is alone in having. Dropped in this order, after the loop's end.

@@ -5,6 +5,7 @@ mod changes;
 mod config;
 mod diagnostics;
 mod differences;
+mod logs;
 mod policy;
 mod state;
 mod validate;
@@ -22,6 +23,7 @@ pub use diagnostics::{
     WorkerEndpoint,
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
+pub use logs::{LogMode, LogsConfig};
 pub use policy::{
     HealthCheckConfig, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,
     SuccessCodes,

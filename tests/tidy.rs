@@ -15,6 +15,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("suggest", 0),
     ("core", 1),
     ("host", 2),
+    ("logs", 2),
     ("runtime", 3),
     ("master", 4),
     ("control", 4),

@@ -34,14 +34,14 @@ use std::time::Duration;
 use super::{Dialect, Launch, Outlet, Report, Stream};
 use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
-use crate::worker::{Exit, WorkerId};
+use crate::worker::{Exit, LogMode, WorkerId};
 use gate::Gate;
 use launchers::Launchers;
 #[cfg(target_os = "linux")]
 use link::Link;
 
-/// As much as a pipe holds.
-const BUFFER: usize = 64 << 10;
+/// As much is read at once; of what is not filled no memory is taken.
+const BUFFER: usize = 256 << 10;
 /// As many idle buffers are kept; there may be more in use.
 const SPARE_BUFFERS: usize = 4;
 
@@ -64,6 +64,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) name: Option<OsString>,
     /// It speaks the worker protocol.
     pub(crate) link: Option<LinkPlan>,
+    /// Where its output goes.
+    pub(crate) output: LogMode,
 }
 
 /// What a process that speaks the worker protocol is told.

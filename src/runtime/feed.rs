@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::core::event::Transition;
 use crate::error::Failure;
 use crate::host::panics::guarded;
+use crate::logs::Scribe;
 use crate::module::EndpointInfo;
 use crate::worker::{Exit, HealthStatus, WorkerId, WorkerState};
 
@@ -122,7 +123,7 @@ impl Subscriber {
     /// Hands over an event. False: the reader is gone.
     fn tell(&mut self, event: &Event) -> bool {
         if self.missed > 0 {
-            match self.sender.try_send(Event::of_master(EventKind::Missed(self.missed))) {
+            match self.sender.try_send(missed(self.missed)) {
                 Ok(()) => self.missed = 0,
                 Err(TrySendError::Full(_)) => {
                     self.missed += 1;
@@ -156,14 +157,30 @@ impl Drop for Subscriber {
 #[derive(Default)]
 pub(super) struct Feed {
     subscribers: Vec<Subscriber>,
+    /// Where all events are written down, and how many were left out since the last one.
+    scribe: Option<Scribe>,
+    unwritten: u64,
 }
 
 impl Feed {
+    /// Without readers yet; `scribe` writes all events down.
+    pub(super) fn new(scribe: Option<Scribe>) -> Self {
+        Self { scribe, ..Self::default() }
+    }
+
     pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
         self.subscribers.push(subscriber);
     }
 
     pub(super) fn tell(&mut self, event: &Event) {
+        if let Some(scribe) = &self.scribe {
+            if self.unwritten > 0 && write_down(scribe, missed(self.unwritten)) {
+                self.unwritten = 0;
+            }
+            if self.unwritten > 0 || !write_down(scribe, event.clone()) {
+                self.unwritten += 1;
+            }
+        }
         self.subscribers.retain_mut(|subscriber| subscriber.tell(event));
     }
 
@@ -176,13 +193,22 @@ impl Feed {
         exit: Option<&Exit>,
     ) {
         let Transition { worker, incarnation, from, to, cause } = transition;
-        if !self.subscribers.is_empty() {
+        if !self.subscribers.is_empty() || self.scribe.is_some() {
             let (cause, exit) = (cause.as_str(), exit.cloned());
             let message = failure.map(ToString::to_string);
             let kind = EventKind::State { from, to, cause, message, exit };
             self.tell(&Event::of_worker(&worker, incarnation, kind));
         }
     }
+}
+
+fn missed(count: u64) -> Event {
+    Event::of_master(EventKind::Missed(count))
+}
+
+/// Has an event written down, as JSON, by another thread. False: too many wait.
+fn write_down(scribe: &Scribe, event: Event) -> bool {
+    scribe.line(Box::new(move || event.to_json().to_string()))
 }
 
 #[cfg(test)]

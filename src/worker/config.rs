@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::WorkerType;
+use super::logs::LogsConfig;
 use super::policy::{HealthCheckConfig, RestartConfig, StartConfig, StopConfig, SuccessCodes};
 use crate::module::EndpointInfo;
 
@@ -75,6 +76,8 @@ pub struct WorkerConfig {
     pub success_codes: SuccessCodes,
     /// Where a program can be reached while it runs; modules publish their own.
     pub endpoints: Vec<EndpointInfo>,
+    /// Where its output goes.
+    pub logs: LogsConfig,
 }
 
 impl WorkerConfig {
@@ -97,6 +100,7 @@ impl WorkerConfig {
             stop: StopConfig::default(),
             success_codes: SuccessCodes::default(),
             endpoints: Vec::new(),
+            logs: LogsConfig::default(),
         }
     }
 
@@ -236,6 +240,13 @@ impl WorkerConfig {
     #[must_use]
     pub fn success_codes(mut self, codes: SuccessCodes) -> Self {
         self.success_codes = codes;
+        self
+    }
+
+    /// Where its output goes, and how much of it is kept.
+    #[must_use]
+    pub fn logs(mut self, logs: LogsConfig) -> Self {
+        self.logs = logs;
         self
     }
 

@@ -83,6 +83,10 @@ impl WorkerConfig {
         found.within("restart", self.restart.mistakes());
         found.within("stop", self.stop.mistakes());
         self.success_codes.check(&mut found);
+        found.within("logs", self.logs.mistakes());
+        if self.is_module() {
+            found.within("logs", self.logs.mistakes_of_module());
+        }
         found.0
     }
 

@@ -1,5 +1,6 @@
 //! What comes before a process is there: its program is checked and spawned.
 
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,9 +10,9 @@ use std::sync::Arc;
 use super::ProcessPlan;
 use super::monitor::{Gone, Monitor, Process};
 use super::{Life, preflight};
-use crate::error::Failure;
+use crate::error::{ErrorCategory, Failure};
 use crate::host::{Report, protocol};
-use crate::worker::Exit;
+use crate::worker::{Exit, LogMode};
 
 /// Brings a life to the point where its process runs and has a monitor, and reports each step.
 pub(super) fn launch(life: Life) {
@@ -40,6 +41,8 @@ pub(super) fn launch(life: Life) {
     if !linked {
         (life.report)(Report::Started { pid: Some(process.id()) });
     }
+    // Before anything of its output is read.
+    life.means.output.started(&life.worker, life.incarnation, process.id());
     monitor.watch(process, gone);
 }
 
@@ -60,7 +63,8 @@ fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
         Some(socket) => command.stdin(socket).env(protocol::VARIABLE, "1"),
         None => command.stdin(Stdio::null()).env_remove(protocol::VARIABLE),
     };
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let (out, err) = outputs(life)?;
+    command.stdout(out).stderr(err).process_group(0);
     if let Some(name) = &plan.name {
         command.arg0(name);
     }
@@ -69,4 +73,22 @@ fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
     }
     let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
     Process::of(life, child)
+}
+
+/// Where its standard output and standard error go.
+fn outputs(life: &Life) -> Result<(Stdio, Stdio), Failure> {
+    let cannot = |error: io::Error| {
+        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
+        Failure::new(category, format!("cannot open its log file: {error}"))
+    };
+    match life.plan.output {
+        LogMode::Capture => Ok((Stdio::piped(), Stdio::piped())),
+        LogMode::Inherit => Ok((Stdio::inherit(), Stdio::inherit())),
+        LogMode::Discard => Ok((Stdio::null(), Stdio::null())),
+        LogMode::File => {
+            let file = life.means.output.file(&life.worker).map_err(cannot)?;
+            let again = file.try_clone().map_err(cannot)?;
+            Ok((file.into(), again.into()))
+        }
+    }
 }

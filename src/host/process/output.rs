@@ -16,7 +16,17 @@ use crate::host::{Stream, sys};
 pub(super) struct Output {
     life: Arc<Life>,
     pipes: [Option<File>; 2],
+    /// Which of them were found full, and hold more since then.
+    enlarged: [bool; 2],
 }
+
+/// As much as a pipe holds at first.
+const PIPE: usize = 64 << 10;
+/// As much as one is made to hold that was found full. It is not given to all: unless one is root,
+/// there is so much for all pipes of a user, and who is beyond it gets very small ones.
+const LARGE_PIPE: i32 = 1 << 20;
+/// So often a pipe is read before it is asked again whether anything else has happened.
+const READS: usize = 8;
 
 /// The order of the pipes.
 const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
@@ -26,7 +36,7 @@ impl Output {
     pub(super) fn of(life: &Arc<Life>, child: &mut Child) -> io::Result<Self> {
         let out = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         let err = child.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
-        let output = Self { life: Arc::clone(life), pipes: [out, err] };
+        let output = Self { life: Arc::clone(life), pipes: [out, err], enlarged: [false; 2] };
         for pipe in output.pipes.iter().flatten() {
             sys::set_nonblocking(pipe.as_fd())?;
         }
@@ -38,12 +48,23 @@ impl Output {
         self.pipes.each_ref().map(|pipe| pipe.as_ref().map(AsFd::as_fd))
     }
 
-    /// Reads once from each pipe that has something.
+    /// Reads from each pipe that has something: once, and a few times more while a lot comes.
     pub(super) fn read_ready(&mut self, ready: [bool; 2]) {
         for (which, ready) in ready.into_iter().enumerate() {
-            if ready {
-                self.read(which);
+            let mut reads = if ready { READS } else { 0 };
+            while reads > 0 && self.read(which) >= PIPE {
+                self.enlarge(which);
+                reads -= 1;
             }
+        }
+    }
+
+    /// Has a pipe hold more, so that its writer and we wait for each other less often.
+    fn enlarge(&mut self, which: usize) {
+        if let Some(pipe) = self.pipes[which].as_ref().filter(|_| !self.enlarged[which]) {
+            self.enlarged[which] = true;
+            // Where that is refused, it goes on as it is.
+            let _ = sys::set_pipe_size(pipe.as_fd(), LARGE_PIPE);
         }
     }
 

@@ -5,6 +5,7 @@
 mod files;
 mod last_words;
 mod line;
+mod logfiles;
 mod orphans;
 mod own;
 mod poller;
@@ -27,6 +28,7 @@ pub(crate) use libc::{
     E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,
 };
 pub(crate) use line::*;
+pub(crate) use logfiles::*;
 pub(crate) use orphans::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;

@@ -28,6 +28,7 @@ pub(crate) struct Limit {
 pub(super) enum Resource {
     Descriptors,
     Locks,
+    FileSize,
 }
 
 /// Reads a limit of a process, 0 being ourselves, and sets it if a new one is given.
@@ -35,6 +36,7 @@ pub(super) fn limit(pid: u32, of: Resource, new: Option<Limit>) -> io::Result<Li
     let of = match of {
         Resource::Descriptors => libc::RLIMIT_NOFILE,
         Resource::Locks => libc::RLIMIT_LOCKS,
+        Resource::FileSize => libc::RLIMIT_FSIZE,
     };
     let new = new.map(|new| libc::rlimit { rlim_cur: new.soft, rlim_max: new.hard });
     let new = new.as_ref().map_or(ptr::null(), ptr::from_ref);
