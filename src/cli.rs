@@ -14,11 +14,13 @@ mod logger;
 mod logs;
 mod modules;
 mod output;
+mod plan;
 mod plugin;
 mod run;
 mod running;
 #[cfg(test)]
 mod samples;
+mod shutdown;
 mod status;
 mod table;
 mod terminal;
