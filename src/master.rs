@@ -10,7 +10,6 @@ mod logs;
 mod modules;
 mod output;
 mod reload;
-#[cfg(target_os = "linux")]
 mod served;
 mod signals;
 
@@ -81,6 +80,7 @@ struct Shared {
     /// Held by who puts another one in its place: one at a time.
     reloading: Mutex<()>,
     source: Option<reload::ConfigSource>,
+    reader: Option<reload::ConfigReader>,
     applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
@@ -118,18 +118,6 @@ impl Master {
     /// Another hold on this master, whose drop ends nothing.
     pub(crate) fn share(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), owned: None }
-    }
-
-    /// Lets others operate this master, if it has a place to listen at.
-    #[cfg(target_os = "linux")]
-    fn listen(&mut self, name: &str) -> Result<()> {
-        let share = self.share();
-        if let Some(owned) = &mut self.owned
-            && let Some(state) = &owned._state
-        {
-            owned._server = Some(Server::start(share, name, Arc::clone(state))?);
-        }
-        Ok(())
     }
 
     /// Listens to the process's signals, and reaps its orphans.
@@ -201,11 +189,6 @@ impl Master {
     /// As [`start_worker`](Self::start_worker), without waiting.
     pub fn start_worker_nowait(&self, worker: &str) -> Ticket<u64> {
         self.start_nowait(worker, false)
-    }
-
-    /// `force`: also past what it would wait for.
-    pub(crate) fn start_nowait(&self, worker: &str, force: bool) -> Ticket<u64> {
-        self.about(worker, move |worker| Command::Start { worker, force }, running)
     }
 
     /// Stops a worker and waits until it is gone, which its stop timeout bounds. Stopping a stopped
@@ -287,17 +270,7 @@ impl Master {
     /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also
     /// what is being shut down already.
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
-        let (ticket, reply) = self.ticket(None, |done| match done {
-            Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
-            Done::Added
-            | Done::Updated
-            | Done::Running { .. }
-            | Done::Stopped { .. }
-            | Done::Removed => None,
-        });
-        let command = Command::Shutdown { force, keep: false };
-        self.shared.handle.send(Input::Command { command, reply });
-        ticket
+        self.shut_down(force, false)
     }
 
     /// Waits until the master is shut down, by whomever.

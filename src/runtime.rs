@@ -418,9 +418,9 @@ impl Loop {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
+            Effect::Transition(transition) => self.tell_transition(transition),
             // No spec says yet that its worker may outlive the master.
             Effect::LetGo { .. } => {}
-            Effect::Transition(transition) => self.tell_transition(transition),
             Effect::Health { worker, incarnation, health, reason } => {
                 let kind = EventKind::Health { health, reason };
                 self.feed.tell(&Event::of_worker(&worker, incarnation, kind));

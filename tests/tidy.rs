@@ -57,10 +57,11 @@ const MAX_FUNCTION: usize = 70;
 const MAX_FILE: usize = 520;
 
 /// What people read.
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "CHANGELOG.md",
     "docs/configuration.md",
+    "docs/control.md",
     "docs/protocol.md",
     "docs/plugins.md",
     "docs/benchmarks.md",

@@ -103,12 +103,16 @@ fn start(
     }
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
     let socket = config.state_dir.as_deref().map(|directory| directory.join(find::SOCKET));
-    let (modules, program) = (registry.clone(), *program);
-    let (file, wanted) = (arguments.config.clone(), arguments.only.clone());
+    let reread = {
+        let (modules, program, wanted) = (registry.clone(), *program, arguments.only.clone());
+        move |file: &Path| read(&modules, &program, file, &wanted)
+    };
+    let (file, other) = (arguments.config.clone(), reread.clone());
     let mut builder = Master::builder()
         .registry(registry)
         .config(config)
-        .source(move || read(&modules, &program, &file, &wanted))
+        .source(move || reread(&file))
+        .reader(other)
         .applied(|config| logger::set_level(config.log_level))
         .own_process();
     if !arguments.quiet {

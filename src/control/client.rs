@@ -185,18 +185,22 @@ impl Client {
             workers: Vec<WorkerReport>,
             next: Option<String>,
         }
-        let mut asked =
-            wire::Status { ids: ids.iter().map(|id| (*id).to_owned()).collect(), after: None };
         let mut workers = Vec::new();
-        loop {
+        for some in ids.chunks(wire::MAX_NAMED) {
+            let ids = some.iter().map(|id| (*id).to_owned()).collect();
+            let page: Page = self.quick("status", &wire::Status { ids, after: None })?;
+            workers.extend(page.workers);
+        }
+        let mut asked = wire::Status::default();
+        while ids.is_empty() {
             let page: Page = self.quick("status", &asked)?;
             workers.extend(page.workers);
-            match page.next {
-                // What is named comes in one piece.
-                Some(next) if asked.ids.is_empty() => asked.after = Some(next),
-                Some(_) | None => return Ok(workers),
+            if page.next.is_none() {
+                break;
             }
+            asked.after = page.next;
         }
+        Ok(workers)
     }
 
     /// Everything there is to say about one worker.

@@ -270,8 +270,8 @@ pub struct LogEntry {
     pub notice: bool,
 }
 
-/// What a reload does or would do: an object, as `docs/control.md` has it.
-pub type PlanReport = serde_json::Value;
+/// What a reload does or would do: as the master itself says it.
+pub type PlanReport = crate::master::Plan;
 
 impl Hello {
     pub(super) fn of_nobody() -> Self {

@@ -17,6 +17,9 @@ use crate::worker::WaitFor;
 /// The version that is spoken here: the first number must be equal on both sides.
 pub(super) const VERSION: [u32; 2] = [1, 0];
 
+/// So many workers may be named in one question.
+pub(super) const MAX_NAMED: usize = 64;
+
 /// Every method's name, in the order of the documentation.
 pub(super) const METHODS: [&str; 14] = [
     "hello", "status", "describe", "start", "stop", "restart", "wait", "call", "modules", "reload",
@@ -387,3 +390,6 @@ impl FromMaster {
         Ok(Self { id: line.id, said })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
 use super::output::{LineSink, Output, OutputLine, Outputs};
-use super::reload::{Applied, ConfigSource};
+use super::reload::{Applied, ConfigReader, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::identity;
@@ -30,6 +30,7 @@ pub struct MasterBuilder {
     seed: Option<u64>,
     host_program: Option<PathBuf>,
     source: Option<ConfigSource>,
+    reader: Option<ConfigReader>,
     applied: Option<Applied>,
 }
 
@@ -44,6 +45,7 @@ impl Default for MasterBuilder {
             seed: None,
             host_program: None,
             source: None,
+            reader: None,
             applied: None,
         }
     }
@@ -79,6 +81,17 @@ impl MasterBuilder {
         source: impl Fn() -> Result<MasterConfig> + Send + Sync + 'static,
     ) -> Self {
         self.source = Some(Box::new(source));
+        self
+    }
+
+    /// How a file is read that might become the configuration, for those who ask what it would
+    /// change.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reader(
+        mut self,
+        reader: impl Fn(&Path) -> Result<MasterConfig> + Send + Sync + 'static,
+    ) -> Self {
+        self.reader = Some(Box::new(reader));
         self
     }
 
@@ -213,6 +226,7 @@ impl MasterBuilder {
             current: Mutex::new(self.config),
             reloading: Mutex::new(()),
             source: self.source,
+            reader: self.reader,
             applied: self.applied,
             prober,
             logs,

@@ -1,12 +1,17 @@
 //! What the server of a master's socket asks of it, beside what programs may.
 
+#![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is served there yet"))]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::Master;
+use super::{Master, Plan, running};
+#[cfg(target_os = "linux")]
+use crate::control::Server;
+use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
-use crate::runtime::{Board, Watch};
+use crate::runtime::{Board, Input, ShutdownReport, Ticket, Watch};
 
 impl Master {
     /// What the loop publishes.
@@ -24,13 +29,48 @@ impl Master {
         self.board().watch_end(waker)
     }
 
-    /// What a reload did.
-    pub(crate) fn reload_served(&self) -> Result<serde_json::Value> {
-        Err(Error::new(ErrorCategory::Refused, "not available yet"))
+    /// Lets others operate this master, if it has a place to listen at.
+    #[cfg(target_os = "linux")]
+    pub(super) fn listen(&mut self, name: &str) -> Result<()> {
+        let share = self.share();
+        if let Some(owned) = &mut self.owned
+            && let Some(state) = &owned._state
+        {
+            owned._server = Some(Server::start(share, name, Arc::clone(state))?);
+        }
+        Ok(())
     }
 
-    /// What a reload would do.
-    pub(crate) fn plan_served(&self, _config: Option<&Path>) -> Result<serde_json::Value> {
-        Err(Error::new(ErrorCategory::Refused, "not available yet"))
+    /// `force`: also past what it would wait for.
+    pub(crate) fn start_nowait(&self, worker: &str, force: bool) -> Ticket<u64> {
+        self.about(worker, move |worker| Command::Start { worker, force }, running)
+    }
+
+    /// `keep`: those that may outlive the master are let go.
+    pub(crate) fn shut_down(&self, force: bool, keep: bool) -> Ticket<ShutdownReport> {
+        let (ticket, reply) = self.ticket(None, |done| match done {
+            Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
+            Done::Added
+            | Done::Updated
+            | Done::Running { .. }
+            | Done::Stopped { .. }
+            | Done::Removed => None,
+        });
+        let command = Command::Shutdown { force, keep };
+        self.shared.handle.send(Input::Command { command, reply });
+        ticket
+    }
+
+    /// What a reload with the file at `config` would do; without one, with what it was made from.
+    pub(crate) fn plan_served(&self, config: Option<&Path>) -> Result<Plan> {
+        let config = match (config, &self.shared.reader) {
+            (None, _) => self.read_source()?,
+            (Some(path), Some(reader)) => reader(path)?,
+            (Some(_), None) => {
+                let message = "this master reads no files but its own configuration";
+                return Err(Error::new(ErrorCategory::Refused, message));
+            }
+        };
+        self.plan(&config)
     }
 }

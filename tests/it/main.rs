@@ -10,6 +10,7 @@
 mod actor;
 mod alone;
 mod conformance;
+mod control;
 mod hosted;
 mod logged;
 mod made;
@@ -19,4 +20,5 @@ mod plugins;
 mod process_wide;
 mod processes;
 mod reaping;
+mod reload;
 mod support;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::reader::Key;
-use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, LOGS, MASTER, RESTART, START, STOP};
+use super::super::schema::{
+    DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, LOGS, MASTER, RESTART, START, STOP,
+};
 use super::super::worker::{EXECUTION, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
@@ -12,7 +14,7 @@ use crate::worker::{
     WorkerType,
 };
 
-type Shows = fn(&MasterConfig) -> bool;
+pub(super) type Shows = fn(&MasterConfig) -> bool;
 
 fn first(config: &MasterConfig) -> &WorkerConfig {
     &config.workers[0]
@@ -31,7 +33,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// Every key: its path, the worker it is given to, its value, and what shows that it was heard.
-const KEYS: &[(&str, &str, &str, Shows)] = &[
+pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("master.name", PROGRAM, "n", |c| c.name.as_deref() == Some("n")),
     ("master.state_dir", PROGRAM, "/s", |c| c.state_dir == Some("/s".into())),
     ("master.log_dir", PROGRAM, "/l", |c| c.log_dir == Some("/l".into())),
@@ -40,6 +42,8 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("id", "command: x", "other", |c| first(c).id == "other"),
     ("type", "id: a, module_name: m", "module", |c| first(c).worker_type == WorkerType::Module),
     ("enabled", PROGRAM, "false", |c| !first(c).enabled),
+    ("replicas", PROGRAM, "2", |c| c.workers.len() == 2 && first(c).id == "a-1"),
+    ("main", PROGRAM, "true", |c| first(c).main),
     ("command", "id: a", "y", |c| {
         first(c).execution.as_ref().unwrap().executable_path.as_os_str() == "y"
     }),
@@ -125,7 +129,7 @@ fn nested(path: &str, value: &str) -> String {
 }
 
 /// A file with one worker and a key at `path`, in the worker or outside.
-fn file_with(path: &str, worker: &str, value: &str) -> String {
+pub(super) fn file_with(path: &str, worker: &str, value: &str) -> String {
     let key = nested(path, value);
     if path.starts_with("master.") || path.starts_with("defaults.") {
         format!("{key}\nworkers: [{{{worker}}}]\n")
@@ -147,7 +151,8 @@ fn the_list_has_every_key_that_is_read() {
     }
     let listed: BTreeSet<String> = KEYS.iter().map(|(path, ..)| (*path).to_owned()).collect();
     assert_eq!(listed, known);
-    assert_eq!(names(FILE), ["master", "defaults", "workers"]);
+    assert_eq!(names(FILE), ["master", "defaults", "workers", "include"]);
+    assert_eq!(names(INCLUDED), ["workers", "include"]);
     assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check", "logs"]);
 }
 

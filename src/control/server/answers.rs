@@ -7,8 +7,6 @@ use crate::control::report::{
 use crate::error::{Error, ErrorCategory, Result};
 use crate::runtime::{Described, Past};
 
-/// So many workers may be named in one question.
-const MAX_NAMED: usize = 64;
 /// So many workers are in one answer at most,
 const PAGE: usize = 256;
 /// and no more once it is that long.
@@ -65,8 +63,9 @@ impl Shared {
             let some = board.some_diagnostics(asked.after.as_deref(), PAGE);
             return Ok(some.into_iter().map(WorkerReport::from).collect());
         }
-        if asked.ids.len() > MAX_NAMED {
-            let message = format!("`params.ids`: at most {MAX_NAMED} are answered at a time");
+        if asked.ids.len() > wire::MAX_NAMED {
+            let most = wire::MAX_NAMED;
+            let message = format!("`params.ids`: at most {most} are answered at a time");
             return Err(Error::configuration(message));
         }
         let named = asked.ids.iter().map(|id| board.diagnostics(id).map(WorkerReport::from));

@@ -38,8 +38,8 @@ pub(super) struct Connection<'s> {
     /// It has said something that was understood.
     greeted: bool,
     out: Vec<u8>,
-    /// When the client last took something of what waits for it.
-    taken: Instant,
+    /// Since when what waits for the client waits, or when some of it was last taken.
+    waits: Option<Instant>,
     open: BTreeMap<u64, Open>,
     last: u64,
     streams: usize,
@@ -89,7 +89,7 @@ impl<'s> Connection<'s> {
             begun: Some(now),
             greeted: false,
             out: Vec::new(),
-            taken: now,
+            waits: None,
             open: BTreeMap::new(),
             last: 0,
             streams: 0,
@@ -138,7 +138,7 @@ impl<'s> Connection<'s> {
     /// How long until something is late; `None`: nothing can be.
     fn rest(&self) -> Option<Duration> {
         let line = self.begun.filter(|_| self.has_room()).map(|begun| begun + PATIENCE);
-        let taken = (!self.out.is_empty()).then(|| self.taken + PATIENCE);
+        let taken = self.waits.map(|since| since + PATIENCE);
         let open = self.open.values().filter_map(|open| open.deadline).min();
         let first = [line, taken, open, self.farewell].into_iter().flatten().min()?;
         Some(first.saturating_duration_since(Instant::now()))
@@ -199,6 +199,7 @@ impl<'s> Connection<'s> {
     fn leave(&mut self) {
         self.phase = Phase::Gone;
         self.out = Vec::new();
+        self.waits = None;
         let _ = self.socket.shutdown(Shutdown::Both);
         self.forsake();
     }
@@ -310,12 +311,14 @@ impl<'s> Connection<'s> {
                 Err(_) => return self.leave(),
             }
         }
-        if sent > 0 {
-            self.taken = Instant::now();
-            self.out.drain(..sent);
-            if self.out.is_empty() && self.out.capacity() > MAX_OUT {
-                self.out = Vec::new();
-            }
+        self.out.drain(..sent);
+        self.waits = match self.waits {
+            _ if self.out.is_empty() => None,
+            Some(since) if sent == 0 => Some(since),
+            Some(_) | None => Some(Instant::now()),
+        };
+        if self.out.is_empty() && self.out.capacity() > MAX_OUT {
+            self.out = Vec::new();
         }
     }
 
@@ -327,7 +330,7 @@ impl<'s> Connection<'s> {
             let message = format!("a line must be whole {PATIENCE:?} after its first byte");
             self.give_up(&Error::new(ErrorCategory::Timeout, message));
         }
-        if !self.out.is_empty() && due(self.taken) {
+        if self.waits.is_some_and(due) {
             let Peer { pid, uid } = self.peer;
             log::warn!("control: pid {pid} (uid {uid}) does not read its answers: dropped");
             self.leave();

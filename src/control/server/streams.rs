@@ -1,14 +1,13 @@
 //! What goes on until somebody ends it: events as they happen.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::Waker;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use serde_json::Value;
 
 use super::{Shared, wire};
-use crate::runtime::Event;
+use crate::runtime::{Event, EventKind};
 
 /// A stream that a client has asked for.
 pub(super) struct Stream {
@@ -16,22 +15,10 @@ pub(super) struct Stream {
     live: Option<Receiver<Event>>,
 }
 
-/// Wakes whoever reads a channel when nothing more comes on it.
-struct LastCall(Waker);
-
-impl Drop for LastCall {
-    fn drop(&mut self) {
-        self.0.wake_by_ref();
-    }
-}
-
 impl Stream {
     /// Events: some of the past, and if asked those to come.
     pub(super) fn events(shared: &Shared, asked: &wire::Events, waker: Waker) -> Self {
-        let live = asked.follow.then(|| {
-            let last_call = Arc::new(LastCall(waker));
-            shared.master.subscribe_with(move || last_call.0.wake_by_ref())
-        });
+        let live = asked.follow.then(|| shared.master.subscribe_with(move || waker.wake_by_ref()));
         Self { past: VecDeque::new(), live }
     }
 
@@ -45,7 +32,12 @@ impl Stream {
             }
             let Some(live) = &self.live else { return true };
             match live.try_recv() {
-                Ok(event) => wire::push_event(out, id, &event.to_json()),
+                Ok(event) => {
+                    wire::push_event(out, id, &event.to_json());
+                    if matches!(event.kind, EventKind::ShutDown | EventKind::Died) {
+                        return true;
+                    }
+                }
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Disconnected) => return true,
             }

@@ -56,11 +56,11 @@ impl Connection<'_> {
                 let known = master.modules().into_iter();
                 Ok(known.map(ModuleWire::from).collect::<Vec<_>>())
             }),
-            Method::Reload => self.aside(id, Some("reload".to_owned()), Master::reload_served),
+            Method::Reload => self.aside(id, Some("reload".to_owned()), Master::reload_again),
             Method::Plan(asked) => {
                 self.aside(id, None, move |master| master.plan_served(asked.config.as_deref()));
             }
-            Method::Shutdown(asked) => self.shut_down(id, &asked)?,
+            Method::Shutdown(asked) => self.shut_down(id, &asked),
             Method::Events(asked) => {
                 self.stream(id, |shared, waker| Ok(Stream::events(shared, &asked, waker)))?
             }
@@ -144,15 +144,11 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn shut_down(&mut self, id: u64, asked: &wire::Shutdown) -> Result<()> {
-        if asked.keep {
-            let message = "`params.keep`: not available yet";
-            return Err(Error::new(ErrorCategory::Refused, message));
-        }
-        let ticket = self.shared.master.shutdown_nowait(false);
+    fn shut_down(&mut self, id: u64, asked: &wire::Shutdown) {
+        let ticket = self.shared.master.shut_down(false, asked.keep);
+        let keep = if asked.keep { " --keep" } else { "" };
         let key = self.next_key();
-        self.open(key, id, Work::ShuttingDown(ticket), None, Some("shutdown".to_owned()));
-        Ok(())
+        self.open(key, id, Work::ShuttingDown(ticket), None, Some(format!("shutdown{keep}")));
     }
 
     fn stream(
