@@ -278,6 +278,9 @@ mod tests {
         assert!(parse(["x", "plugin"]).unwrap_err().use_stderr());
         assert!(parse(["x", "plugin", "check"]).unwrap_err().use_stderr());
         assert!(!parse(["x", "--help"]).unwrap_err().use_stderr());
+        let program = Program { name: "my-app", version: "7", named: true };
+        let version = super::parse(["x", "--version"], &program).unwrap_err();
+        assert_eq!(version.to_string(), "my-app 7\n");
         assert!(!parse(["x", "--version"]).unwrap_err().use_stderr());
     }
 }

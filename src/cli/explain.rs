@@ -31,7 +31,7 @@ fn explained(known: &Description, program: &str, now: SystemTime) -> String {
         }
     };
     section("What led here (UTC):", steps(known.history.iter().filter(|past| told(past)), STEPS));
-    section("What went wrong:", wrong(known, now));
+    section("What last went wrong:", wrong(known, now));
     let output = known.last_output.iter().map(|line| format!("| {}", harmless(line)));
     section("Its last lines before it failed:", output.collect());
     section("What comes next:", next(known));
@@ -220,7 +220,7 @@ What led here (UTC):
   2023-11-14T22:13:19Z  #3   starting -> running           started
   2023-11-14T22:13:20Z  #3   running -> failed             crash: exit 3
 
-What went wrong:
+What last went wrong:
   crash, 3s ago: exit 3
 
 Its last lines before it failed:

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::Outcome;
@@ -12,6 +11,7 @@ use crate::config;
 use crate::control::Client;
 use crate::error::{Error, ErrorCategory};
 use crate::host::state::places;
+use crate::host::sys;
 
 /// The socket's name in a state directory.
 pub(super) const SOCKET: &str = "control.sock";
@@ -74,7 +74,7 @@ fn the_only_one(program: &Program, directory: &Path) -> Result<PathBuf, Missing>
         .flatten()
         .take(MAX_MASTERS)
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|directory| UnixStream::connect(directory.join(SOCKET)).is_ok())
+        .filter(|directory| sys::somebody_listens(&directory.join(SOCKET)))
         .collect();
     found.sort_unstable();
     match found.as_slice() {

@@ -16,8 +16,7 @@ pub(super) fn plan(client: &Client, config: Option<&Path>, json: bool) -> Result
 
 pub(super) fn reload(client: &Client, json: bool) -> Result<Outcome> {
     let plan = client.reload()?;
-    let outcome =
-        if plan.failures().next().is_some() { Outcome::Failed } else { Outcome::Done };
+    let outcome = if plan.failures().next().is_some() { Outcome::Failed } else { Outcome::Done };
     Ok(outcome.max(if json { print_json(&plan) } else { print(&told(&plan)) }))
 }
 

@@ -1,7 +1,6 @@
 //! `shutdown`: ends a master, and returns when its process is gone, so that what follows can use
 //! what it held.
 
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,10 +14,10 @@ use crate::host::sys;
 const END: Duration = Duration::from_secs(5);
 
 pub(super) fn shutdown(client: &Client, keep: bool, json: bool) -> Result<Outcome> {
-    let process = sys::pidfd_open(client.hello().pid).ok();
+    let process = sys::Ending::of(client.hello().pid);
     let report = client.shutdown(keep)?;
-    if let Some(process) = process {
-        let _ = sys::wait_readable([Some(process.as_fd())], Some(END));
+    if let Ok(process) = process {
+        process.wait(END);
     }
     let clean = report.killed.is_empty() && report.stuck.is_empty();
     let outcome = if clean { Outcome::Done } else { Outcome::Failed };

@@ -9,8 +9,7 @@ use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
     ExecutionConfig, Integration, LogMode, Mistake, ModuleType, RestartPolicy, SuccessCodes,
-    WorkerConfig,
-    WorkerType, signal_number,
+    WorkerConfig, WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.

@@ -142,3 +142,21 @@ very-long-name-of-a-worker-that-needs-room  process  running  -          -      
     let narrow = place.command(&line).env("COLUMNS", "20").env("TERM", "xterm").output().unwrap();
     assert_eq!(Ran::of(narrow).out, expected);
 }
+
+#[test]
+fn what_the_master_knows_of_modules_is_listed_too() {
+    let place = Place::new();
+    let socket = pretend(&place, |method, _| {
+        assert_eq!(method, "modules");
+        let info = json!({ "name": "resize", "version": "1.2", "description": "", "author": "",
+            "endpoints": [] });
+        let module = json!({ "name": "/opt/libresize.so", "type": "plugin", "info": info });
+        Some(vec![json!({ "result": [module] })])
+    });
+    let line = format!("modules --socket {}", socket.display());
+    assert_eq!(place.run(&line).expect(0).out, "/opt/libresize.so  plugin  resize 1.2\n");
+    let json = place.run(&format!("{line} --json")).expect(0).json();
+    assert_eq!(json[0]["version"], "1.2", "{json}");
+    place.run("modules").expect(0);
+    place.run("modules --socket nothing.sock").expect(3);
+}

@@ -135,6 +135,30 @@ fn lines_of_logs_do_not_command_a_terminal() {
 }
 
 #[test]
+fn how_far_it_is_with_many_workers_is_shown_meanwhile() {
+    let place = Place::new();
+    let socket = pretend(&place, |_, params| {
+        let ended = json!({ "id": params["id"], "incarnation": null, "state": "stopped" });
+        Some(vec![json!({ "result": ended })])
+    });
+    let stop = |ids: &str, mut terminal: Terminal| {
+        let screen = terminal.screen.take().unwrap();
+        let mut command = place.command(&format!("stop {ids} --socket {}", socket.display()));
+        command.stdout(Stdio::null()).stderr(screen);
+        let mut child = command.spawn().unwrap();
+        // The command holds the terminal too.
+        drop(command);
+        let shown = terminal.read_until(|_| false);
+        assert!(child.wait().unwrap().success());
+        shown
+    };
+    let shown = stop("a b c", terminal!(60, 24));
+    assert!(shown.contains("stopping: 3 left"), "{shown:?}");
+    assert!(shown.ends_with("\u{1b}[K"), "{shown:?}");
+    assert_eq!(stop("a", terminal!(60, 24)), "");
+}
+
+#[test]
 fn a_watched_table_is_drawn_again_when_something_happens() {
     use std::sync::atomic::{AtomicU64, Ordering};
     let place = Place::new();

@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+#[cfg(feature = "cli")]
+mod elsewhere;
 mod files;
 mod last_words;
 mod line;
@@ -10,6 +12,7 @@ mod orphans;
 mod own;
 mod poller;
 mod sockets;
+#[cfg(feature = "cli")]
 mod terminal;
 
 use std::ffi::{CString, c_int};
@@ -22,6 +25,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+pub(crate) use elsewhere::*;
 pub(crate) use files::*;
 pub(crate) use last_words::*;
 pub(crate) use libc::{
@@ -33,6 +38,7 @@ pub(crate) use orphans::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
 pub(crate) use sockets::*;
+#[cfg(feature = "cli")]
 pub(crate) use terminal::*;
 
 use super::Target;

@@ -69,6 +69,26 @@ pub(crate) fn install_last_words() -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(feature = "cli")]
+pub(crate) fn somebody_listens(_socket: &Path) -> bool {
+    false
+}
+
+/// The end of another process: never heard of.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct Ending;
+
+#[cfg(feature = "cli")]
+impl Ending {
+    pub(crate) fn of(_pid: u32) -> io::Result<Self> {
+        Err(unsupported())
+    }
+
+    pub(crate) fn wait(&self, _patience: std::time::Duration) {}
+}
+
+#[cfg(feature = "cli")]
 pub(crate) fn terminal_size() -> Option<(usize, usize)> {
     None
 }

@@ -6,7 +6,6 @@ use super::checked;
 
 /// How many columns and lines the terminal at standard output has; `None`: it is none, or does not
 /// know.
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the command line's tables alone"))]
 pub(crate) fn terminal_size() -> Option<(usize, usize)> {
     let mut size = MaybeUninit::<libc::winsize>::uninit();
     // SAFETY: the request writes one `winsize`, and `size` outlives the call.
