@@ -7,6 +7,7 @@ use super::words::{address, ago, millis, stamp, waited};
 use super::{Outcome, explain, print, print_json};
 use crate::control::{Client, ConfigReport, Description, WorkerReport};
 use crate::error::Result;
+use crate::worker::Exit;
 
 pub(super) fn describe(client: &Client, id: &str, json: bool) -> Result<Outcome> {
     let known = client.describe(id)?;
@@ -100,7 +101,8 @@ fn rules(config: &ConfigReport) -> Vec<Line> {
         max => format!("{max} retries, counted anew after {}", millis(config.reset_after_ms)),
     };
     let restart = format!("{}, {retries}", config.restart_policy);
-    let stop = format!("signal {}, {}", config.stop_signal, millis(config.stop_timeout_ms));
+    let signal = Exit::Signal { signal: config.stop_signal, core_dumped: false };
+    let stop = format!("{signal}, killed after {}", millis(config.stop_timeout_ms));
     let codes = config.success_codes.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
     vec![
         ("start within", Some(millis(config.start_timeout_ms))),
@@ -167,7 +169,7 @@ web
   restarts       2
   failures       2 in a row
   start within   30s
-  stop by        signal 15, 10s
+  stop by        signal SIGTERM (15), killed after 10s
   restart        on-failure, 5 retries, counted anew after 1m00s
   success codes  0
   history (UTC)

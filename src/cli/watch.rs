@@ -63,16 +63,18 @@ fn changed(events: &mut Events, refresh: Option<Duration>) -> Result<bool> {
 
 /// A table in place of what the terminal shows, as much as there is room for.
 fn picture(table: &str, height: Option<usize>) -> String {
-    let mut picture = "\x1b[H\x1b[J".to_owned();
+    // Each line is cleared as it is written, and then the rest: cleared at once it would flicker.
+    let mut picture = "\x1b[H".to_owned();
     let count = table.lines().count();
     let room = height.map_or(count, |height| height.saturating_sub(2).max(1));
     for line in table.lines().take(room) {
         picture.push_str(line);
-        picture.push('\n');
+        picture.push_str("\x1b[K\n");
     }
     if count > room {
-        picture.push_str(&format!("... and {} more\n", count - room));
+        picture.push_str(&format!("... and {} more\x1b[K\n", count - room));
     }
+    picture.push_str("\x1b[J");
     picture
 }
 
@@ -82,9 +84,10 @@ mod tests {
 
     #[test]
     fn a_picture_fits_the_terminal() {
-        let table = "head\na\nb\nc\n";
-        assert_eq!(picture(table, Some(9)), "\u{1b}[H\u{1b}[Jhead\na\nb\nc\n");
-        assert_eq!(picture(table, Some(4)), "\u{1b}[H\u{1b}[Jhead\na\n... and 2 more\n");
-        assert!(picture(table, Some(0)).ends_with("head\n... and 3 more\n"));
+        let shown = |height| picture("head\na\nb\nc\n", height).replace("\u{1b}[K", "");
+        assert_eq!(shown(Some(9)), "\u{1b}[Hhead\na\nb\nc\n\u{1b}[J");
+        assert_eq!(shown(None), shown(Some(9)));
+        assert_eq!(shown(Some(4)), "\u{1b}[Hhead\na\n... and 2 more\n\u{1b}[J");
+        assert_eq!(shown(Some(0)), "\u{1b}[Hhead\n... and 3 more\n\u{1b}[J");
     }
 }
