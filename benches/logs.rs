@@ -43,13 +43,11 @@ fn main() -> Outcome {
                 measured(&mut raw, || cat(&room.path().join("cat")))
             }],
         )?;
-        let speed = |took: Duration| BYTES as f64 / took.as_secs_f64() / 1e6;
-        let (mine, worst) = (speed(mine.median()), speed(mine.p99()));
-        let (limit, slow) = (speed(limit.median()), speed(limit.p99()));
-        let figures = [mine, worst, limit, slow].map(|speed| format!("{speed:.0} MB/s"));
-        let ratio = format!("{:.2}", mine / limit);
-        let [mine, worst, limit, slow] = figures.each_ref();
-        table.row([what, mine, worst, limit, slow, &ratio, &format!("at least {aim:.2}")]);
+        table.times(what, &mine, &limit, &format!("at most {:.2}", 1.0 / aim));
+        let speed = |took: Duration| format!("{:.0} MB/s", BYTES as f64 / took.as_secs_f64() / 1e6);
+        let speeds = [mine.median(), mine.p99(), limit.median(), limit.p99()].map(speed);
+        let [mine, worst, limit, slow] = speeds.each_ref();
+        table.row(["  throughput", mine, worst, limit, slow, "", ""]);
         let per_gb = |busy: Duration| {
             let seconds = busy.as_secs_f64() / (TURNS + 1) as f64 / BYTES as f64 * 1e9;
             format!("{seconds:.2} s")

@@ -142,12 +142,18 @@ impl Logs {
     pub(crate) fn reopen(&self) {
         let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
         for log in workers.values() {
-            log.close();
+            log.reopen();
+        }
+        if let Some(events) = &self.0.events {
+            events.reopen();
         }
     }
 
     /// Nothing more comes: the journal is written to its end, and readers that follow end.
     pub(crate) fn end(&self) {
+        let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
+        workers.values().for_each(|log| log.flush());
+        drop(workers);
         if let Some(scribe) = &self.0.means.scribe {
             scribe.end();
         }

@@ -6,10 +6,12 @@ mod checks;
 mod difference;
 mod function;
 mod handle;
+mod heirs;
 mod logs;
 mod modules;
 mod output;
 mod reload;
+mod rights;
 mod served;
 mod signals;
 
@@ -25,16 +27,17 @@ pub use builder::MasterBuilder;
 use checks::check_worker;
 #[cfg(feature = "cli")]
 pub(crate) use checks::preflight;
-#[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
 pub use difference::{Plan, PlanAction, PlanStep};
 pub(crate) use function::Callable;
 pub use function::Function;
 pub use handle::Worker;
+use heirs::Inherited;
 #[cfg(feature = "cli")]
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
+pub(crate) use rights::unprivileged;
 
 #[cfg(target_os = "linux")]
 use crate::control::Server;
@@ -46,7 +49,7 @@ use crate::host::state::StateDir;
 use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
-    Event, Handle, Input, Origin, Past, ReplySender, ShutdownReport, Subscriber, Ticket,
+    Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
 use crate::settings::MasterConfig;
 use crate::worker::{Exit, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
@@ -84,6 +87,10 @@ struct Shared {
     applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
+    /// It has a state directory.
+    has_state: bool,
+    /// What the former master's end means for the first start.
+    inherited: Mutex<Inherited>,
     logs: Logs,
 }
 
@@ -147,15 +154,17 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let problems = check_worker(&config, &self.shared.registry, self.shared.host);
+        let Shared { registry, host, has_state, .. } = &*self.shared;
+        let problems = check_worker(&config, registry, *host, *has_state);
         if !problems.is_empty() {
             return Err(Error::rejected(problems).of_worker(&config.id));
         }
         let worker = WorkerId::new(&config.id)?;
         let (ticket, reply) =
             self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
+        let past = self.past_of(&worker);
         let config = Box::new(config);
-        self.submit(reply, |reply| Input::Add { worker, config, reply });
+        self.submit(reply, |reply| Input::Add { worker, config, past, reply });
         Ok(ticket)
     }
 
@@ -225,6 +234,8 @@ impl Master {
     }
 
     /// Starts every enabled worker, in the order of the configuration, and waits for all of them.
+    /// Those that a former master was told to stop stay down, the first time, if their policy is
+    /// `unless-stopped`.
     ///
     /// # Errors
     /// How many did not come up, and why; all were tried, and their restart policies go on.
@@ -251,8 +262,7 @@ impl Master {
 
     /// As [`start_all`](Self::start_all), without waiting: one ticket for each worker.
     pub fn start_all_nowait(&self) -> Vec<Ticket<u64>> {
-        let enabled = self.shared.handle.board.enabled();
-        enabled.iter().map(|worker| self.start_worker_nowait(worker)).collect()
+        self.start_enabled(&self.shared.handle.board.enabled())
     }
 
     /// Stops every worker, in reverse order of their addition and side by side, launches nothing
@@ -270,7 +280,33 @@ impl Master {
     /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also
     /// what is being shut down already.
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
-        self.shut_down(force, false)
+        self.shutdown_with(force, false)
+    }
+
+    /// `keep`: lets those go that may outlive the master.
+    pub(crate) fn shutdown_with(&self, force: bool, keep: bool) -> Ticket<ShutdownReport> {
+        let (ticket, reply) = self.ticket(None, |done| match done {
+            Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
+            Done::Added
+            | Done::Updated
+            | Done::Running { .. }
+            | Done::Stopped { .. }
+            | Done::Removed => None,
+        });
+        let command = Command::Shutdown { force, keep };
+        self.shared.handle.send(Input::Command { command, reply });
+        ticket
+    }
+
+    /// As [`shutdown`](Self::shutdown), but for workers with `on_master_exit: keep` that run: they
+    /// are let go, and the next master of the state directory takes them over.
+    ///
+    /// # Errors
+    /// The loop died before.
+    pub fn shutdown_keeping(&self) -> Result<ShutdownReport> {
+        self.refuse_deadlock(None)?;
+        let _begun = self.shutdown_with(false, true);
+        self.wait()
     }
 
     /// Waits until the master is shut down, by whomever.
@@ -331,14 +367,6 @@ impl Master {
     /// Everything known about all workers, in alphabetical order. Never waits for any.
     pub fn all_worker_diagnostics(&self) -> Vec<WorkerDiagnostics> {
         self.shared.handle.board.all_diagnostics()
-    }
-
-    /// The last changes of a worker's state, the oldest first; at most 64 are remembered.
-    ///
-    /// # Errors
-    /// There is no such worker.
-    pub fn history(&self, worker: &str) -> Result<Vec<Past>> {
-        self.shared.handle.board.history(worker)
     }
 
     /// Where one of a worker's endpoints is now. It moves with every incarnation.

@@ -5,6 +5,7 @@ mod changes;
 mod config;
 mod diagnostics;
 mod differences;
+mod limits;
 mod logs;
 mod policy;
 mod state;
@@ -16,13 +17,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::{ExecutionConfig, Integration, ModuleType, WorkerConfig};
+pub use config::{ExecutionConfig, Integration, ModuleType, OnMasterExit, WorkerConfig};
 pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,
     WorkerEndpoint,
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
+pub use limits::{HardLimits, LimitsConfig};
 pub use logs::{LogMode, LogsConfig};
 pub use policy::{
     HealthCheckConfig, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,

@@ -38,13 +38,6 @@ pub(super) fn install(level: LevelFilter, echo: &Echo) {
     set_level(level);
 }
 
-/// Logs at this level from now on, unless somebody else decides.
-pub(super) fn set_level(level: LevelFilter) {
-    if LEVEL_COUNTS.load(Ordering::Relaxed) {
-        log::set_max_level(level);
-    }
-}
-
 /// A logger whose records of a module's threads are in its worker's log too.
 struct Keeping(env_logger::Logger);
 
@@ -62,6 +55,13 @@ impl Log for Keeping {
 
     fn flush(&self) {
         self.0.flush();
+    }
+}
+
+/// Logs at this level from now on, unless somebody else decides.
+pub(super) fn set_level(level: LevelFilter) {
+    if LEVEL_COUNTS.load(Ordering::Relaxed) {
+        log::set_max_level(level);
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::execution::{LIMITS, account, number, umask};
 use super::reader::{Key, Reader, Replica, below};
 use super::schema::{Defaults, HEALTH_CHECK, LOGS, RESTART, START, STOP};
 use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, LogMode, Mistake, ModuleType, RestartPolicy, SuccessCodes,
-    WorkerConfig, WorkerType, signal_number,
+    ExecutionConfig, Integration, LogMode, Mistake, ModuleType, OnMasterExit, RestartPolicy,
+    SuccessCodes, WorkerConfig, WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.
@@ -58,6 +59,11 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     ("success_codes", |r, node, draft| {
         r.set(node, &mut draft.config.success_codes, success_codes);
     }),
+    ("on_master_exit", |r, node, draft| {
+        let words = [OnMasterExit::Stop, OnMasterExit::Keep].map(|word| (word.as_str(), word));
+        r.set(node, &mut draft.config.on_master_exit, |r, node| r.word(node, &words).map(Some));
+    }),
+    ("limits", |r, node, draft| r.mapping(node, LIMITS, &mut draft.config.limits)),
 ];
 
 pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
@@ -76,6 +82,23 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
         r.set(node, &mut execution.working_directory, |r, node| {
             r.text(node).map(PathBuf::from).map(Some)
         });
+    }),
+    ("env_file", |r, node, execution| {
+        r.set(node, &mut execution.env_file, |r, node| r.text(node).map(PathBuf::from).map(Some));
+    }),
+    ("clear_environment", |r, node, execution| {
+        r.set(node, &mut execution.clear_environment, Reader::boolean);
+    }),
+    ("user", |r, node, execution| r.set(node, &mut execution.user, account)),
+    ("group", |r, node, execution| r.set(node, &mut execution.group, account)),
+    ("supplementary_groups", |r, node, execution| {
+        r.set(node, &mut execution.supplementary_groups, |r, node| r.list(node, Reader::text));
+    }),
+    ("umask", |r, node, execution| r.set(node, &mut execution.umask, umask)),
+    ("nice", |r, node, execution| r.set(node, &mut execution.nice, number)),
+    ("oom_score_adj", |r, node, execution| r.set(node, &mut execution.oom_score_adj, number)),
+    ("no_new_privs", |r, node, execution| {
+        r.set(node, &mut execution.no_new_privs, Reader::boolean);
     }),
 ];
 
@@ -179,12 +202,12 @@ fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig 
     r.mapping(node, WORKER, &mut draft);
     let Draft { mut config, worker_type, command } = draft;
     config.worker_type = worker_type.unwrap_or(WorkerType::Process);
-    if config.main && !defaults.policy_is_written && node.find("restart.policy").is_none() {
-        config.restart.policy = RestartPolicy::Never;
-    }
     if config.is_module() && node.find("logs.mode").is_none() {
         // A default that is not for modules is not meant for them.
         config.logs = config.logs.for_module();
+    }
+    if config.main && !defaults.policy_is_written && node.find("restart.policy").is_none() {
+        config.restart.policy = RestartPolicy::Never;
     }
     if config.is_conversant() && config.health_check.is_none() {
         config.health_check.clone_from(&defaults.health_check);
@@ -230,6 +253,7 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("success_codes", "is for processes: a module has no exit code"),
             ("stop.signal", "is for processes: a module is asked by its stop token"),
             ("stop.kill_group", "is for processes: a module has no process group"),
+            ("limits", "is for processes: a module shares the master's; write `type: process`"),
         ],
         WorkerType::Process if config.is_module() => &[
             ("command", "contradicts module_name: a worker runs a program or a module"),
@@ -277,6 +301,9 @@ fn make_absolute(config: &mut WorkerConfig, directory: &Path) {
         }
         let working_directory = execution.working_directory.as_deref().unwrap_or(directory);
         execution.working_directory = Some(below(directory, working_directory));
+        if let Some(file) = &mut execution.env_file {
+            *file = below(directory, file);
+        }
     }
     if let (Some(ModuleType::Plugin), Some(library)) = (config.module_type, &mut config.module_name)
     {

@@ -179,6 +179,14 @@ impl Lines {
         }
     }
 
+    /// Ends the line of a stream, whose ever it is. True: there was one.
+    pub(super) fn end_any(&mut self, worker: &str, stream: Stream, batch: &mut Batch) -> bool {
+        let begun = &mut self.begun[index(stream)];
+        let (incarnation, dialect) = (begun.incarnation, Dialect::Plain);
+        begun.end(Origin { worker, incarnation, stream, dialect }, &Stamp::now(), batch);
+        !batch.bytes.is_empty()
+    }
+
     /// Lets go of a line that has begun; how long it is.
     pub(super) fn forget(&mut self, stream: Stream) -> u64 {
         std::mem::take(&mut self.begun[index(stream)]).bytes.len() as u64

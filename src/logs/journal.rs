@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::host::threads;
 use crate::worker::LogsConfig;
 
 /// So many messages may wait.
-const MOST: usize = 65_536;
+pub(super) const MOST: usize = 65_536;
 /// Lines are written together up to this size.
 const BATCH: usize = 64 << 10;
 /// How long the last ones may take at the master's end.
@@ -45,7 +45,10 @@ pub(crate) struct Scribe {
 }
 
 /// The file of the journal.
-pub(super) struct JournalFile(Mutex<Rotating>);
+pub(super) struct JournalFile {
+    file: Mutex<Rotating>,
+    reopen: AtomicBool,
+}
 
 impl JournalFile {
     pub(super) fn span(&self) -> io::Result<(u64, u64)> {
@@ -56,8 +59,17 @@ impl JournalFile {
         self.with(|file| file.stretch(offset, limits()))
     }
 
+    /// Has the file opened again before it is used. Never waits for it.
+    pub(super) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Rotating) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            file.close();
+        }
+        work(&mut file)
     }
 }
 
@@ -75,7 +87,8 @@ impl Scribe {
     pub(super) fn start(directory: &Path) -> io::Result<(Self, Arc<JournalFile>)> {
         let (sender, receiver) = unbounded();
         let file = Rotating::new(directory.join("events.jsonl"));
-        let file = Arc::new(JournalFile(Mutex::new(file)));
+        let (file, reopen) = (Mutex::new(file), AtomicBool::new(false));
+        let file = Arc::new(JournalFile { file, reopen });
         let scribe = Self { sender, waiting: Arc::default() };
         let (waiting, written) = (Arc::clone(&scribe.waiting), Arc::clone(&file));
         threads::spawn("journal", STACK, move || {

@@ -1,5 +1,6 @@
 //! Logs, with real files: what is written, rotated, lost, found again, and read back.
 
+mod journal;
 mod reading;
 mod rotation;
 mod troubles;

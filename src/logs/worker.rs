@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(crate) struct WorkerLog {
     /// The incarnation that was launched last.
     launched: AtomicU64,
     counts: [Count; 3],
+    /// The file is to be opened again before it is used.
+    reopen: AtomicBool,
     /// `None`: there is no directory for logs.
     file: Option<Mutex<Written>>,
 }
@@ -89,6 +91,7 @@ impl WorkerLog {
             last: Mutex::default(),
             launched: AtomicU64::new(0),
             counts: Default::default(),
+            reopen: AtomicBool::new(false),
             file: directory.map(written),
         }
     }
@@ -97,7 +100,8 @@ impl WorkerLog {
         self.worker.as_str()
     }
 
-    pub(super) fn configure(&self, settings: LogsConfig) {
+    /// These settings hold from now on. Never waits for a file.
+    pub(crate) fn configure(&self, settings: LogsConfig) {
         *lock(&self.settings) = settings;
     }
 
@@ -144,7 +148,15 @@ impl WorkerLog {
     fn captured(&self) -> Option<(MutexGuard<'_, Written>, LogsConfig, Limits)> {
         let settings = self.settings();
         let file = self.file.as_ref().filter(|_| settings.mode == LogMode::Capture)?;
-        Some((lock(file), settings, self.limits(settings)))
+        Some((self.lock_file(file), settings, self.limits(settings)))
+    }
+
+    fn lock_file<'f>(&self, file: &'f Mutex<Written>) -> MutexGuard<'f, Written> {
+        let mut written = lock(file);
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            written.file.close();
+        }
+        written
     }
 
     /// Takes bytes as a process wrote them.
@@ -376,11 +388,32 @@ impl WorkerLog {
         let Some(file) = &self.file else {
             let message =
                 "there is no directory for logs: give the master a state_dir or a log_dir";
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         };
         let mut written = lock(file);
         written.file.rotate_if_full(self.limits(self.settings()))?;
         written.file.duplicate()
+    }
+
+    /// Has the file opened again before it is used. Never waits for it.
+    pub(super) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// The master ends: a line that has begun is kept as it is. Never waits for who writes now.
+    pub(super) fn flush(&self) {
+        let Some(file) = &self.file else { return };
+        let Ok(mut written) = file.try_lock() else { return };
+        let settings = self.settings();
+        let limits = self.limits(settings);
+        self.means.with_batch(|batch| {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let taken = written.lines.end_any(self.worker.as_str(), stream, batch);
+                if taken && self.is_ready(&mut written, limits, settings, false) {
+                    self.write(&mut written, batch, Some(index(stream)), limits);
+                }
+            }
+        });
     }
 
     /// Closes the file, which is opened again when there is something to be written.
@@ -405,7 +438,7 @@ impl WorkerLog {
         work: impl FnOnce(&mut Rotating, Limits) -> io::Result<T>,
     ) -> io::Result<T> {
         match &self.file {
-            Some(file) => work(&mut lock(file).file, self.limits(self.settings())),
+            Some(file) => work(&mut self.lock_file(file).file, self.limits(self.settings())),
             None => Err(io::Error::new(io::ErrorKind::NotFound, "there is no directory for logs")),
         }
     }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
+use super::heirs::Inherited;
 use super::output::{LineSink, Output, OutputLine, Outputs};
 use super::reload::{Applied, ConfigReader, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::estate::Estate;
 use crate::host::identity;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
@@ -136,7 +138,7 @@ impl MasterBuilder {
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
     ///   same signal within 200 ms is the same request); SIGHUP reloads from the
     ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1 logs
-    ///   every worker's state; others that would end it by default, such as SIGALRM and the
+    ///   every worker's state; SIGUSR2 is [`Master::reopen_logs`]; others that would end it by default, such as SIGALRM and the
     ///   real-time ones, are logged. After the master's end they do what they do by default, but for
     ///   real-time ones, which are then ignored.
     ///
@@ -152,9 +154,10 @@ impl MasterBuilder {
         self
     }
 
-    /// The program that is run for modules in processes of their own, instead of this one. Its main
-    /// must begin with [`host_if_requested`](crate::host_if_requested), and it must know the
-    /// modules by the same names. For tests, whose own program is the test runner.
+    /// The program that is run for modules in processes of their own, and for a moment before
+    /// processes with settings such as `user`, instead of this one. Its main must begin with
+    /// [`host_if_requested`](crate::host_if_requested), and it must know the modules by the same
+    /// names. For tests, whose own program is the test runner.
     #[must_use]
     pub fn host_program(mut self, path: impl Into<PathBuf>) -> Self {
         self.host_program = Some(path.into());
@@ -185,7 +188,8 @@ impl MasterBuilder {
             None => this_program(),
         };
         let host = if own { Host::Own(host_program.is_some()) } else { Host::Other };
-        let problems = check_workers(&self.config.workers, &self.registry, host);
+        let has_state = self.config.state_dir.is_some();
+        let problems = check_workers(&self.config.workers, &self.registry, host, has_state);
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
@@ -196,7 +200,12 @@ impl MasterBuilder {
         let logs = Logs::open(log_dir.as_deref(), realm)?;
         let lines = LineSink::new(self.output, realm);
         let outputs = Arc::new(Outputs { logs: logs.clone(), lines });
-        let processes = ProcessShared::new(outputs, nofile)
+        let workers = &self.config.workers;
+        let patience = self.config.shutdown_timeout;
+        let (estate, inheritance) =
+            Estate::open(host_program.clone(), state.clone(), workers, patience)
+                .map_err(|error| Error::io("cannot read what a former master left", error))?;
+        let processes = ProcessShared::new(outputs, nofile, Arc::new(estate))
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = Setting {
@@ -230,6 +239,8 @@ impl MasterBuilder {
             applied: self.applied,
             prober,
             logs,
+            has_state,
+            inherited: Mutex::new(Inherited::of(&inheritance)),
         };
         let owned = Owned {
             thread: Mutex::new(Some(thread)),
@@ -247,6 +258,7 @@ impl MasterBuilder {
         for worker in master.configured_workers() {
             master.add_worker(worker)?;
         }
+        master.adopt(inheritance.adoptions)?;
         #[cfg(target_os = "linux")]
         master.listen(&name)?;
         Ok(master)

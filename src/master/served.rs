@@ -1,4 +1,5 @@
-//! What the server of a master's socket asks of it, beside what programs may.
+//! What the server of a master's socket asks of it, beside what all programs may: the past of its
+//! workers, what the loop publishes, and to be told of its end.
 
 #![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is served there yet"))]
 
@@ -9,11 +10,19 @@ use std::task::Waker;
 use super::{Master, Plan, running};
 #[cfg(target_os = "linux")]
 use crate::control::Server;
-use crate::core::event::{Command, Done};
+use crate::core::event::Command;
 use crate::error::{Error, ErrorCategory, Result};
-use crate::runtime::{Board, Input, ShutdownReport, Ticket, Watch};
+use crate::runtime::{Board, Past, Ticket, Watch};
 
 impl Master {
+    /// The last changes of a worker's state, the oldest first; at most 64 are remembered.
+    ///
+    /// # Errors
+    /// There is no such worker.
+    pub fn history(&self, worker: &str) -> Result<Vec<Past>> {
+        self.shared.handle.board.history(worker)
+    }
+
     /// What the loop publishes.
     pub(crate) fn board(&self) -> &Arc<Board> {
         &self.shared.handle.board
@@ -44,21 +53,6 @@ impl Master {
     /// `force`: also past what it would wait for.
     pub(crate) fn start_nowait(&self, worker: &str, force: bool) -> Ticket<u64> {
         self.about(worker, move |worker| Command::Start { worker, force }, running)
-    }
-
-    /// `keep`: those that may outlive the master are let go.
-    pub(crate) fn shut_down(&self, force: bool, keep: bool) -> Ticket<ShutdownReport> {
-        let (ticket, reply) = self.ticket(None, |done| match done {
-            Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
-            Done::Added
-            | Done::Updated
-            | Done::Running { .. }
-            | Done::Stopped { .. }
-            | Done::Removed => None,
-        });
-        let command = Command::Shutdown { force, keep };
-        self.shared.handle.send(Input::Command { command, reply });
-        ticket
     }
 
     /// What a reload with the file at `config` would do; without one, with what it was made from.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::directory::Line;
+use super::heirs::is_kept;
 use crate::core::event::{Goal, Status, Transition};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::logs::WorkerLog;
@@ -480,7 +481,7 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
         isolated: process,
         killable: process,
         limitable: false,
-        adoptable: false,
+        adoptable: is_kept(config),
         functions: config.is_conversant(),
         health: config.is_conversant(),
     }

@@ -231,4 +231,45 @@ mod tests {
         feed.tell(&Event::of_master(EventKind::Removed));
         assert!(feed.subscribers.is_empty());
     }
+
+    #[test]
+    fn what_is_not_written_down_in_time_is_written_down_as_missed() {
+        let room = tempfile::tempdir().unwrap();
+        let logs = crate::logs::Logs::open(Some(room.path()), 0).unwrap();
+        let scribe = logs.scribe().unwrap();
+        let (release, released) = bounded::<()>(0);
+        scribe.line(Box::new(move || {
+            let _ = released.recv();
+            "{}".to_owned()
+        }));
+        let mut feed = Feed::new(Some(scribe));
+        let told = 70_000;
+        for _ in 0..told {
+            feed.tell(&Event::of_master(EventKind::Removed));
+        }
+        let unwritten = feed.unwritten;
+        assert!(unwritten > 4_000, "{unwritten}");
+        drop(release);
+        // The next one that finds room says so before it is told itself.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let mut more = 0;
+        while feed.unwritten > 0 {
+            assert!(std::time::Instant::now() < end);
+            feed.tell(&Event::of_master(EventKind::Died));
+            more += 1;
+        }
+        let (all, is_all) = bounded(1);
+        let scribe = feed.scribe.clone().unwrap();
+        while !scribe.line(Box::new({
+            let all = all.clone();
+            move || all.send(()).map_or_else(|_| String::new(), |()| "{}".to_owned())
+        })) {}
+        is_all.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+        logs.end();
+        let events = logs.past_events(usize::MAX).unwrap();
+        let missed: u64 = events.iter().filter_map(|event| event["count"].as_u64()).sum();
+        let counted = |event: &&serde_json::Value| event["event"] != "missed";
+        let written = events.iter().filter(counted).count() as u64;
+        assert_eq!(written + missed, told + more + 2);
+    }
 }

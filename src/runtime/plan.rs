@@ -3,13 +3,16 @@
 use std::path::{self, Path};
 use std::sync::Arc;
 
+use super::heirs::is_kept;
 use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::ModuleSource;
+#[cfg(target_os = "linux")]
+use crate::host::estate::{Afterwards, fingerprint};
 #[cfg(feature = "cli")]
 use crate::host::plugin;
-use crate::host::process::{LinkPlan, ProcessPlan};
+use crate::host::process::{LinkPlan, ProcessPlan, Settings};
 use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
 #[cfg(feature = "cli")]
@@ -33,6 +36,11 @@ impl Plan {
     pub(super) fn new(config: &WorkerConfig, host: Option<&Program>) -> Self {
         let not_yet =
             |category, message: &str| Self::NotYet(Failure::new(category, message).permanent());
+        let execution = config.execution.clone().unwrap_or_default();
+        let needed = Settings::needed(&execution, &config.limits.hard);
+        if let Some(key) = needed.filter(|_| host.is_none()) {
+            return not_yet(ErrorCategory::Configuration, &format!("{key} {NO_LAUNCHER}"));
+        }
         match (&config.package, config.module_type, &config.module_name, &config.execution) {
             (Some(package), ..) => not_yet(
                 ErrorCategory::Package,
@@ -44,7 +52,7 @@ impl Plan {
             },
             (None, _, Some(module), _) => Self::Module { module: source(config, module) },
             (None, _, None, Some(execution)) => {
-                let mut plan = program(config, &execution.executable_path);
+                let mut plan = program(config, &execution.executable_path, host);
                 let none = ModuleSource::Native(String::new());
                 plan.link = config.is_integrated().then(|| link(config, none, false));
                 Self::Process(Arc::new(plan))
@@ -61,9 +69,18 @@ pub(crate) const NO_HOST: &str = "a module in a process of its own is this progr
     begin its main with hsu_master::host_if_requested(&registry), as App::run does, or name \
     another program with MasterBuilder::host_program";
 
+/// What keeps a process from getting settings that it has to set on itself.
+pub(crate) const NO_LAUNCHER: &str = "is set by this program, run again for a moment: begin its \
+    main with hsu_master::host_if_requested(&registry), as App::run does, or name another program \
+    with MasterBuilder::host_program";
+
 /// A program as it is configured.
-fn program(config: &WorkerConfig, path: &Path) -> ProcessPlan {
+fn program(config: &WorkerConfig, path: &Path, launcher: Option<&Program>) -> ProcessPlan {
     let execution = config.execution.clone().unwrap_or_default();
+    let hard = &config.limits.hard;
+    let settings = launcher
+        .filter(|_| Settings::needed(&execution, hard).is_some())
+        .map(|launcher| Box::new(Settings::new(launcher.clone(), &execution, hard)));
     ProcessPlan {
         program: path.to_owned(),
         args: execution.args,
@@ -74,6 +91,15 @@ fn program(config: &WorkerConfig, path: &Path) -> ProcessPlan {
         name: None,
         link: None,
         output: config.logs.mode,
+        #[cfg(target_os = "linux")]
+        afterwards: Afterwards {
+            keep: is_kept(config),
+            configuration: fingerprint(config),
+            patience: config.stop.timeout,
+        },
+        env_file: execution.env_file,
+        clear_environment: execution.clear_environment,
+        settings,
     }
 }
 
@@ -85,7 +111,7 @@ fn hosted(config: &WorkerConfig, module: &str, host: &Program) -> ProcessPlan {
         link: Some(link(config, source(config, module), true)),
         // Its log lines are the master's too, even where its log file is not wanted.
         output: LogMode::Capture,
-        ..program(config, &host.path)
+        ..program(config, &host.path, Some(host))
     }
 }
 
@@ -140,7 +166,7 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
         killable: config.worker_type == WorkerType::Process,
-        keeps: false,
+        keeps: is_kept(config),
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

@@ -1,11 +1,13 @@
 //! What makes a worker's configuration wrong, wherever it came from: a file, or a program. Every
 //! mistake at once, each with its key's path.
 
+mod execution;
+
 use std::time::Duration;
 
 use super::{
-    ExecutionConfig, HealthCheckConfig, Integration, ModuleType, RestartConfig, StartConfig,
-    StopConfig, SuccessCodes, WorkerConfig, WorkerId, WorkerType,
+    ExecutionConfig, HealthCheckConfig, Integration, ModuleType, OnMasterExit, RestartConfig,
+    StartConfig, StopConfig, SuccessCodes, WorkerConfig, WorkerId, WorkerType,
 };
 use crate::units::MAX_DURATION;
 
@@ -73,6 +75,7 @@ impl WorkerConfig {
         }
         self.check_what_runs(&mut found);
         self.check_module(&mut found);
+        self.check_limits(&mut found);
         if let Some(execution) = &self.execution {
             found.within("execution", execution.mistakes());
         }
@@ -86,6 +89,12 @@ impl WorkerConfig {
         found.within("logs", self.logs.mistakes());
         if self.is_module() {
             found.within("logs", self.logs.mistakes_of_module());
+        }
+        if self.on_master_exit == Some(OnMasterExit::Keep) {
+            let program = self.execution.is_some() && !self.is_conversant();
+            let message = "`keep` is for programs with `integration: none`: what speaks the worker \
+                           protocol ends with its master";
+            found.check(program, "on_master_exit", message);
         }
         found.0
     }
@@ -209,6 +218,7 @@ impl ExecutionConfig {
             found.check(named, &path, "is not a variable's name: it is empty or contains '='");
             found.os_text(&path, format!("{name}={value}").as_bytes());
         }
+        self.check_settings(&mut found);
         found.0
     }
 }
@@ -314,6 +324,7 @@ mod tests {
             ("stop.timeout", |c| c.stop.timeout = Duration::MAX),
             ("stop.signal", |c| c.stop.signal = 0),
             ("stop.signal", |c| c.stop.signal = 65),
+            ("on_master_exit", |c| c.on_master_exit = Some(OnMasterExit::Keep)),
             ("restart.backoff_rate", |c| c.restart.backoff_rate = Ratio::from_thousandths(999)),
             ("restart.backoff_rate", |c| c.restart.backoff_rate = Ratio::from_thousandths(100_001)),
             ("restart.jitter", |c| c.restart.jitter = Ratio::from_thousandths(1001)),

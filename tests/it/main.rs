@@ -12,7 +12,9 @@ mod alone;
 mod conformance;
 mod control;
 mod hosted;
+mod launching;
 mod logged;
+mod logs;
 mod made;
 mod modules;
 #[cfg(all(feature = "cli", feature = "plugins"))]

@@ -145,7 +145,7 @@ impl Connection<'_> {
     }
 
     fn shut_down(&mut self, id: u64, asked: &wire::Shutdown) {
-        let ticket = self.shared.master.shut_down(false, asked.keep);
+        let ticket = self.shared.master.shutdown_with(false, asked.keep);
         let keep = if asked.keep { " --keep" } else { "" };
         let key = self.next_key();
         self.open(key, id, Work::ShuttingDown(ticket), None, Some(format!("shutdown{keep}")));
