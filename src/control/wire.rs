@@ -20,6 +20,9 @@ pub(super) const VERSION: [u32; 2] = [1, 0];
 /// So many workers may be named in one question.
 pub(super) const MAX_NAMED: usize = 64;
 
+/// So much of a worker's name is told, should there be none of that name.
+const MAX_NAME: usize = 256;
+
 /// Every method's name, in the order of the documentation.
 pub(super) const METHODS: [&str; 14] = [
     "hello", "status", "describe", "start", "stop", "restart", "wait", "call", "modules", "reload",
@@ -263,7 +266,8 @@ impl From<&Error> for WireError {
         Self {
             category: error.category().as_str().to_owned(),
             message: error.message().to_owned(),
-            worker: error.worker().map(str::to_owned),
+            // Somebody may have asked for a name that is as long as a line.
+            worker: error.worker().map(|worker| worker.chars().take(MAX_NAME).collect()),
             permanent: error.permanent(),
             problems: error.problems().to_vec(),
         }
