@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+#[cfg(feature = "cli")]
+mod elsewhere;
 mod fifos;
 mod files;
 mod last_words;
@@ -13,6 +15,8 @@ mod others;
 mod own;
 mod poller;
 mod sockets;
+#[cfg(feature = "cli")]
+mod terminal;
 mod users;
 
 use std::ffi::{CString, c_int};
@@ -25,6 +29,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+pub(crate) use elsewhere::*;
 pub(crate) use fifos::*;
 pub(crate) use files::*;
 pub(crate) use last_words::*;
@@ -40,6 +46,8 @@ pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
 pub(crate) use sockets::*;
+#[cfg(feature = "cli")]
+pub(crate) use terminal::*;
 pub(crate) use users::*;
 
 use super::Target;
