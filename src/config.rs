@@ -2,6 +2,7 @@
 //! words of floor 0 only; nothing below knows YAML.
 
 mod execution;
+mod include;
 mod interpolate;
 mod reader;
 mod schema;
@@ -102,11 +103,12 @@ fn as_name(name: &str) -> Option<String> {
 
 /// Reads a whole file's text.
 fn master(source: Source<'_>, text: &str) -> Result<MasterConfig, Error> {
-    let (root, text) = tree(source.file, text)?;
+    let (root, text) = tree(text).map_err(|fault| rejected(source.file, fault))?;
     let mut reader = Reader::new(source, text);
-    let mut draft = schema::Draft::default();
+    let mut draft = schema::Draft::of(Path::new(source.file));
     reader.mapping(&root, schema::FILE, &mut draft);
-    if matches!(root.value, Value::Null | Value::Map(_)) && root.entry("workers").is_none() {
+    let names = |key| root.entry(key).is_some();
+    if matches!(root.value, Value::Null | Value::Map(_)) && !names("workers") && !names("include") {
         reader.problem(root.at, schema::NO_WORKERS);
     }
     reader.finish(draft.config)
@@ -114,17 +116,20 @@ fn master(source: Source<'_>, text: &str) -> Result<MasterConfig, Error> {
 
 /// Reads one worker's text.
 fn one_worker(source: Source<'_>, text: &str) -> Result<WorkerConfig, Error> {
-    let (root, text) = tree(source.file, text)?;
+    let (root, text) = tree(text).map_err(|fault| rejected(source.file, fault))?;
     let mut reader = Reader::new(source, text);
-    let config = worker::worker(&mut reader, &root, &schema::Defaults::default());
-    reader.finish(config)
+    let mut made = worker::workers(&mut reader, &root, &schema::Defaults::default());
+    if made.len() > 1 {
+        let message = "makes several workers, and this is to be one";
+        reader.under("replicas", |reader| reader.problem(root.place("replicas"), message));
+    }
+    reader.finish(made.swap_remove(0))
 }
 
 /// The tree of a text, and the text without a byte order mark: what the tree's places refer to.
-fn tree<'t>(file: &str, text: &'t str) -> Result<(Node, &'t str), Error> {
-    let text = source::checked(text).map_err(|fault| rejected(file, fault))?;
-    let root = yaml::parse(text).map_err(|fault| rejected(file, fault))?;
-    Ok((root, text))
+fn tree(text: &str) -> Result<(Node, &str), Fault> {
+    let text = source::checked(text)?;
+    Ok((yaml::parse(text)?, text))
 }
 
 /// A text that is no configuration at all.

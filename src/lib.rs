@@ -104,7 +104,10 @@ pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use host::export;
 pub use host::identity::current_worker;
 pub use host::roles::host_if_requested;
-pub use master::{Function, KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Worker};
+pub use master::{
+    Function, KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Plan, PlanAction,
+    PlanStep, Worker,
+};
 pub use module::{
     EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
@@ -114,8 +117,8 @@ pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
-    HealthCheckConfig, HealthStatus, Integration, LastError, LimitsConfig, ModuleType, OnUnhealthy,
-    Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS,
-    WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId,
-    WorkerState, WorkerType,
+    HealthCheckConfig, HealthStatus, Integration, LastError, LimitsConfig, ModuleType,
+    OnMasterExit, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,
+    SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics,
+    WorkerEndpoint, WorkerId, WorkerState, WorkerType,
 };

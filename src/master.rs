@@ -3,10 +3,13 @@
 
 mod builder;
 mod checks;
+mod difference;
 mod function;
 mod handle;
+mod heirs;
 mod modules;
 mod output;
+mod reload;
 mod rights;
 mod signals;
 
@@ -23,8 +26,10 @@ use checks::check_worker;
 #[cfg(feature = "cli")]
 pub(crate) use checks::preflight;
 pub(crate) use checks::unavailable;
+pub use difference::{Plan, PlanAction, PlanStep};
 pub use function::Function;
 pub use handle::Worker;
+use heirs::Inherited;
 #[cfg(feature = "cli")]
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
@@ -40,7 +45,8 @@ use crate::module::ModuleRegistry;
 use crate::runtime::{
     Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
-use crate::worker::{WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
+use crate::settings::MasterConfig;
+use crate::worker::{Exit, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
 ///
@@ -66,9 +72,18 @@ struct Shared {
     handle: Handle,
     registry: ModuleRegistry,
     host: Host,
-    configured: Vec<WorkerConfig>,
+    /// The configuration that holds.
+    current: Mutex<MasterConfig>,
+    /// Held by who puts another one in its place: one at a time.
+    reloading: Mutex<()>,
+    source: Option<reload::ConfigSource>,
+    applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
+    /// It has a state directory.
+    has_state: bool,
+    /// What the former master's end means for the first start.
+    inherited: Mutex<Inherited>,
 }
 
 /// What a master is alone in having. Dropped in this order, after the loop's end.
@@ -97,15 +112,15 @@ impl Master {
     }
 
     /// Another hold on this master, whose drop ends nothing.
-    #[expect(dead_code, reason = "who serves requests of others needs it")]
     pub(crate) fn share(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), owned: None }
     }
 
     /// Listens to the process's signals, and reaps its orphans.
     fn take_process(&mut self) -> Result<()> {
+        let share = self.share();
         let Some(owned) = &mut self.owned else { return Ok(()) };
-        owned._signals = Some(signals::install(&self.shared.handle)?);
+        owned._signals = Some(signals::install(share)?);
         #[cfg(target_os = "linux")]
         {
             let cannot = |error| Error::io("cannot reap orphans", error);
@@ -128,15 +143,17 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let problems = check_worker(&config, &self.shared.registry, self.shared.host);
+        let Shared { registry, host, has_state, .. } = &*self.shared;
+        let problems = check_worker(&config, registry, *host, *has_state);
         if !problems.is_empty() {
             return Err(Error::rejected(problems).of_worker(&config.id));
         }
         let worker = WorkerId::new(&config.id)?;
         let (ticket, reply) =
             self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
+        let past = self.past_of(&worker);
         let config = Box::new(config);
-        self.submit(reply, |reply| Input::Add { worker, config, reply });
+        self.submit(reply, |reply| Input::Add { worker, config, past, reply });
         Ok(ticket)
     }
 
@@ -206,6 +223,8 @@ impl Master {
     }
 
     /// Starts every enabled worker, in the order of the configuration, and waits for all of them.
+    /// Those that a former master was told to stop stay down, the first time, if their policy is
+    /// `unless-stopped`.
     ///
     /// # Errors
     /// How many did not come up, and why; all were tried, and their restart policies go on.
@@ -232,8 +251,7 @@ impl Master {
 
     /// As [`start_all`](Self::start_all), without waiting: one ticket for each worker.
     pub fn start_all_nowait(&self) -> Vec<Ticket<u64>> {
-        let enabled = self.shared.handle.board.enabled();
-        enabled.iter().map(|worker| self.start_worker_nowait(worker)).collect()
+        self.start_enabled(&self.shared.handle.board.enabled())
     }
 
     /// Stops every worker, in reverse order of their addition and side by side, launches nothing
@@ -251,13 +269,33 @@ impl Master {
     /// As [`shutdown`](Self::shutdown), without waiting. `force`: kill now instead of asking, also
     /// what is being shut down already.
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
+        self.shutdown_with(force, false)
+    }
+
+    /// `keep`: lets those go that may outlive the master.
+    pub(crate) fn shutdown_with(&self, force: bool, keep: bool) -> Ticket<ShutdownReport> {
         let (ticket, reply) = self.ticket(None, |done| match done {
             Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
-            Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
+            Done::Added
+            | Done::Updated
+            | Done::Running { .. }
+            | Done::Stopped { .. }
+            | Done::Removed => None,
         });
-        let command = Command::Shutdown { force };
+        let command = Command::Shutdown { force, keep };
         self.shared.handle.send(Input::Command { command, reply });
         ticket
+    }
+
+    /// As [`shutdown`](Self::shutdown), but for workers with `on_master_exit: keep` that run: they
+    /// are let go, and the next master of the state directory takes them over.
+    ///
+    /// # Errors
+    /// The loop died before.
+    pub fn shutdown_keeping(&self) -> Result<ShutdownReport> {
+        self.refuse_deadlock(None)?;
+        let _begun = self.shutdown_with(false, true);
+        self.wait()
     }
 
     /// Waits until the master is shut down, by whomever.
@@ -284,6 +322,12 @@ impl Master {
             return Err(Error::new(ErrorCategory::Internal, "the master's event loop died"));
         }
         Ok(ended)
+    }
+
+    /// How the last incarnation of the main worker ended: the one with `main: true`, whose own end
+    /// ends the master. `None`: there is no such worker, or none of its incarnations has ended.
+    pub fn main_exit(&self) -> Option<Exit> {
+        self.shared.handle.board.main_exit()
     }
 
     /// Waits until a worker is in a condition, at most `timeout`, and returns what is then known of
@@ -355,9 +399,9 @@ impl Master {
         ModuleRuntime::new(self.shared.prober.clone())
     }
 
-    /// The workers of the configuration this master was built with, in its order.
-    pub fn configured_workers(&self) -> impl Iterator<Item = &WorkerConfig> {
-        self.shared.configured.iter()
+    /// The workers of the configuration that holds, in its order.
+    pub fn configured_workers(&self) -> Vec<WorkerConfig> {
+        self.configuration().workers
     }
 
     /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how
@@ -436,7 +480,11 @@ impl Master {
 fn running(done: Done) -> Option<u64> {
     match done {
         Done::Running { incarnation } => Some(incarnation),
-        Done::Added | Done::Stopped { .. } | Done::Removed | Done::ShutDown { .. } => None,
+        Done::Added
+        | Done::Updated
+        | Done::Stopped { .. }
+        | Done::Removed
+        | Done::ShutDown { .. } => None,
     }
 }
 

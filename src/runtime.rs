@@ -8,6 +8,8 @@ mod clock;
 mod directory;
 mod feed;
 mod handle;
+mod heirs;
+mod main_worker;
 mod narrate;
 mod plan;
 mod route;
@@ -27,17 +29,18 @@ use crate::core::event as core;
 use crate::core::event::{Command, Effect, Event as CoreEvent, Ticket as TicketNumber};
 use crate::core::lifecycle::FORCE_PATIENCE;
 use crate::core::moment::Moment;
+use crate::host::estate::Adoption;
 use crate::host::identity::{self, Identity, Role};
 use crate::host::process::ProcessShared;
 use crate::host::roles::Program;
 use crate::host::runner::Setting;
 use crate::host::{Order, Report, threads};
 use crate::module::EndpointInfo;
-use crate::worker::{WorkerConfig, WorkerId, WorkerState};
+use crate::worker::{WorkerConfig, WorkerId, WorkerState, WorkerType};
 
 use aside::Aside;
-pub(crate) use board::Board;
 pub use board::ShutdownReport;
+pub(crate) use board::{Board, Known};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
@@ -60,8 +63,14 @@ const STACK: usize = 512 << 10;
 pub(crate) enum Input {
     /// A command, and where its reply goes.
     Command { command: Command, reply: ReplySender },
-    /// Make a worker known.
-    Add { worker: WorkerId, config: Box<WorkerConfig>, reply: ReplySender },
+    /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
+    Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
+    /// Tell everybody of something that happened to the master as a whole.
+    Tell(EventKind),
+    /// Make a worker known. `past`: the last incarnation of it that is known.
+    Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
+    /// Take over a process that a former master has left.
+    Adopt { adoption: Box<Adoption>, reply: ReplySender },
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -113,6 +122,8 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         board,
         directory,
         all_down: false,
+        main_unwell: false,
+        leaving: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
@@ -134,6 +145,10 @@ struct Loop {
     board: Arc<Board>,
     directory: Arc<Directory>,
     all_down: bool,
+    /// The main worker's checks have put its goal down.
+    main_unwell: bool,
+    /// The master shuts down.
+    leaving: bool,
 }
 
 impl Loop {
@@ -174,32 +189,64 @@ impl Loop {
     fn take(&mut self, now: Moment, input: Input) {
         match input {
             Input::Command { command, reply } => self.command(now, command, reply),
-            Input::Add { worker, config, reply } => self.add(now, worker, *config, reply),
+            Input::Add { worker, config, past, reply } => {
+                self.add(now, worker, (*config, past), reply);
+            }
+            Input::Adopt { adoption, reply } => self.adopt(now, *adoption, reply),
             Input::Report { worker, incarnation, report } => {
                 self.hear(now, worker, incarnation, report);
             }
             Input::Aside { worker, incarnation, aside } => {
                 self.hear_aside(&worker, incarnation, &aside);
             }
+            Input::Update { worker, config, restart, reply } => {
+                self.update(now, worker, *config, restart, reply);
+            }
+            Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
         }
     }
 
     fn command(&mut self, now: Moment, command: Command, reply: ReplySender) {
+        self.leaving |= matches!(command, Command::Shutdown { .. });
         let ticket = TicketNumber(self.tickets);
         self.tickets += 1;
         self.replies.insert(ticket.0, reply);
         self.decide(now, CoreEvent::Command { ticket, command });
     }
 
-    fn add(&mut self, now: Moment, worker: WorkerId, config: WorkerConfig, reply: ReplySender) {
+    fn add(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        (config, past): (WorkerConfig, u64),
+        reply: ReplySender,
+    ) {
         if !self.workers.contains_key(&worker) {
             let slot = Slot::new(config, &self.parts, self.directory.line(&worker));
             self.workers.insert(worker.clone(), slot);
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
-        self.command(now, Command::Add { worker, spec: Box::new(spec) }, reply);
+        self.command(now, Command::Add { worker, spec: Box::new(spec), past }, reply);
+    }
+
+    /// What runs goes on as it was launched; the next incarnation is launched anew.
+    fn update(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        config: WorkerConfig,
+        restart: bool,
+        reply: ReplySender,
+    ) {
+        let spec = Box::new(worker_spec(&config));
+        if self.core.takes_update(worker.as_str())
+            && let Some(slot) = self.workers.get_mut(&worker)
+        {
+            slot.replace(config, &self.parts);
+        }
+        self.command(now, Command::Update { worker, spec, restart }, reply);
     }
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
@@ -299,6 +346,7 @@ impl Loop {
             self.publish(effect);
         }
         for effect in effects {
+            self.watch_main(&effect);
             self.perform(effect);
         }
     }
@@ -310,12 +358,17 @@ impl Loop {
                 if let Some(slot) = self.workers.get_mut(worker) {
                     slot.current = *incarnation;
                     slot.facts.renew();
+                    if slot.config.worker_type == WorkerType::Module {
+                        self.parts.processes.estate().lives(worker, *incarnation);
+                    }
                 }
             }
             Effect::Changed { worker } => {
-                if let (Some(status), Some(slot)) =
-                    (self.core.status(worker.as_str()), self.workers.get(worker))
-                {
+                let status = self.core.status(worker.as_str());
+                if let Some(status) = &status {
+                    self.note_goal(worker, status);
+                }
+                if let (Some(status), Some(slot)) = (status, self.workers.get(worker)) {
                     self.board.update(worker, &slot.config, status, &slot.facts);
                 }
             }
@@ -325,12 +378,14 @@ impl Loop {
                     slot.facts.line.forget();
                 }
                 self.board.forget(worker);
+                self.parts.processes.estate().forget(worker);
             }
             Effect::Start { .. }
             | Effect::Probe { .. }
             | Effect::Ask { .. }
             | Effect::Force { .. }
             | Effect::Abandon { .. }
+            | Effect::LetGo { .. }
             | Effect::Health { .. }
             | Effect::Reply { .. }
             | Effect::AllDown => {}
@@ -369,6 +424,7 @@ impl Loop {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
+            Effect::LetGo { worker, incarnation } => self.let_go(&worker, incarnation),
             Effect::Transition(transition) => {
                 if log::log_enabled!(log::Level::Error) {
                     let worker = &transition.worker;
@@ -419,12 +475,15 @@ impl Drop for Loop {
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
             slot.facts.line.disconnect();
+            if heirs::is_kept(&slot.config) && std::thread::panicking() {
+                continue;
+            }
             for host in slot.hosts.values_mut() {
                 host.order(Order::Force { patience: Duration::ZERO });
             }
         }
         if std::thread::panicking() {
-            log::error!("the event loop died; every process it ran is killed");
+            log::error!("the event loop died; every process that is not to outlive it is killed");
             self.board.close(true);
             self.feed.tell(&Event::of_master(EventKind::Died));
         }

@@ -1,6 +1,7 @@
 //! The words for workers: their names, states, configuration and what is known about them. Plain
 //! data, used on every floor.
 
+mod changes;
 mod config;
 mod diagnostics;
 mod differences;
@@ -13,7 +14,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use config::{ExecutionConfig, Integration, ModuleType, WorkerConfig};
+pub use config::{ExecutionConfig, Integration, ModuleType, OnMasterExit, WorkerConfig};
 pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,

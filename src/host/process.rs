@@ -4,7 +4,11 @@
 #[cfg(target_os = "linux")]
 mod accounts;
 #[cfg(target_os = "linux")]
+mod adopted;
+#[cfg(target_os = "linux")]
 mod env_file;
+#[cfg(target_os = "linux")]
+mod fifo;
 mod gate;
 #[cfg(target_os = "linux")]
 mod interpreter;
@@ -35,10 +39,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::estate::Estate;
+#[cfg(target_os = "linux")]
+use super::estate::{Adoption, Afterwards};
 #[cfg(target_os = "linux")]
 use super::{Dialect, Launch, Outlet, Report, Stream};
 use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
@@ -82,6 +91,9 @@ pub(crate) struct ProcessPlan {
     pub(crate) clear_environment: bool,
     /// What it sets on itself before it becomes the program.
     pub(crate) settings: Option<Box<Settings>>,
+    /// What becomes of it when the master ends.
+    #[cfg(target_os = "linux")]
+    pub(crate) afterwards: Afterwards,
 }
 
 /// What a process that speaks the worker protocol is told.
@@ -132,7 +144,7 @@ pub(crate) struct ProcessShared {
     means: Arc<Means>,
     launchers: Launchers,
     /// Closed by the drop, which `Means::master_ended` shows to all at once.
-    _master_lives: PipeWriter,
+    master_lives: Option<PipeWriter>,
 }
 
 impl ProcessShared {
@@ -143,12 +155,26 @@ impl ProcessShared {
     pub(crate) fn new(
         output: Arc<dyn OutputSink>,
         nofile: Option<sys::Limit>,
+        estate: Arc<Estate>,
     ) -> io::Result<Arc<Self>> {
         let (master_ended, master_lives) = io::pipe()?;
         let buffers = Buffers::default();
-        let means = Arc::new(Means { output, nofile, buffers, master_ended });
+        let means = Arc::new(Means { output, nofile, buffers, master_ended, estate });
         let launchers = Launchers::new();
-        Ok(Arc::new(Self { means, launchers, _master_lives: master_lives }))
+        Ok(Arc::new(Self { means, launchers, master_lives: Some(master_lives) }))
+    }
+
+    /// The master's arrangements for its end.
+    pub(crate) fn estate(&self) -> &Estate {
+        &self.means.estate
+    }
+}
+
+impl Drop for ProcessShared {
+    fn drop(&mut self) {
+        self.master_lives = None;
+        // A panic of the loop is no orderly end.
+        self.means.estate.close(!std::thread::panicking());
     }
 }
 
@@ -159,6 +185,7 @@ struct Means {
     nofile: Option<sys::Limit>,
     buffers: Buffers,
     master_ended: PipeReader,
+    estate: Arc<Estate>,
 }
 
 /// Buffers lent for one read each, so that a thousand silent processes need none.
@@ -265,6 +292,36 @@ impl ProcessHost {
             #[cfg(target_os = "linux")]
             link,
         }
+    }
+
+    /// Nothing was started here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn adopt(
+        _adoption: super::estate::Adoption,
+        plan: Arc<ProcessPlan>,
+        _shared: &ProcessShared,
+        _report: Reporter,
+    ) -> Self {
+        Self { gate: Arc::new(Gate::new(plan.signal, plan.kill_group)) }
+    }
+
+    /// Takes over a process that a former master has started.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn adopt(
+        adoption: Adoption,
+        plan: Arc<ProcessPlan>,
+        shared: &ProcessShared,
+        report: Reporter,
+    ) -> Self {
+        let Adoption { worker, process, record, .. } = adoption;
+        let (incarnation, means) = (record.incarnation, Arc::clone(&shared.means));
+        let ended = process.as_fd().try_clone_to_owned();
+        let pid = process.pid();
+        let gate = Arc::new(Gate::to(process, plan.signal, plan.kill_group));
+        let host = Self { gate: Arc::clone(&gate), link: None };
+        let life = Life { worker, incarnation, plan, means, gate, link: None, report };
+        adopted::watch_over(life, pid, ended);
+        host
     }
 
     /// Carries out an order. Never blocks.

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 #[cfg(target_os = "linux")]
 use super::child::serve;
 #[cfg(target_os = "linux")]
+use super::guard;
+#[cfg(target_os = "linux")]
 use super::launch;
 use super::{plugin, protocol};
 use crate::module::ModuleRegistry;
@@ -50,6 +52,10 @@ pub fn host_if_requested(modules: &ModuleRegistry) {
     }
     if role.as_ref().is_some_and(|role| role == protocol::HOST_ROLE) {
         std::process::exit(serve(modules));
+    }
+    #[cfg(target_os = "linux")]
+    if role.as_ref().is_some_and(|role| role == guard::GUARD_ROLE) {
+        std::process::exit(guard::guard_main());
     }
     if role.is_some_and(|role| role == plugin::PROBE_ROLE) {
         let (file, symbol) = (arguments.next(), arguments.next());

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
+use super::heirs::Inherited;
 use super::output::{LineSink, Output, OutputLine};
+use super::reload::{Applied, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::estate::Estate;
 use crate::host::identity;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
@@ -27,6 +30,8 @@ pub struct MasterBuilder {
     own_process: bool,
     seed: Option<u64>,
     host_program: Option<PathBuf>,
+    source: Option<ConfigSource>,
+    applied: Option<Applied>,
 }
 
 impl Default for MasterBuilder {
@@ -39,6 +44,8 @@ impl Default for MasterBuilder {
             own_process: false,
             seed: None,
             host_program: None,
+            source: None,
+            applied: None,
         }
     }
 }
@@ -62,6 +69,27 @@ impl MasterBuilder {
     #[must_use]
     pub fn config(mut self, config: MasterConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Where the configuration comes from, for [`Master::reload_again`] and for SIGHUP: called on
+    /// the thread of whoever asks, each time anew.
+    #[must_use]
+    pub fn source(
+        mut self,
+        source: impl Fn() -> Result<MasterConfig> + Send + Sync + 'static,
+    ) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Who is told of each configuration that takes the place of the one before.
+    #[cfg(feature = "cli")]
+    pub(crate) fn applied(
+        mut self,
+        applied: impl Fn(&MasterConfig) + Send + Sync + 'static,
+    ) -> Self {
+        self.applied = Some(Box::new(applied));
         self
     }
 
@@ -93,8 +121,11 @@ impl MasterBuilder {
     /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on
     ///   which thread it came, so that the module is known that brought it down;
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
-    ///   same signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are
-    ///   logged. After the master's end they do what they do by default.
+    ///   same signal within 200 ms is the same request); SIGHUP reloads from the
+    ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1 logs
+    ///   every worker's state; others that would end it by default, such as SIGALRM and the
+    ///   real-time ones, are logged. After the master's end they do what they do by default, but for
+    ///   real-time ones, which are then ignored.
     ///
     /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
     /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.
@@ -142,15 +173,21 @@ impl MasterBuilder {
             None => this_program(),
         };
         let host = if own { Host::Own(host_program.is_some()) } else { Host::Other };
-        let problems = check_workers(&self.config.workers, &self.registry, host);
+        let has_state = self.config.state_dir.is_some();
+        let problems = check_workers(&self.config.workers, &self.registry, host, has_state);
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
-        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
+        let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
         let sink = Arc::new(LineSink::new(self.output, realm));
-        let processes = ProcessShared::new(sink, nofile)
+        let workers = &self.config.workers;
+        let patience = self.config.shutdown_timeout;
+        let (estate, inheritance) =
+            Estate::open(host_program.clone(), state.clone(), workers, patience)
+                .map_err(|error| Error::io("cannot read what a former master left", error))?;
+        let processes = ProcessShared::new(sink, nofile, Arc::new(estate))
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = Setting {
@@ -176,8 +213,13 @@ impl MasterBuilder {
             handle,
             registry: self.registry,
             host,
-            configured: self.config.workers,
+            current: Mutex::new(self.config),
+            reloading: Mutex::new(()),
+            source: self.source,
+            applied: self.applied,
             prober,
+            has_state,
+            inherited: Mutex::new(Inherited::of(&inheritance)),
         };
         let owned = Owned {
             thread: Mutex::new(Some(thread)),
@@ -190,9 +232,10 @@ impl MasterBuilder {
         if self.own_process {
             master.take_process()?;
         }
-        for worker in &master.shared.configured {
-            master.add_worker(worker.clone())?;
+        for worker in master.configured_workers() {
+            master.add_worker(worker)?;
         }
+        master.adopt(inheritance.adoptions)?;
         Ok(master)
     }
 }

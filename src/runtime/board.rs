@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::directory::Line;
+use super::heirs::is_kept;
 use crate::core::event::{Goal, Status};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::module::EndpointInfo;
 use crate::worker::{
-    LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
+    Exit, LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
     WorkerId, WorkerState, WorkerType,
 };
 
@@ -72,6 +73,14 @@ struct Entry {
     config: Arc<WorkerConfig>,
     status: Status,
     facts: Facts,
+}
+
+/// A worker as a change of the configuration finds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) config: Arc<WorkerConfig>,
+    /// It is meant to run.
+    pub(crate) up: bool,
 }
 
 /// The published state of a master.
@@ -251,6 +260,25 @@ impl Board {
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// How the last incarnation of the main worker ended, if there is one and it did.
+    pub(crate) fn main_exit(&self) -> Option<Exit> {
+        let state = self.state();
+        let main = state.workers.values().find(|entry| entry.config.main)?;
+        main.status.exit.clone()
+    }
+
+    /// Every worker's configuration and whether it is meant to run, in the order of addition.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let state = self.state();
+        let known = |entry: &Entry| {
+            let up = entry.status.goal == Goal::Up;
+            (entry.order, Known { config: Arc::clone(&entry.config), up })
+        };
+        let mut all: Vec<_> = state.workers.values().map(known).collect();
+        all.sort_unstable_by_key(|(order, _)| *order);
+        all.into_iter().map(|(_, known)| known).collect()
+    }
+
     pub(crate) fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {
         let state = self.state();
         let Some(entry) = state.workers.get(worker) else {
@@ -363,7 +391,7 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
         isolated: process,
         killable: process,
         limitable: false,
-        adoptable: false,
+        adoptable: is_kept(config),
         functions: config.is_conversant(),
         health: config.is_conversant(),
     }

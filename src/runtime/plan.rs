@@ -3,10 +3,13 @@
 use std::path::{self, Path};
 use std::sync::Arc;
 
+use super::heirs::is_kept;
 use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::ModuleSource;
+#[cfg(target_os = "linux")]
+use crate::host::estate::{Afterwards, fingerprint};
 #[cfg(feature = "cli")]
 use crate::host::plugin;
 use crate::host::process::{LinkPlan, ProcessPlan, Settings};
@@ -88,6 +91,12 @@ fn program(config: &WorkerConfig, path: &Path, launcher: Option<&Program>) -> Pr
         env_file: execution.env_file,
         clear_environment: execution.clear_environment,
         settings,
+        #[cfg(target_os = "linux")]
+        afterwards: Afterwards {
+            keep: is_kept(config),
+            configuration: fingerprint(config),
+            patience: config.stop.timeout,
+        },
     }
 }
 
@@ -152,6 +161,7 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
         killable: config.worker_type == WorkerType::Process,
+        keeps: is_kept(config),
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

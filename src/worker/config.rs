@@ -44,6 +44,8 @@ pub struct WorkerConfig {
     pub worker_type: WorkerType,
     /// False: known to the master, not started by `start_all`.
     pub enabled: bool,
+    /// True: when it ends for good without being asked, so does the master. One worker at most.
+    pub main: bool,
     /// The package it comes from, as `name:version`. Not available yet: refused at start.
     pub package: Option<String>,
     /// The program to run, for a worker that is an executable.
@@ -73,6 +75,9 @@ pub struct WorkerConfig {
     pub endpoints: Vec<EndpointInfo>,
     /// How much of the machine it may have. For processes.
     pub limits: LimitsConfig,
+    /// What becomes of its process when the master ends without having stopped it. `None`: as
+    /// [`OnMasterExit::Stop`], where the program can be its own guardian.
+    pub on_master_exit: Option<OnMasterExit>,
 }
 
 impl WorkerConfig {
@@ -81,6 +86,7 @@ impl WorkerConfig {
             id: id.into(),
             worker_type,
             enabled: true,
+            main: false,
             package: None,
             execution: None,
             module_type: None,
@@ -95,6 +101,7 @@ impl WorkerConfig {
             success_codes: SuccessCodes::default(),
             endpoints: Vec::new(),
             limits: LimitsConfig::default(),
+            on_master_exit: None,
         }
     }
 
@@ -134,6 +141,15 @@ impl WorkerConfig {
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
+        self
+    }
+
+    /// True: when it ends for good without being asked, so does the master, and
+    /// [`Master::main_exit`](crate::Master::main_exit) says how. In a file its restart policy is then
+    /// `never` by default; here it is what it is.
+    #[must_use]
+    pub fn main(mut self, main: bool) -> Self {
+        self.main = main;
         self
     }
 
@@ -243,6 +259,13 @@ impl WorkerConfig {
         self
     }
 
+    /// What becomes of its process when the master ends without having stopped it.
+    #[must_use]
+    pub fn on_master_exit(mut self, what: OnMasterExit) -> Self {
+        self.on_master_exit = Some(what);
+        self
+    }
+
     /// What the program and the master say to each other. Ignored by modules.
     #[must_use]
     pub fn integration(mut self, integration: Integration) -> Self {
@@ -266,6 +289,28 @@ impl WorkerConfig {
     /// True when the worker is a module, wherever it runs.
     pub(crate) fn is_module(&self) -> bool {
         self.module_name.is_some()
+    }
+}
+
+/// What becomes of a worker's process when its master ends without having stopped it: killed,
+/// crashed, or told to let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnMasterExit {
+    /// It is ended, with its whole group, by the master's guardian: this program, run again.
+    Stop,
+    /// It lives on, its output waits, and the next master of the state directory adopts it. For
+    /// programs alone.
+    Keep,
+}
+
+impl OnMasterExit {
+    /// The word used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Keep => "keep",
+        }
     }
 }
 

@@ -6,8 +6,8 @@ mod execution;
 use std::time::Duration;
 
 use super::{
-    ExecutionConfig, HealthCheckConfig, Integration, ModuleType, RestartConfig, StartConfig,
-    StopConfig, SuccessCodes, WorkerConfig, WorkerId, WorkerType,
+    ExecutionConfig, HealthCheckConfig, Integration, ModuleType, OnMasterExit, RestartConfig,
+    StartConfig, StopConfig, SuccessCodes, WorkerConfig, WorkerId, WorkerType,
 };
 use crate::units::MAX_DURATION;
 
@@ -86,6 +86,12 @@ impl WorkerConfig {
         found.within("restart", self.restart.mistakes());
         found.within("stop", self.stop.mistakes());
         self.success_codes.check(&mut found);
+        if self.on_master_exit == Some(OnMasterExit::Keep) {
+            let program = self.execution.is_some() && !self.is_conversant();
+            let message = "`keep` is for programs with `integration: none`: what speaks the worker \
+                           protocol ends with its master";
+            found.check(program, "on_master_exit", message);
+        }
         found.0
     }
 
@@ -314,6 +320,7 @@ mod tests {
             ("stop.timeout", |c| c.stop.timeout = Duration::MAX),
             ("stop.signal", |c| c.stop.signal = 0),
             ("stop.signal", |c| c.stop.signal = 65),
+            ("on_master_exit", |c| c.on_master_exit = Some(OnMasterExit::Keep)),
             ("restart.backoff_rate", |c| c.restart.backoff_rate = Ratio::from_thousandths(999)),
             ("restart.backoff_rate", |c| c.restart.backoff_rate = Ratio::from_thousandths(100_001)),
             ("restart.jitter", |c| c.restart.jitter = Ratio::from_thousandths(1001)),

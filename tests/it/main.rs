@@ -20,4 +20,5 @@ mod plugins;
 mod process_wide;
 mod processes;
 mod reaping;
+mod reload;
 mod support;

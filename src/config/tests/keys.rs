@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::super::execution::{HARD, LIMITS};
 use super::super::reader::Key;
-use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, MASTER, RESTART, START, STOP};
+use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, MASTER, RESTART, START, STOP};
 use super::super::worker::{EXECUTION, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    ExecutionConfig, HardLimits, HealthCheckConfig, Integration, ModuleType, OnUnhealthy,
-    RestartPolicy, WorkerConfig, WorkerType,
+    ExecutionConfig, HardLimits, HealthCheckConfig, Integration, ModuleType, OnMasterExit,
+    OnUnhealthy, RestartPolicy, WorkerConfig, WorkerType,
 };
 
-type Shows = fn(&MasterConfig) -> bool;
+pub(super) type Shows = fn(&MasterConfig) -> bool;
 
 fn first(config: &MasterConfig) -> &WorkerConfig {
     &config.workers[0]
@@ -40,7 +40,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// Every key: its path, the worker it is given to, its value, and what shows that it was heard.
-const KEYS: &[(&str, &str, &str, Shows)] = &[
+pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("master.name", PROGRAM, "n", |c| c.name.as_deref() == Some("n")),
     ("master.state_dir", PROGRAM, "/s", |c| c.state_dir == Some("/s".into())),
     ("master.log_dir", PROGRAM, "/l", |c| c.log_dir == Some("/l".into())),
@@ -49,6 +49,8 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("id", "command: x", "other", |c| first(c).id == "other"),
     ("type", "id: a, module_name: m", "module", |c| first(c).worker_type == WorkerType::Module),
     ("enabled", PROGRAM, "false", |c| !first(c).enabled),
+    ("replicas", PROGRAM, "2", |c| c.workers.len() == 2 && first(c).id == "a-1"),
+    ("main", PROGRAM, "true", |c| first(c).main),
     ("command", "id: a", "y", |c| {
         first(c).execution.as_ref().unwrap().executable_path.as_os_str() == "y"
     }),
@@ -120,6 +122,7 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
     }),
+    ("on_master_exit", PROGRAM, "keep", |c| first(c).on_master_exit == Some(OnMasterExit::Keep)),
 ];
 
 fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
@@ -148,7 +151,7 @@ fn nested(path: &str, value: &str) -> String {
 }
 
 /// A file with one worker and a key at `path`, in the worker or outside.
-fn file_with(path: &str, worker: &str, value: &str) -> String {
+pub(super) fn file_with(path: &str, worker: &str, value: &str) -> String {
     let key = nested(path, value);
     if path.starts_with("master.") || path.starts_with("defaults.") {
         format!("{key}\nworkers: [{{{worker}}}]\n")
@@ -168,7 +171,8 @@ fn the_list_has_every_key_that_is_read() {
     }
     let listed: BTreeSet<String> = KEYS.iter().map(|(path, ..)| (*path).to_owned()).collect();
     assert_eq!(listed, known);
-    assert_eq!(names(FILE), ["master", "defaults", "workers"]);
+    assert_eq!(names(FILE), ["master", "defaults", "workers", "include"]);
+    assert_eq!(names(INCLUDED), ["workers", "include"]);
     assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check"]);
 }
 

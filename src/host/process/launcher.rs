@@ -1,5 +1,6 @@
 //! What comes before a process is there: its program is checked and spawned.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use super::monitor::{Gone, Monitor, Process};
 use super::staged::{self, Stage};
 use super::variables::Variables;
 use super::{Life, ProcessPlan, Settings, preflight};
-use crate::error::Failure;
+use crate::error::{ErrorCategory, Failure};
 use crate::host::{Report, protocol};
 use crate::worker::Exit;
 
@@ -42,6 +43,7 @@ pub(super) fn launch(life: Life) {
     if !linked {
         (life.report)(Report::Started { pid: Some(process.id()) });
     }
+    process.put_down();
     monitor.watch(process, gone);
 }
 
@@ -75,11 +77,14 @@ impl Prepared {
 fn spawn(life: &Arc<Life>, mut prepared: Prepared) -> Result<Process, Exit> {
     let socket = life.link.as_ref().and_then(|link| link.take_theirs());
     let variables = &mut prepared.variables;
-    variables.set("HSU_WORKER_ID", life.worker.as_str());
+    for (name, mark) in life.means.estate.marks(&life.worker, life.incarnation) {
+        variables.set(name, mark);
+    }
     match &socket {
         Some(_) => variables.set(protocol::VARIABLE, "1"),
         None => variables.unset(protocol::VARIABLE),
     }
+    life.means.estate.expects(&life.worker, &life.plan.afterwards);
     match life.plan.settings.as_deref() {
         Some(settings) => spawn_staged(life, settings, &prepared, socket),
         None => spawn_directly(life, &prepared, socket).map_err(Exit::Failed),
@@ -104,8 +109,11 @@ fn spawn_directly(
     if let Some(directory) = directory {
         command.current_dir(directory);
     }
-    let child = inherited(&mut command).spawn();
-    Process::of(life, child.map_err(|error| preflight::explain(&error, plan, program))?)
+    let fifos = inherited(life, &mut command)?;
+    let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
+    // It has its ends of them by now, and ours must be the only others.
+    drop(command);
+    Process::of(life, child, fifos)
 }
 
 /// Spawns the launcher, and waits until it has become the program.
@@ -117,11 +125,11 @@ fn spawn_staged(
 ) -> Result<Process, Exit> {
     let staged = Stage::set(life, settings, prepared, socket.is_some());
     let (stage, mut command) = staged.map_err(Exit::Failed)?;
-    let child = inherited(&mut command).spawn();
-    let child = child.map_err(|error| Exit::Failed(stage.unspawned(&error)))?;
+    let fifos = inherited(life, &mut command).map_err(Exit::Failed)?;
+    let child = command.spawn().map_err(|error| Exit::Failed(stage.unspawned(&error)))?;
     // With it goes our hold on the launcher's end of the line.
     drop(command);
-    let process = Process::of(life, child).map_err(Exit::Failed)?;
+    let process = Process::of(life, child, fifos).map_err(Exit::Failed)?;
     match stage.play(socket) {
         Ok(()) => {
             life.gate.spawned(process.id());
@@ -133,7 +141,24 @@ fn spawn_staged(
     }
 }
 
-/// What a program gets of us, whichever way it is spawned.
-fn inherited(command: &mut Command) -> &mut Command {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0)
+/// What a program gets of us, whichever way it is spawned. Our ends of the FIFOs, if there are any.
+fn inherited(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Failure> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    fifos(life, command)
+}
+
+/// Has a process that is to outlive its master write to FIFOs, which it keeps open itself. Our ends
+/// of them.
+fn fifos(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Failure> {
+    if !life.plan.afterwards.keep {
+        return Ok(None);
+    }
+    let made = life.means.estate.make_fifos(&life.worker).map_err(|error| {
+        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
+        let message = "cannot make the FIFOs that its output waits in when its master ends";
+        Failure::new(category, format!("{message}: {error}"))
+    })?;
+    let [(their_out, out), (their_err, err)] = made;
+    command.stdout(their_out).stderr(their_err);
+    Ok(Some([out, err]))
 }

@@ -2,11 +2,13 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+mod fifos;
 mod files;
 mod last_words;
 mod launch;
 mod line;
 mod orphans;
+mod others;
 mod own;
 mod poller;
 mod users;
@@ -21,14 +23,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+pub(crate) use fifos::*;
 pub(crate) use files::*;
 pub(crate) use last_words::*;
 pub(crate) use launch::*;
 pub(crate) use libc::{
-    E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,
+    E2BIG, EAGAIN, EINVAL, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY, SIGCONT,
+    SIGKILL, SIGTERM,
 };
 pub(crate) use line::*;
 pub(crate) use orphans::*;
+pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
 pub(crate) use users::*;
@@ -41,7 +46,7 @@ fn checked(result: c_int) -> io::Result<c_int> {
 }
 
 fn raw_pid(pid: u32) -> io::Result<libc::pid_t> {
-    libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))
+    libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(ESRCH))
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -96,7 +101,7 @@ pub(crate) fn signal(target: Target, signal: i32) -> io::Result<bool> {
     // SAFETY: the call takes two integers and touches no memory of ours.
     match checked(unsafe { libc::kill(receiver, signal) }) {
         Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(ESRCH) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -213,7 +213,7 @@ fn descriptors_that_run_out_are_an_error_until_there_are_some_again() {
         return;
     }
     let (tell, seen) = unbounded();
-    let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), None).unwrap();
+    let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), None, estate()).unwrap();
     let report: Reporter = Arc::new(move |report| {
         let _ = tell.send(Seen::Report(report));
     });
