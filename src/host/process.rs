@@ -85,15 +85,15 @@ pub(crate) struct ProcessPlan {
     pub(crate) name: Option<OsString>,
     /// It speaks the worker protocol.
     pub(crate) link: Option<LinkPlan>,
+    /// What becomes of it when the master ends.
+    #[cfg(target_os = "linux")]
+    pub(crate) afterwards: Afterwards,
     /// A file with further variables; those above win.
     pub(crate) env_file: Option<PathBuf>,
     /// Hardly anything of the master's environment.
     pub(crate) clear_environment: bool,
     /// What it sets on itself before it becomes the program.
     pub(crate) settings: Option<Box<Settings>>,
-    /// What becomes of it when the master ends.
-    #[cfg(target_os = "linux")]
-    pub(crate) afterwards: Afterwards,
 }
 
 /// What a process that speaks the worker protocol is told.

@@ -88,15 +88,15 @@ fn program(config: &WorkerConfig, path: &Path, launcher: Option<&Program>) -> Pr
         kill_group: config.stop.kill_group,
         name: None,
         link: None,
-        env_file: execution.env_file,
-        clear_environment: execution.clear_environment,
-        settings,
         #[cfg(target_os = "linux")]
         afterwards: Afterwards {
             keep: is_kept(config),
             configuration: fingerprint(config),
             patience: config.stop.timeout,
         },
+        env_file: execution.env_file,
+        clear_environment: execution.clear_environment,
+        settings,
     }
 }
 

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::WorkerType;
 use super::limits::LimitsConfig;
 use super::policy::{HealthCheckConfig, RestartConfig, StartConfig, StopConfig, SuccessCodes};
 use crate::module::EndpointInfo;
 
 /// Where a module comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ModuleType {
     /// Compiled into the program and registered by name.
@@ -73,11 +76,11 @@ pub struct WorkerConfig {
     pub success_codes: SuccessCodes,
     /// Where a program can be reached while it runs; modules publish their own.
     pub endpoints: Vec<EndpointInfo>,
-    /// How much of the machine it may have. For processes.
-    pub limits: LimitsConfig,
     /// What becomes of its process when the master ends without having stopped it. `None`: as
     /// [`OnMasterExit::Stop`], where the program can be its own guardian.
     pub on_master_exit: Option<OnMasterExit>,
+    /// How much of the machine it may have. For processes.
+    pub limits: LimitsConfig,
 }
 
 impl WorkerConfig {
@@ -100,8 +103,8 @@ impl WorkerConfig {
             stop: StopConfig::default(),
             success_codes: SuccessCodes::default(),
             endpoints: Vec::new(),
-            limits: LimitsConfig::default(),
             on_master_exit: None,
+            limits: LimitsConfig::default(),
         }
     }
 
@@ -244,6 +247,13 @@ impl WorkerConfig {
         self
     }
 
+    /// What becomes of its process when the master ends without having stopped it.
+    #[must_use]
+    pub fn on_master_exit(mut self, what: OnMasterExit) -> Self {
+        self.on_master_exit = Some(what);
+        self
+    }
+
     /// Changes how a process is run: its user, its umask and the like. For a module, what its
     /// process is like, wherever it has one of its own.
     #[must_use]
@@ -256,13 +266,6 @@ impl WorkerConfig {
     #[must_use]
     pub fn limits(mut self, limits: LimitsConfig) -> Self {
         self.limits = limits;
-        self
-    }
-
-    /// What becomes of its process when the master ends without having stopped it.
-    #[must_use]
-    pub fn on_master_exit(mut self, what: OnMasterExit) -> Self {
-        self.on_master_exit = Some(what);
         self
     }
 

@@ -77,14 +77,13 @@ impl Prepared {
 fn spawn(life: &Arc<Life>, mut prepared: Prepared) -> Result<Process, Exit> {
     let socket = life.link.as_ref().and_then(|link| link.take_theirs());
     let variables = &mut prepared.variables;
-    for (name, mark) in life.means.estate.marks(&life.worker, life.incarnation) {
-        variables.set(name, mark);
+    for (name, value) in life.means.estate.marks(&life.worker, life.incarnation) {
+        variables.set(name, &value);
     }
     match &socket {
         Some(_) => variables.set(protocol::VARIABLE, "1"),
         None => variables.unset(protocol::VARIABLE),
     }
-    life.means.estate.expects(&life.worker, &life.plan.afterwards);
     match life.plan.settings.as_deref() {
         Some(settings) => spawn_staged(life, settings, &prepared, socket),
         None => spawn_directly(life, &prepared, socket).map_err(Exit::Failed),
@@ -111,7 +110,7 @@ fn spawn_directly(
     }
     let fifos = inherited(life, &mut command)?;
     let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
-    // It has its ends of them by now, and ours must be the only others.
+    // It has its ends of everything by now, and ours must be the only others.
     drop(command);
     Process::of(life, child, fifos)
 }
@@ -141,19 +140,16 @@ fn spawn_staged(
     }
 }
 
-/// What a program gets of us, whichever way it is spawned. Our ends of the FIFOs, if there are any.
+/// What a program gets of us, whichever way it is spawned. Our ends of the FIFOs that a process
+/// writes to which is to outlive its master: it keeps them open itself.
 fn inherited(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Failure> {
+    let estate = &life.means.estate;
+    estate.expects(&life.worker, &life.plan.afterwards);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    fifos(life, command)
-}
-
-/// Has a process that is to outlive its master write to FIFOs, which it keeps open itself. Our ends
-/// of them.
-fn fifos(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Failure> {
     if !life.plan.afterwards.keep {
         return Ok(None);
     }
-    let made = life.means.estate.make_fifos(&life.worker).map_err(|error| {
+    let made = estate.make_fifos(&life.worker).map_err(|error| {
         let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
         let message = "cannot make the FIFOs that its output waits in when its master ends";
         Failure::new(category, format!("{message}: {error}"))

@@ -163,10 +163,10 @@ fn plan(program: &str, args: &[&str]) -> ProcessPlan {
         kill_group: true,
         name: None,
         link: None,
+        afterwards: Afterwards::default(),
         env_file: None,
         clear_environment: false,
         settings: None,
-        afterwards: Afterwards::default(),
     }
 }
 
