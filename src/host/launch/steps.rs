@@ -123,6 +123,7 @@ fn key(resource: Resource) -> &'static str {
         Resource::AddressSpace => "memory",
         Resource::CoreDump => "core",
         Resource::Descriptors => "open_files",
+        Resource::FileSize => "file_size",
         Resource::Locks => "locks",
         Resource::Processes => "processes",
     }
