@@ -113,7 +113,8 @@ pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
-    HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities,
-    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    HealthCheckType, HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio,
+    RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS,
+    UnmanagedConfig, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
+    WorkerId, WorkerState, WorkerType,
 };

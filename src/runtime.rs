@@ -356,7 +356,7 @@ impl Loop {
                 self.order(&worker, incarnation, Order::Start);
             }
             Effect::Probe { worker, incarnation, probe } => {
-                self.order(&worker, incarnation, Order::Probe { probe });
+                self.probe(worker, incarnation, probe);
             }
             Effect::Ask { worker, incarnation, patience } => {
                 self.order(&worker, incarnation, Order::Ask { patience });
@@ -396,6 +396,18 @@ impl Loop {
                 self.feed.tell(&Event::of_worker(&worker, 0, EventKind::Removed));
             }
             Effect::AllDown => self.all_down = true,
+        }
+    }
+
+    /// Asks an incarnation for its health, or answers for it where it counts that it is there.
+    fn probe(&mut self, worker: WorkerId, incarnation: u64, probe: u64) {
+        let slot = self.workers.get(&worker);
+        if slot.is_some_and(|slot| slot.config.is_checked_by_presence()) {
+            let report = Report::Probed { probe, healthy: true, reason: String::new() };
+            // What it was told of its end meanwhile is heard first.
+            let _ = self.sender.send(Input::Report { worker, incarnation, report });
+        } else {
+            self.order(&worker, incarnation, Order::Probe { probe });
         }
     }
 

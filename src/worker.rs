@@ -6,6 +6,7 @@ mod diagnostics;
 mod differences;
 mod policy;
 mod state;
+mod unmanaged;
 mod validate;
 
 use std::borrow::Borrow;
@@ -20,10 +21,11 @@ pub use diagnostics::{
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
 pub use policy::{
-    HealthCheckConfig, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,
-    SuccessCodes,
+    HealthCheckConfig, HealthCheckType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
+    StartConfig, StopConfig, SuccessCodes,
 };
 pub use state::{TRANSITIONS, WaitFor, WorkerState};
+pub use unmanaged::UnmanagedConfig;
 pub(crate) use validate::Mistake;
 
 use crate::error::Error;

@@ -285,6 +285,15 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A TCP port.
+    pub(super) fn port(&mut self, node: &Node) -> Option<u16> {
+        self.scalar(node, "a port", |text| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let port = text.parse().ok().filter(|port| digits && *port > 0);
+            port.ok_or_else(|| "is not a port, 1 to 65535".to_owned())
+        })
+    }
+
     pub(super) fn ratio(&mut self, node: &Node) -> Option<Ratio> {
         self.scalar(node, "a number such as 1.5", parse_ratio)
     }

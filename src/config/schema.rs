@@ -10,8 +10,8 @@ use super::reader::{Key, Reader};
 use super::worker::worker;
 use super::yaml::{Mark, Node, Value};
 use crate::worker::{
-    HealthCheckConfig, Mistake, OnUnhealthy, RestartConfig, RestartPolicy, StartConfig, StopConfig,
-    WorkerId, signal_number,
+    HealthCheckConfig, HealthCheckType, Mistake, OnUnhealthy, RestartConfig, RestartPolicy,
+    StartConfig, StopConfig, UnmanagedConfig, WorkerId, signal_number,
 };
 
 /// What is said of a file without workers: it is more likely a mistake than a wish.
@@ -27,12 +27,26 @@ pub(super) struct Draft {
 }
 
 /// What a worker has where it says nothing itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Defaults {
     pub(super) restart: RestartConfig,
+    /// The same for workers that somebody else starts.
+    pub(super) unmanaged_restart: RestartConfig,
     pub(super) stop: StopConfig,
     pub(super) start: StartConfig,
     pub(super) health_check: Option<HealthCheckConfig>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            restart: RestartConfig::default(),
+            unmanaged_restart: UnmanagedConfig::restart(),
+            stop: StopConfig::default(),
+            start: StartConfig::default(),
+            health_check: None,
+        }
+    }
 }
 
 /// The file. The order counts: a worker is read with the defaults known.
@@ -60,8 +74,13 @@ pub(super) const MASTER: &[Key<Draft>] = &[
 
 pub(super) const DEFAULTS: &[Key<Defaults>] = &[
     ("restart", |r, node, defaults| {
+        let since = r.found();
         defaults.restart =
             part(r, node, RESTART, RestartConfig::default(), RestartConfig::mistakes);
+        if r.found() == since {
+            // What is not written has another value for these.
+            r.mapping(node, RESTART, &mut defaults.unmanaged_restart);
+        }
     }),
     ("stop", |r, node, defaults| {
         defaults.stop = part(r, node, STOP, StopConfig::default(), StopConfig::mistakes);
@@ -105,9 +124,8 @@ pub(super) const START: &[Key<StartConfig>] =
     &[("timeout", |r, node, start| r.set(node, &mut start.timeout, Reader::duration))];
 
 pub(super) const HEALTH_CHECK: &[Key<HealthCheckConfig>] = &[
-    ("type", |r, node, _| {
-        // The one kind there is so far leaves nothing to store.
-        r.word(node, &[("module", ())]);
+    ("type", |r, node, check| {
+        r.set(node, &mut check.check_type, |r, node| r.word(node, HEALTH_TYPES).map(Some));
     }),
     ("interval", |r, node, check| r.set(node, &mut check.interval, Reader::duration)),
     ("timeout", |r, node, check| r.set(node, &mut check.timeout, Reader::duration)),
@@ -127,6 +145,9 @@ const LOG_LEVELS: &[(&str, LevelFilter)] = &[
     ("trace", LevelFilter::Trace),
     ("off", LevelFilter::Off),
 ];
+
+pub(super) const HEALTH_TYPES: &[(&str, HealthCheckType)] =
+    &[("module", HealthCheckType::Module), ("process", HealthCheckType::Process)];
 
 const ON_UNHEALTHY: &[(&str, OnUnhealthy)] =
     &[("restart", OnUnhealthy::Restart), ("log", OnUnhealthy::Log), ("stop", OnUnhealthy::Stop)];

@@ -8,8 +8,8 @@ use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, Mistake, ModuleType, SuccessCodes, WorkerConfig, WorkerType,
-    signal_number,
+    ExecutionConfig, Integration, Mistake, ModuleType, SuccessCodes, UnmanagedConfig, WorkerConfig,
+    WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.
@@ -29,6 +29,9 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     ("package", |r, node, draft| draft.config.package = Some(name(r, node))),
     ("execution", |r, node, draft| {
         r.mapping(node, EXECUTION, draft.config.execution.get_or_insert_default());
+    }),
+    ("unmanaged", |r, node, draft| {
+        r.mapping(node, UNMANAGED, draft.config.unmanaged.get_or_insert_default());
     }),
     ("module_type", |r, node, draft| {
         let words = [ModuleType::Native, ModuleType::Plugin].map(|kind| (kind.as_str(), kind));
@@ -71,6 +74,22 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
     }),
 ];
 
+pub(super) const UNMANAGED: &[Key<UnmanagedConfig>] = &[
+    ("pid_file", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.pid_file, |r, node| r.text(node).map(PathBuf::from).map(Some));
+    }),
+    ("process_name", |r, node, unmanaged| unmanaged.process_name = Some(name(r, node))),
+    ("process_args", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.process_args, |r, node| r.list(node, Reader::text));
+    }),
+    ("port", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.port, |r, node| r.port(node).map(Some));
+    }),
+    ("can_terminate", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.can_terminate, Reader::boolean);
+    }),
+];
+
 pub(super) const ENDPOINT: &[Key<EndpointDraft>] = &[
     ("name", |r, node, draft| r.set(node, &mut draft.name, |r, node| r.text(node).map(Some))),
     ("type", |r, node, draft| {
@@ -106,7 +125,10 @@ const UNREADABLE: &str = "unreadable";
 pub(super) fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig {
     let since = r.found();
     let mut config = WorkerConfig::new("", WorkerType::Process);
-    config.restart = defaults.restart.clone();
+    config.restart = match node.entry("unmanaged") {
+        Some(_) => defaults.unmanaged_restart.clone(),
+        None => defaults.restart.clone(),
+    };
     config.stop = defaults.stop.clone();
     config.start = defaults.start.clone();
     config.health_check = node.entry("health_check").and(defaults.health_check.clone());
@@ -163,6 +185,7 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("stop.signal", "is for processes: a module is asked by its stop token"),
             ("stop.kill_group", "is for processes: a module has no process group"),
         ],
+        WorkerType::Process if config.unmanaged.is_some() => return of_others(node, config),
         WorkerType::Process if config.is_module() => &[
             ("command", "contradicts module_name: a worker runs a program or a module"),
             ("success_codes", "is for programs: a module says itself that its work is done"),
@@ -177,7 +200,28 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         }
         WorkerType::Process => &[],
     };
-    let written = without_meaning.iter().filter(|(path, _)| node.find(path).is_some());
+    written(node, without_meaning)
+}
+
+/// The keys that have no meaning for a process that somebody else starts.
+fn of_others(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
+    let mut without_meaning = vec![
+        ("command", "contradicts unmanaged: somebody else starts that process"),
+        ("stack_size", "is for modules: a program's stack is its own"),
+        ("config", "is for modules and for programs with `integration: protocol`"),
+        ("success_codes", "is for the master's own processes: how others' end cannot be known"),
+        ("stop.kill_group", "is for the master's own processes: others' groups are not touched"),
+    ];
+    if config.unmanaged.as_ref().is_some_and(|unmanaged| !unmanaged.can_terminate) {
+        let message = "does nothing without `can_terminate: true`: a stop only lets go of it";
+        without_meaning.extend([("stop.signal", message), ("stop.timeout", message)]);
+    }
+    written(node, &without_meaning)
+}
+
+/// The keys among these that are written.
+fn written(node: &Node, keys: &[(&str, &str)]) -> Vec<Mistake> {
+    let written = keys.iter().filter(|(path, _)| node.find(path).is_some());
     written.map(|(path, message)| ((*path).to_owned(), (*message).to_owned())).collect()
 }
 
@@ -200,6 +244,10 @@ fn make_absolute(config: &mut WorkerConfig, directory: &Path) {
         }
         let working_directory = execution.working_directory.as_deref().unwrap_or(directory);
         execution.working_directory = Some(below(directory, working_directory));
+    }
+    if let Some(file) = config.unmanaged.as_mut().and_then(|unmanaged| unmanaged.pid_file.as_mut())
+    {
+        *file = below(directory, file);
     }
     if let (Some(ModuleType::Plugin), Some(library)) = (config.module_type, &mut config.module_name)
     {

@@ -134,7 +134,7 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
     WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
-        killable: config.worker_type == WorkerType::Process,
+        killable: config.worker_type == WorkerType::Process && config.can_be_killed(),
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

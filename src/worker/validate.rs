@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    ExecutionConfig, HealthCheckConfig, Integration, ModuleType, RestartConfig, StartConfig,
-    StopConfig, SuccessCodes, WorkerConfig, WorkerId, WorkerType,
+    ExecutionConfig, HealthCheckConfig, HealthCheckType, Integration, ModuleType, RestartConfig,
+    StartConfig, StopConfig, SuccessCodes, UnmanagedConfig, WorkerConfig, WorkerId, WorkerType,
 };
 use crate::units::MAX_DURATION;
 
@@ -58,9 +58,11 @@ impl Mistakes {
     }
 
     fn within(&mut self, part: &str, mistakes: Vec<Mistake>) {
-        self.0.extend(
-            mistakes.into_iter().map(|(path, message)| (format!("{part}.{path}"), message)),
-        );
+        let below = |path: String| match path.as_str() {
+            "" => part.to_owned(),
+            path => format!("{part}.{path}"),
+        };
+        self.0.extend(mistakes.into_iter().map(|(path, message)| (below(path), message)));
     }
 }
 
@@ -73,6 +75,8 @@ impl WorkerConfig {
         }
         self.check_what_runs(&mut found);
         self.check_module(&mut found);
+        self.check_unmanaged(&mut found);
+        self.check_health(&mut found);
         if let Some(execution) = &self.execution {
             found.within("execution", execution.mistakes());
         }
@@ -109,11 +113,12 @@ impl WorkerConfig {
                 let asked = self.execution.as_ref().is_some_and(speaks);
                 found.check(!asked, "execution.integration", message);
             }
+            WorkerType::Process if self.unmanaged.is_some() => {}
             WorkerType::Process => {
                 let path = self.execution.as_ref().map(|execution| &execution.executable_path);
                 if path.is_none() && !packaged {
-                    let message =
-                        "has nothing to run; write command, execution, package or module_name";
+                    let message = "has nothing to run; write command, execution, package, unmanaged or \
+                         module_name";
                     found.add("", message);
                 } else if path.is_some_and(|path| path.as_os_str().is_empty()) && !packaged {
                     found.add("execution.executable_path", "is missing: the program to run");
@@ -125,8 +130,6 @@ impl WorkerConfig {
     /// What only modules have is there only for modules, and is usable.
     fn check_module(&self, found: &mut Mistakes) {
         if self.execution.is_some() && !self.is_conversant() {
-            let message = "a program can be asked for its health only with `integration: protocol`";
-            found.check(self.health_check.is_none(), "health_check", message);
             let empty = self.config.as_object().is_some_and(serde_json::Map::is_empty);
             let message = "is for modules and for programs with `integration: protocol`; give a \
                            program arguments or variables";
@@ -170,6 +173,63 @@ impl WorkerConfig {
             let message = "must be longer than zero for a module: a thread cannot be killed";
             found.check(!self.stop.timeout.is_zero(), "stop.timeout", message);
         }
+    }
+}
+
+impl WorkerConfig {
+    /// A process is found in one way, and has nothing that only whoever starts it can give it.
+    fn check_unmanaged(&self, found: &mut Mistakes) {
+        let Some(unmanaged) = &self.unmanaged else { return };
+        if self.worker_type == WorkerType::Module {
+            let message = "is for processes; write `type: process`, or remove it";
+            return found.add("unmanaged", message);
+        }
+        let message = "contradicts unmanaged: somebody else starts that process";
+        found.check(self.execution.is_none(), "execution", message);
+        found.check(self.package.is_none(), "package", message);
+        found.check(!self.is_module(), "module_name", message);
+        found.within("unmanaged", unmanaged.mistakes());
+    }
+
+    /// Who is asked for its health is there to be asked.
+    fn check_health(&self, found: &mut Mistakes) {
+        let Some(check) = &self.health_check else { return };
+        match check.check_type {
+            Some(HealthCheckType::Process) => {
+                let message = "is for processes: a thread of the master has none of its own";
+                let process = self.worker_type == WorkerType::Process;
+                found.check(process, "health_check.type", message);
+            }
+            Some(HealthCheckType::Module) | None => {
+                let message = "a program can be asked for its health only with `integration: \
+                               protocol`; write `type: process` to check that it is there";
+                let program = self.execution.is_some() || self.unmanaged.is_some();
+                found.check(!program || self.is_conversant(), "health_check", message);
+            }
+        }
+    }
+}
+
+impl UnmanagedConfig {
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut found = Mistakes::default();
+        let ways = [self.pid_file.is_some(), self.process_name.is_some(), self.port.is_some()];
+        let message = "needs exactly one of pid_file, process_name and port";
+        found.check(ways.iter().filter(|way| **way).count() == 1, "", message);
+        if let Some(path) = &self.pid_file {
+            let path = path.as_os_str().as_encoded_bytes();
+            found.check(!path.is_empty(), "pid_file", "is empty");
+            found.os_text("pid_file", path);
+        }
+        if let Some(name) = &self.process_name {
+            found.check(!name.is_empty(), "process_name", "is empty");
+            let message = "is a path; write the name of its last part";
+            found.check(!name.contains('/'), "process_name", message);
+        }
+        let named = self.process_name.is_some() || self.process_args.is_empty();
+        found.check(named, "process_args", "is for process_name");
+        found.check(self.port != Some(0), "port", "must be a port, 1 to 65535");
+        found.0
     }
 }
 
