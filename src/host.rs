@@ -18,6 +18,11 @@ pub(crate) mod protocol;
 pub(crate) mod reaper;
 pub(crate) mod roles;
 pub(crate) mod runner;
+#[cfg(target_os = "linux")]
+pub(crate) mod state;
+#[cfg(not(target_os = "linux"))]
+#[path = "host/state/unsupported.rs"]
+pub(crate) mod state;
 pub(crate) mod sys;
 pub(crate) mod threads;
 

@@ -2,6 +2,7 @@
 //! what the loop last published.
 
 mod builder;
+mod checks;
 mod function;
 mod handle;
 mod modules;
@@ -17,6 +18,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 pub use builder::MasterBuilder;
+use checks::check_worker;
+#[cfg(feature = "cli")]
+pub(crate) use checks::preflight;
+#[cfg(any(feature = "cli", test))]
+pub(crate) use checks::unavailable;
 pub use function::Function;
 pub use handle::Worker;
 #[cfg(feature = "cli")]
@@ -25,21 +31,15 @@ pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
 
 use crate::core::event::{Command, Done};
-#[cfg(feature = "cli")]
-use crate::error::Failure;
-use crate::error::{Error, ErrorCategory, Problem, Result};
-use crate::host::panics::CAN_CONTAIN;
+use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
 use crate::host::reaper::Reaper;
-use crate::host::runner::{uncontained, unknown_module};
+use crate::host::state::StateDir;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
-    Event, Handle, Input, NO_HOST, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
+    Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
-use crate::worker::{
-    Mistake, ModuleType, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId,
-    WorkerType,
-};
+use crate::worker::{WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
 ///
@@ -55,18 +55,29 @@ use crate::worker::{
 /// programs await [`shutdown_nowait`](Self::shutdown_nowait) first. On a module's own thread the
 /// drop only begins the shutdown.
 pub struct Master {
+    shared: Arc<Shared>,
+    /// What ends with it; a share of a master has none, and its drop ends nothing.
+    owned: Option<Owned>,
+}
+
+/// What every share of a master reads.
+struct Shared {
     handle: Handle,
     registry: ModuleRegistry,
     host: Host,
     configured: Vec<WorkerConfig>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
+}
+
+/// What a master is alone in having. Dropped in this order, after the loop's end.
+struct Owned {
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Held for its drop, which comes after the loop's end.
     _signals: Option<signals::Signals>,
-    /// As above.
     #[cfg(target_os = "linux")]
     _reaper: Option<Reaper>,
+    /// Nobody else has this directory before all of that has ended.
+    _state: Option<Arc<StateDir>>,
 }
 
 /// Which program runs modules in processes of their own.
@@ -84,6 +95,24 @@ impl Master {
         MasterBuilder::default()
     }
 
+    /// Another hold on this master, whose drop ends nothing.
+    #[expect(dead_code, reason = "who serves requests of others needs it")]
+    pub(crate) fn share(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), owned: None }
+    }
+
+    /// Listens to the process's signals, and reaps its orphans.
+    fn take_process(&mut self) -> Result<()> {
+        let Some(owned) = &mut self.owned else { return Ok(()) };
+        owned._signals = Some(signals::install(&self.shared.handle)?);
+        #[cfg(target_os = "linux")]
+        {
+            let cannot = |error| Error::io("cannot reap orphans", error);
+            owned._reaper = Some(Reaper::start().map_err(cannot)?);
+        }
+        Ok(())
+    }
+
     /// Makes a worker known. Starts nothing.
     ///
     /// # Errors
@@ -98,7 +127,7 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let problems = check_worker(&config, &self.registry, self.host);
+        let problems = check_worker(&config, &self.shared.registry, self.shared.host);
         if !problems.is_empty() {
             return Err(Error::rejected(problems).of_worker(&config.id));
         }
@@ -202,7 +231,7 @@ impl Master {
 
     /// As [`start_all`](Self::start_all), without waiting: one ticket for each worker.
     pub fn start_all_nowait(&self) -> Vec<Ticket<u64>> {
-        let enabled = self.handle.board.enabled();
+        let enabled = self.shared.handle.board.enabled();
         enabled.iter().map(|worker| self.start_worker_nowait(worker)).collect()
     }
 
@@ -226,7 +255,7 @@ impl Master {
             Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
         });
         let command = Command::Shutdown { force };
-        self.handle.send(Input::Command { command, reply });
+        self.shared.handle.send(Input::Command { command, reply });
         ticket
     }
 
@@ -236,7 +265,7 @@ impl Master {
     /// The event loop died, or this is a module's own thread (`would_deadlock`).
     pub fn wait(&self) -> Result<ShutdownReport> {
         self.wait_until(None)?;
-        Ok(self.handle.board.shutdown_report())
+        Ok(self.shared.handle.board.shutdown_report())
     }
 
     /// As [`wait`](Self::wait), at most `timeout`. False: it still runs.
@@ -249,8 +278,8 @@ impl Master {
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<bool> {
         self.refuse_deadlock(None)?;
-        let ended = self.handle.board.wait_for_end(deadline);
-        if self.handle.board.has_died() {
+        let ended = self.shared.handle.board.wait_for_end(deadline);
+        if self.shared.handle.board.has_died() {
             return Err(Error::new(ErrorCategory::Internal, "the master's event loop died"));
         }
         Ok(ended)
@@ -268,7 +297,7 @@ impl Master {
         timeout: Duration,
     ) -> Result<WorkerDiagnostics> {
         self.refuse_deadlock(Some(worker))?;
-        self.handle.board.wait_for(worker, condition, timeout)
+        self.shared.handle.board.wait_for(worker, condition, timeout)
     }
 
     /// Everything known about a worker. Never waits for it.
@@ -276,12 +305,12 @@ impl Master {
     /// # Errors
     /// There is no such worker.
     pub fn worker_diagnostics(&self, worker: &str) -> Result<WorkerDiagnostics> {
-        self.handle.board.diagnostics(worker)
+        self.shared.handle.board.diagnostics(worker)
     }
 
     /// Everything known about all workers, in alphabetical order. Never waits for any.
     pub fn all_worker_diagnostics(&self) -> Vec<WorkerDiagnostics> {
-        self.handle.board.all_diagnostics()
+        self.shared.handle.board.all_diagnostics()
     }
 
     /// Where one of a worker's endpoints is now. It moves with every incarnation.
@@ -289,7 +318,7 @@ impl Master {
     /// # Errors
     /// There is no such worker or endpoint, or the worker does not run.
     pub fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {
-        self.handle.board.endpoint(worker, name)
+        self.shared.handle.board.endpoint(worker, name)
     }
 
     /// Calls a function that a worker exports, and waits for the reply. See [`Function`], which is
@@ -304,7 +333,7 @@ impl Master {
     /// A handle on a function of a worker: on whatever incarnation runs when it is called. Neither
     /// need exist yet.
     pub fn function(&self, worker: &str, function: &str) -> Function {
-        Function::new(self.handle.route(worker, function))
+        Function::new(self.shared.handle.route(worker, function))
     }
 
     /// A handle with the operations on one worker. It is stateless: the worker need not exist yet.
@@ -317,17 +346,17 @@ impl Master {
     ///
     /// Native modules are asked on this thread, each on an instance made for that.
     pub fn modules(&self) -> Vec<KnownModule> {
-        modules::known(&self.registry)
+        modules::known(&self.shared.registry)
     }
 
     /// The libraries of plugins: to load them before they are needed, and to let go of them.
     pub fn module_runtime(&self) -> ModuleRuntime {
-        ModuleRuntime::new(self.prober.clone())
+        ModuleRuntime::new(self.shared.prober.clone())
     }
 
     /// The workers of the configuration this master was built with, in its order.
     pub fn configured_workers(&self) -> impl Iterator<Item = &WorkerConfig> {
-        self.configured.iter()
+        self.shared.configured.iter()
     }
 
     /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how
@@ -345,7 +374,7 @@ impl Master {
 
     fn subscribe_to(&self, wake: Option<Arc<dyn Fn() + Send + Sync>>) -> Receiver<Event> {
         let (subscriber, receiver) = Subscriber::new(wake);
-        self.handle.send(Input::Subscribe(subscriber));
+        self.shared.handle.send(Input::Subscribe(subscriber));
         receiver
     }
 
@@ -360,15 +389,15 @@ impl Master {
 
     /// Sends a request, unless the worker on whose thread this is has too many open.
     fn submit(&self, reply: ReplySender, input: impl FnOnce(ReplySender) -> Input) {
-        if let Some(reply) = reply.admitted(self.handle.realm) {
-            self.handle.send(input(reply));
+        if let Some(reply) = reply.admitted(self.shared.handle.realm) {
+            self.shared.handle.send(input(reply));
         }
     }
 
     fn origin(&self, worker: Option<&str>) -> Origin {
         Origin {
-            board: Arc::clone(&self.handle.board),
-            realm: self.handle.realm,
+            board: Arc::clone(&self.shared.handle.board),
+            realm: self.shared.handle.realm,
             worker: worker.map(str::to_owned),
         }
     }
@@ -403,50 +432,6 @@ impl Master {
     }
 }
 
-/// Everything that is wrong with the workers of one configuration.
-fn check_workers(workers: &[WorkerConfig], registry: &ModuleRegistry, host: Host) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (index, worker) in workers.iter().enumerate() {
-        for problem in check_worker(worker, registry, host) {
-            let path = format!("workers[{index}].{}", problem.path);
-            problems.push(Problem { path, ..problem });
-        }
-    }
-    problems
-}
-
-/// Everything that is wrong with a configuration, whether it came from a file or from a program.
-fn check_worker(config: &WorkerConfig, registry: &ModuleRegistry, host: Host) -> Vec<Problem> {
-    let hosted = config.is_module() && config.worker_type == WorkerType::Process;
-    let homeless =
-        (hosted && host == Host::Own(false)).then(|| ("type".to_owned(), NO_HOST.to_owned()));
-    // Which modules another program knows is not known here.
-    let elsewhere = hosted && host == Host::Other;
-    let unavailable = unavailable(config, registry).filter(|_| !elsewhere);
-    let mistakes = config.mistakes().into_iter().chain(homeless).chain(unavailable);
-    mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect()
-}
-
-/// What would keep a worker's program from being started here and now, if something would.
-#[cfg(feature = "cli")]
-pub(crate) fn preflight(config: &WorkerConfig) -> Option<Failure> {
-    crate::runtime::preflight(config).err()
-}
-
-/// Why a module worker cannot run in this program, if it cannot.
-pub(crate) fn unavailable(config: &WorkerConfig, registry: &ModuleRegistry) -> Option<Mistake> {
-    let module = config.module_name.as_deref()?;
-    let native = config.module_type != Some(ModuleType::Plugin);
-    let failure = if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
-        uncontained()
-    } else if native && registry.get(module).is_none() {
-        unknown_module(registry, module)
-    } else {
-        return None;
-    };
-    Some(("module_name".to_owned(), failure.message))
-}
-
 fn running(done: Done) -> Option<u64> {
     match done {
         Done::Running { incarnation } => Some(incarnation),
@@ -456,12 +441,13 @@ fn running(done: Done) -> Option<u64> {
 
 impl Drop for Master {
     fn drop(&mut self) {
+        let Some(owned) = &self.owned else { return };
         let begun = self.shutdown_nowait(false);
         if self.refuse_deadlock(None).is_err() {
             return;
         }
         let _ = begun.wait();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = owned.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A loop that died has said so in the log.
             let _ = thread.join();
@@ -471,6 +457,6 @@ impl Drop for Master {
 
 impl fmt::Debug for Master {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Master").field("modules", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Master").field("modules", &self.shared.registry).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! A master's configuration as plain data; `config` reads it from files.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -13,6 +14,12 @@ use crate::worker::WorkerConfig;
 pub struct MasterConfig {
     /// Its name; from a file, by default the name of the file's directory.
     pub name: Option<String>,
+    /// Where its socket is, and what the next master of this directory must know. `None`: the
+    /// command line chooses, and a program's master has none: it then writes no file.
+    pub state_dir: Option<PathBuf>,
+    /// Where its workers' logs go. `None`: the command line chooses, and a program's master keeps
+    /// them in `logs` in its state directory, if it has one.
+    pub log_dir: Option<PathBuf>,
     /// What `App` logs. Default `info`. A program with a logger of its own decides for itself.
     pub log_level: LevelFilter,
     /// How long a shutdown may take; at its end what remains is killed or abandoned. Default 30 s.
@@ -27,6 +34,8 @@ impl Default for MasterConfig {
     fn default() -> Self {
         Self {
             name: None,
+            state_dir: None,
+            log_dir: None,
             log_level: LevelFilter::Info,
             shutdown_timeout: Duration::from_secs(30),
             workers: Vec::new(),
@@ -45,6 +54,20 @@ impl MasterConfig {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Where its socket and its state are. One master at a time uses a directory.
+    #[must_use]
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
+    /// Where its workers' logs go.
+    #[must_use]
+    pub fn log_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log_dir = Some(path.into());
         self
     }
 

@@ -31,6 +31,7 @@ impl Setting {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
         command.args(arguments).current_dir(self.path());
         command.env_remove("RUST_LOG").env_remove("HSU_CONFIG");
+        command.env("HSU_STATE_DIR", self.path().join("state"));
         command
     }
 

@@ -5,6 +5,7 @@ use super::args::Run;
 use super::echo::Echo;
 use super::{Outcome, complain, logger};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::state::places;
 use crate::host::sys;
 use crate::master::{Master, OutputLine};
 use crate::module::ModuleRegistry;
@@ -66,7 +67,7 @@ fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
 
 fn start(
     registry: &ModuleRegistry,
-    config: MasterConfig,
+    mut config: MasterConfig,
     quiet: bool,
 ) -> Result<(Master, String, Echo)> {
     let echo = Echo::start(std::io::stderr())?;
@@ -75,6 +76,9 @@ fn start(
         log::warn!("{warning}");
     }
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
+    let named = config.state_dir.take();
+    config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), &name));
+    config.state_dir = Some(places::state_dir(named.as_deref(), &name));
     let mut builder = Master::builder().registry(registry).config(config).own_process();
     if !quiet {
         let echo = echo.clone();

@@ -2,7 +2,7 @@
 //! values (text, durations, lists, mappings with known keys) and no key by name.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::interpolate::{Lookup, expand};
@@ -185,6 +185,17 @@ impl<'a> Reader<'a> {
         if let Some(value) = read(self, node) {
             *target = value;
         }
+    }
+
+    /// A path, relative to the file's directory, without its `.` steps.
+    pub(super) fn path(&mut self, node: &Node) -> Option<PathBuf> {
+        let text = self.text(node)?;
+        if text.is_empty() {
+            self.problem(node.at, "is empty; write a path");
+            return None;
+        }
+        let path = Path::new(&text);
+        Some(self.source.directory.map_or_else(|| path.to_owned(), |from| below(from, path)))
     }
 
     /// A text, with its variables replaced. A number or a boolean counts as it is written.
@@ -387,4 +398,9 @@ fn parse_ratio(text: &str) -> Result<Ratio, String> {
     }
     let thousandths = format!("{whole}{part:0<3}").parse().map_err(|_| "is too large")?;
     Ok(Ratio::from_thousandths(thousandths))
+}
+
+/// `path`, relative to `directory`, without its `.` steps.
+pub(super) fn below(directory: &Path, path: &Path) -> PathBuf {
+    directory.join(path).components().collect()
 }

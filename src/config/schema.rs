@@ -64,6 +64,12 @@ pub(super) const MASTER: &[Key<Draft>] = &[
     ("name", |r, node, draft| {
         r.set(node, &mut draft.config.name, |r, node| name(r, node).map(Some))
     }),
+    ("state_dir", |r, node, draft| {
+        r.set(node, &mut draft.config.state_dir, |r, node| r.path(node).map(Some));
+    }),
+    ("log_dir", |r, node, draft| {
+        r.set(node, &mut draft.config.log_dir, |r, node| r.path(node).map(Some));
+    }),
     ("log_level", |r, node, draft| {
         r.set(node, &mut draft.config.log_level, |r, node| r.word(node, LOG_LEVELS));
     }),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::reader::{Key, Reader};
+use super::reader::{Key, Reader, below};
 use super::schema::{Defaults, HEALTH_CHECK, RESTART, START, STOP};
 use super::words;
 use super::yaml::{Node, Value};
@@ -254,11 +254,6 @@ fn make_absolute(config: &mut WorkerConfig, directory: &Path) {
         // Joined as text: both are text already, and a path that is not would be lost.
         *library = below(directory, Path::new(library)).to_string_lossy().into_owned();
     }
-}
-
-/// `path`, relative to `directory`, without its `.` steps.
-fn below(directory: &Path, path: &Path) -> PathBuf {
-    directory.join(path).components().collect()
 }
 
 /// An id: text without variables.

@@ -1,18 +1,18 @@
 //! What a master is made from.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::checks::check_workers;
 use super::output::{LineSink, Output, OutputLine};
-use super::{Host, Master, check_workers, signals};
+use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::identity;
 use crate::host::process::ProcessShared;
-#[cfg(target_os = "linux")]
-use crate::host::reaper::Reaper;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
+use crate::host::state::StateDir;
 use crate::host::sys;
 use crate::module::{ModuleFactory, ModuleRegistry};
 use crate::runtime::{self, Parts};
@@ -145,6 +145,8 @@ impl MasterBuilder {
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
+        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
+        let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
         let sink = Arc::new(LineSink::new(self.output, realm));
         let processes = ProcessShared::new(sink, nofile)
@@ -160,7 +162,6 @@ impl MasterBuilder {
         };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
-        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
         let (handle, thread) = runtime::start(Parts {
             name,
             seed,
@@ -170,29 +171,45 @@ impl MasterBuilder {
             host_program,
         })
         .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
-        let mut master = Master {
+        let shared = Shared {
             handle,
             registry: self.registry,
             host,
             configured: self.config.workers,
             prober,
+        };
+        let owned = Owned {
             thread: Mutex::new(Some(thread)),
             _signals: None,
             #[cfg(target_os = "linux")]
             _reaper: None,
+            _state: state,
         };
+        let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
         if self.own_process {
-            master._signals = Some(signals::install(&master.handle)?);
-            #[cfg(target_os = "linux")]
-            {
-                let cannot = |error| Error::io("cannot reap orphans", error);
-                master._reaper = Some(Reaper::start().map_err(cannot)?);
-            }
+            master.take_process()?;
         }
-        for worker in &master.configured {
+        for worker in &master.shared.configured {
             master.add_worker(worker.clone())?;
         }
         Ok(master)
+    }
+}
+
+/// Takes the state directory, if there is to be one.
+#[cfg(target_os = "linux")]
+fn open_state(path: Option<&Path>, name: &str) -> Result<Option<Arc<StateDir>>> {
+    path.map(|path| StateDir::open(path, name).map(Arc::new)).transpose()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_state(path: Option<&Path>, _name: &str) -> Result<Option<Arc<StateDir>>> {
+    match path {
+        None => Ok(None),
+        Some(_) => {
+            let message = "a state directory is not supported on this system yet";
+            Err(Error::new(ErrorCategory::Refused, message))
+        }
     }
 }
 

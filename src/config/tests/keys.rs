@@ -33,6 +33,8 @@ fn seconds(seconds: u64) -> Duration {
 /// Every key: its path, the worker it is given to, its value, and what shows that it was heard.
 const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("master.name", PROGRAM, "n", |c| c.name.as_deref() == Some("n")),
+    ("master.state_dir", PROGRAM, "/s", |c| c.state_dir == Some("/s".into())),
+    ("master.log_dir", PROGRAM, "/l", |c| c.log_dir == Some("/l".into())),
     ("master.log_level", PROGRAM, "trace", |c| c.log_level == log::LevelFilter::Trace),
     ("master.shutdown_timeout", PROGRAM, "1s", |c| c.shutdown_timeout == seconds(1)),
     ("id", "command: x", "other", |c| first(c).id == "other"),

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+mod files;
 mod last_words;
 mod line;
 mod orphans;
@@ -18,6 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+pub(crate) use files::*;
 pub(crate) use last_words::*;
 pub(crate) use libc::{
     E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,

@@ -1,0 +1,227 @@
+//! A master's state directory: private, opened once and used through its descriptor, and locked for
+//! as long as the master lives. In it are its socket and what the next master must know.
+
+pub(crate) mod places;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::SystemTime;
+
+use super::sys::{self, Dir, Opening};
+use crate::error::{Error, ErrorCategory, Result};
+
+/// No file in a state directory is longer than this.
+const MAX_FILE: u64 = 64 << 10;
+/// Held by the one master that uses the directory. Never removed: another could hold the lock of
+/// the removed file, and a third that of a new one.
+const LOCK: &str = "lock";
+
+/// A directory that is this master's alone.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    root: Dir,
+    workers: Dir,
+    /// Locked until it is closed, by whatever end.
+    _lock: File,
+}
+
+impl StateDir {
+    /// Opens a directory, made with mode 0700 if it is not there, for the master `name`.
+    ///
+    /// # Errors
+    /// Of category `refused` when another master holds it (the message names that one's pid), when
+    /// it is a link, or when it is not private to us; else what the system says.
+    pub(crate) fn open(path: &Path, name: &str) -> Result<Self> {
+        let shown = path.display();
+        let cannot = |what: &str| {
+            let what = format!("state directory {shown}: cannot {what}");
+            move |error| Error::io(what, error)
+        };
+        if let Some(parent) = path.parent() {
+            make(parent).map_err(cannot("make the directory it is in"))?;
+            check_parent(path, parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(cannot("make it")(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let root = open_private(path)?;
+        let lock = root.open_file(LOCK, Opening::Keep).map_err(cannot("open its lock"))?;
+        let lock = hold(lock, path, name)?;
+        let workers = root.subdirectory("workers").map_err(cannot("make workers/ in it"))?;
+        Ok(Self { path: path.to_owned(), root, workers, _lock: lock })
+    }
+
+    /// Where it was when it was opened, for people and for those who look for the socket.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// What is kept about workers, in files named after them.
+    pub(crate) fn workers(&self) -> &Dir {
+        &self.workers
+    }
+
+    /// A socket in this directory that nobody else can connect to. One that is there belonged to a
+    /// master that is no more, since the lock is ours.
+    ///
+    /// # Errors
+    /// As the calls have them.
+    pub(crate) fn bind_socket(&self, name: &str) -> io::Result<UnixListener> {
+        self.root.remove(name)?;
+        // Also short enough for a socket's address, however long the directory's own path is.
+        let path = self.root.path().join(name);
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    }
+}
+
+impl Dir {
+    /// A whole file; `None`: there is none.
+    ///
+    /// # Errors
+    /// It is no regular file, too long, or what the calls say.
+    pub(crate) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.open_file(name, Opening::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than 64 KiB"));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Writes a whole file in one step: who reads it finds what was there before, or this. Not
+    /// synced: what is kept here means nothing after the system's next start.
+    ///
+    /// # Errors
+    /// As the calls have them; the former file then stays.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let draft = format!(".{name}.new");
+        self.remove(&draft)?;
+        let written = self
+            .open_file(&draft, Opening::New)
+            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| self.rename(&draft, name));
+        if written.is_err() {
+            let _ = self.remove(&draft);
+        }
+        written
+    }
+
+    /// The names of what is in it, in alphabetical order, without what is being written.
+    ///
+    /// # Errors
+    /// As the calls have them.
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path())? {
+            // Ours are all text.
+            if let Ok(name) = entry?.file_name().into_string()
+                && !name.starts_with('.')
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+/// Makes a directory and those it is in.
+fn make(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Opens a directory that nobody else can use.
+fn open_private(path: &Path) -> Result<Dir> {
+    let refused = |message: String| {
+        let message = format!("state directory {}: {message}", path.display());
+        Error::new(ErrorCategory::Refused, message)
+    };
+    let root = Dir::open(path).map_err(|error| match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => refused("it is a link; name its target".to_owned()),
+        Ok(found) if !found.is_dir() => refused("it is no directory".to_owned()),
+        Ok(_) | Err(_) => Error::io(format!("state directory {}", path.display()), error),
+    })?;
+    let about = root.as_file().metadata();
+    let about = about.map_err(|error| Error::io("cannot look at the state directory", error))?;
+    let uid = sys::effective_uid();
+    if about.uid() != uid {
+        return Err(refused(format!("it belongs to user {}, and we are {uid}", about.uid())));
+    }
+    let mode = about.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let advice = format!("others may use it (mode {mode:o}); chmod 700 it, or name another");
+        return Err(refused(advice));
+    }
+    Ok(root)
+}
+
+/// Refuses a directory whose place others could give to another one.
+fn check_parent(path: &Path, parent: &Path) -> Result<()> {
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let Ok(about) = fs::metadata(parent) else { return Ok(()) };
+    let owned = about.uid() == 0 || about.uid() == sys::effective_uid();
+    let shared = about.mode() & 0o022 != 0 && about.mode() & 0o1000 == 0;
+    if owned && !shared {
+        return Ok(());
+    }
+    let parent = parent.display();
+    let message = format!(
+        "state directory {}: others may replace it, since {parent} is theirs",
+        path.display()
+    );
+    Err(Error::new(ErrorCategory::Refused, message))
+}
+
+/// Takes the lock, and writes down who holds it.
+fn hold(mut lock: File, path: &Path, name: &str) -> Result<File> {
+    let shown = path.display();
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = (&mut lock).take(256).read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another master",
+                holder => holder,
+            };
+            let message = format!("state directory {shown}: it is held by {holder}");
+            return Err(Error::new(ErrorCategory::Refused, message));
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(Error::io(format!("state directory {shown}: cannot lock it"), error));
+        }
+    }
+    let since = humantime::format_rfc3339_seconds(SystemTime::now());
+    let text = format!("{name}, pid {}, since {since}\n", process::id());
+    let written = lock.set_len(0).and_then(|()| lock.write_all(text.as_bytes()));
+    written.map_err(|error| Error::io(format!("state directory {shown}: cannot write"), error))?;
+    Ok(lock)
+}

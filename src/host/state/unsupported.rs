@@ -1,0 +1,5 @@
+//! A state directory where there is none yet.
+
+/// Nothing makes one.
+#[derive(Debug)]
+pub(crate) enum StateDir {}

@@ -1,0 +1,64 @@
+//! What is wrong with workers' configurations in this very program: unknown modules, no program to
+//! run again, and every mistake of the configuration itself.
+
+use super::Host;
+#[cfg(feature = "cli")]
+use crate::error::Failure;
+use crate::error::Problem;
+use crate::host::panics::CAN_CONTAIN;
+use crate::host::runner::{uncontained, unknown_module};
+use crate::module::ModuleRegistry;
+use crate::runtime::NO_HOST;
+use crate::worker::{Mistake, ModuleType, WorkerConfig, WorkerType};
+
+/// Everything that is wrong with the workers of one configuration.
+pub(super) fn check_workers(
+    workers: &[WorkerConfig],
+    registry: &ModuleRegistry,
+    host: Host,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, worker) in workers.iter().enumerate() {
+        for problem in check_worker(worker, registry, host) {
+            let path = format!("workers[{index}].{}", problem.path);
+            problems.push(Problem { path, ..problem });
+        }
+    }
+    problems
+}
+
+/// Everything that is wrong with a configuration, whether it came from a file or from a program.
+pub(super) fn check_worker(
+    config: &WorkerConfig,
+    registry: &ModuleRegistry,
+    host: Host,
+) -> Vec<Problem> {
+    let hosted = config.is_module() && config.worker_type == WorkerType::Process;
+    let homeless =
+        (hosted && host == Host::Own(false)).then(|| ("type".to_owned(), NO_HOST.to_owned()));
+    // Which modules another program knows is not known here.
+    let elsewhere = hosted && host == Host::Other;
+    let unavailable = unavailable(config, registry).filter(|_| !elsewhere);
+    let mistakes = config.mistakes().into_iter().chain(homeless).chain(unavailable);
+    mistakes.map(|(path, message)| Problem::unplaced(path, message)).collect()
+}
+
+/// What would keep a worker's program from being started here and now, if something would.
+#[cfg(feature = "cli")]
+pub(crate) fn preflight(config: &WorkerConfig) -> Option<Failure> {
+    crate::runtime::preflight(config).err()
+}
+
+/// Why a module worker cannot run in this program, if it cannot.
+pub(crate) fn unavailable(config: &WorkerConfig, registry: &ModuleRegistry) -> Option<Mistake> {
+    let module = config.module_name.as_deref()?;
+    let native = config.module_type != Some(ModuleType::Plugin);
+    let failure = if config.worker_type == WorkerType::Module && !CAN_CONTAIN {
+        uncontained()
+    } else if native && registry.get(module).is_none() {
+        unknown_module(registry, module)
+    } else {
+        return None;
+    };
+    Some(("module_name".to_owned(), failure.message))
+}
