@@ -25,6 +25,7 @@ pub(crate) mod state;
 pub(crate) mod state;
 pub(crate) mod sys;
 pub(crate) mod threads;
+pub(crate) mod unmanaged;
 
 use std::path::PathBuf;
 use std::sync::Arc;

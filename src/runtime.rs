@@ -432,7 +432,7 @@ impl Drop for Loop {
         for slot in self.workers.values_mut() {
             slot.facts.line.disconnect();
             for host in slot.hosts.values_mut() {
-                host.order(Order::Force { patience: Duration::ZERO });
+                host.end_with_loop();
             }
         }
         if std::thread::panicking() {

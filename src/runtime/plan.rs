@@ -14,6 +14,7 @@ use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
 #[cfg(feature = "cli")]
 use crate::host::roles::this_program;
+use crate::host::unmanaged::UnmanagedPlan;
 use crate::worker::{HealthCheckConfig, ModuleType, SuccessCodes, WorkerConfig, WorkerType};
 
 /// What to run when a worker is launched.
@@ -22,6 +23,8 @@ pub(super) enum Plan {
     Module { module: ModuleSource },
     /// A program.
     Process(Arc<ProcessPlan>),
+    /// A process that somebody else starts.
+    Unmanaged(Arc<UnmanagedPlan>),
     /// Something that cannot be run yet: its launch fails with this.
     NotYet(Failure),
 }
@@ -47,9 +50,13 @@ impl Plan {
                 plan.link = config.is_integrated().then(|| link(config, none, false));
                 Self::Process(Arc::new(plan))
             }
-            (None, _, None, None) => {
-                not_yet(ErrorCategory::Configuration, "there is nothing to run")
-            }
+            (None, _, None, None) => match config.unmanaged.clone() {
+                Some(what) => {
+                    let signal = config.stop.signal;
+                    Self::Unmanaged(Arc::new(UnmanagedPlan { what, signal }))
+                }
+                None => not_yet(ErrorCategory::Configuration, "there is nothing to run"),
+            },
         }
     }
 }
@@ -123,6 +130,8 @@ pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
             plan.link.as_ref().map_or(Ok(()), |link| look(&link.module))
         }
         Plan::Module { module } => look(&module),
+        // It may come at any time.
+        Plan::Unmanaged(_) => Ok(()),
         Plan::NotYet(failure) => Err(failure),
     }
 }

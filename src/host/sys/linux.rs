@@ -17,12 +17,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::ptr;
 use std::time::Duration;
 
 pub(crate) use files::*;
 pub(crate) use last_words::*;
 pub(crate) use libc::{
-    E2BIG, EAGAIN, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ETXTBSY, SIGCONT, SIGKILL,
+    E2BIG, EAGAIN, EINVAL, ELOOP, EMFILE, ENFILE, ENOENT, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY,
+    SIGCONT, SIGKILL,
 };
 pub(crate) use line::*;
 pub(crate) use orphans::*;
@@ -37,7 +39,7 @@ fn checked(result: c_int) -> io::Result<c_int> {
 }
 
 fn raw_pid(pid: u32) -> io::Result<libc::pid_t> {
-    libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))
+    libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(ESRCH))
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -92,8 +94,23 @@ pub(crate) fn signal(target: Target, signal: i32) -> io::Result<bool> {
     // SAFETY: the call takes two integers and touches no memory of ours.
     match checked(unsafe { libc::kill(receiver, signal) }) {
         Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(ESRCH) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Sends a signal to the process that a descriptor of [`pidfd_open`] stands for, and to no other. A
+/// process that has ended is no error. Needs Linux 5.1.
+///
+/// # Errors
+/// When it is not allowed.
+pub(crate) fn signal_through(process: &OwnedFd, signal: c_int) -> io::Result<()> {
+    let (fd, info, flags) = (process.as_raw_fd(), ptr::null::<libc::siginfo_t>(), 0);
+    // SAFETY: the descriptor is open; without `info` the call touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags) };
+    match checked(c_int::try_from(result).unwrap_or(-1)) {
+        Err(error) if error.raw_os_error() != Some(ESRCH) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -201,6 +218,14 @@ pub(crate) fn mounted_noexec(path: &Path) -> io::Result<bool> {
 /// As the call has them.
 pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// As [`open_without_waiting`], for a path whose last part is not a symbolic link.
+///
+/// # Errors
+/// As the call has them: `ELOOP` for a link.
+pub(crate) fn open_no_link(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)
 }
 
 /// The user whose rights we act with.
