@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod echo;
+mod import;
 mod logger;
 mod modules;
 mod plugin;
@@ -110,6 +111,7 @@ impl App {
             Ok(args::Verb::Check(arguments)) => check::check(&self.registry, &arguments),
             Ok(args::Verb::Modules(arguments)) => modules::modules(&self.registry, &arguments),
             Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
+            Ok(args::Verb::Import(arguments)) => import::import(&arguments),
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.
                 let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };
@@ -129,8 +131,13 @@ impl fmt::Debug for App {
 
 /// Says what went wrong, on standard error. Nobody reading it is no reason to fail.
 fn complain(error: &Error) {
+    say(&format!("error: {error}"));
+}
+
+/// Says something to people, on standard error.
+fn say(text: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints to standard output. A reader that went away is no reason to fail; a full disk is.

@@ -7,7 +7,7 @@ use log::LevelFilter;
 
 use super::MasterConfig;
 use super::reader::{Key, Reader};
-use super::worker::worker;
+use super::worker::{EXECUTION, UNMANAGED, worker};
 use super::yaml::{Mark, Node, Value};
 use crate::worker::{
     HealthCheckConfig, HealthCheckType, Mistake, OnUnhealthy, RestartConfig, RestartPolicy,
@@ -142,6 +142,23 @@ pub(super) const HEALTH_CHECK: &[Key<HealthCheckConfig>] = &[
         r.set(node, &mut check.on_unhealthy, |r, node| r.word(node, ON_UNHEALTHY));
     }),
 ];
+
+/// The keys of a mapping.
+pub(super) fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
+    keys.iter().map(|(key, _)| *key).collect()
+}
+
+/// The mappings within a worker, with their keys.
+pub(super) fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("execution", names(EXECUTION)),
+        ("unmanaged", names(UNMANAGED)),
+        ("start", names(START)),
+        ("health_check", names(HEALTH_CHECK)),
+        ("restart", names(RESTART)),
+        ("stop", names(STOP)),
+    ]
+}
 
 const LOG_LEVELS: &[(&str, LevelFilter)] = &[
     ("error", LevelFilter::Error),

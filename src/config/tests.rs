@@ -4,6 +4,7 @@ mod faults;
 mod fuzz;
 mod keys;
 mod mistakes;
+mod older;
 mod values;
 
 use std::ffi::OsString;

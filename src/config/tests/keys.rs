@@ -3,19 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::reader::Key;
 use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, MASTER, RESTART, START, STOP};
-use super::super::worker::{EXECUTION, WORKER};
+use super::super::schema::{names, parts};
+use super::super::worker::WORKER;
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    HealthCheckConfig, Integration, ModuleType, OnUnhealthy, RestartPolicy, WorkerConfig,
-    WorkerType,
+    HealthCheckConfig, Integration, ModuleType, OnUnhealthy, RestartPolicy, UnmanagedConfig,
+    WorkerConfig, WorkerType,
 };
 
 type Shows = fn(&MasterConfig) -> bool;
 
 fn first(config: &MasterConfig) -> &WorkerConfig {
     &config.workers[0]
+}
+
+fn unmanaged(config: &MasterConfig) -> &UnmanagedConfig {
+    first(config).unmanaged.as_ref().unwrap()
 }
 
 fn health(config: &MasterConfig) -> &HealthCheckConfig {
@@ -59,6 +63,15 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("execution.working_directory", PROGRAM, "/w", |c| {
         first(c).execution.as_ref().unwrap().working_directory == Some("/w".into())
     }),
+    ("unmanaged.pid_file", "id: a", "/p", |c| unmanaged(c).pid_file == Some("/p".into())),
+    ("unmanaged.process_name", "id: a", "n", |c| unmanaged(c).process_name.as_deref() == Some("n")),
+    ("unmanaged.process_args", "id: a, unmanaged: {process_name: n", "[b]", |c| {
+        unmanaged(c).process_args == ["b"]
+    }),
+    ("unmanaged.port", "id: a", "80", |c| unmanaged(c).port == Some(80)),
+    ("unmanaged.can_terminate", "id: a, unmanaged: {port: 1", "true", |c| {
+        unmanaged(c).can_terminate
+    }),
     ("module_type", MODULE, "plugin", |c| first(c).module_type == Some(ModuleType::Plugin)),
     ("module_name", "id: a, type: module", "n", |c| first(c).module_name.as_deref() == Some("n")),
     ("entry_point", PLUGIN, "other", |c| first(c).entry_point.as_deref() == Some("other")),
@@ -96,21 +109,6 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     }),
 ];
 
-fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
-    keys.iter().map(|(key, _)| *key).collect()
-}
-
-/// The mappings within a worker.
-fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
-    vec![
-        ("execution", names(EXECUTION)),
-        ("start", names(START)),
-        ("health_check", names(HEALTH_CHECK)),
-        ("restart", names(RESTART)),
-        ("stop", names(STOP)),
-    ]
-}
-
 /// `a.b` and `v` as `a: {b: v}`.
 fn nested(path: &str, value: &str) -> String {
     match path.split_once('.') {
@@ -124,6 +122,11 @@ fn file_with(path: &str, worker: &str, value: &str) -> String {
     let key = nested(path, value);
     if path.starts_with("master.") || path.starts_with("defaults.") {
         format!("{key}\nworkers: [{{{worker}}}]\n")
+    } else if let Some((part, _)) = worker.rsplit_once('{') {
+        // The worker is in the middle of the key's own part.
+        assert!(part.ends_with(&format!("{}: ", path.split('.').next().unwrap())), "{path}");
+        let (_, key) = path.split_once('.').unwrap();
+        format!("workers: [{{{worker}, {key}: {value}}}}}]\n")
     } else {
         format!("workers: [{{{worker}, {key}}}]\n")
     }
@@ -152,7 +155,8 @@ fn every_key_is_heard() {
         let text = file_with(path, worker, value);
         let with = read(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(shows(&with), "{text}");
-        if let Ok(without) = read(&format!("workers: [{{{worker}}}]\n")) {
+        let end = if worker.contains('{') { "}" } else { "" };
+        if let Ok(without) = read(&format!("workers: [{{{worker}{end}}}]\n")) {
             assert_ne!(with, without, "{text}");
         }
     }
