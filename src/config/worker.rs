@@ -76,15 +76,13 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
 
 pub(super) const UNMANAGED: &[Key<UnmanagedConfig>] = &[
     ("pid_file", |r, node, unmanaged| {
-        r.set(node, &mut unmanaged.pid_file, |r, node| r.text(node).map(PathBuf::from).map(Some));
+        unmanaged.pid_file = Some(r.path(node).unwrap_or_else(|| UNREADABLE.into()));
     }),
     ("process_name", |r, node, unmanaged| unmanaged.process_name = Some(name(r, node))),
     ("process_args", |r, node, unmanaged| {
         r.set(node, &mut unmanaged.process_args, |r, node| r.list(node, Reader::text));
     }),
-    ("port", |r, node, unmanaged| {
-        r.set(node, &mut unmanaged.port, |r, node| r.port(node).map(Some));
-    }),
+    ("port", |r, node, unmanaged| unmanaged.port = Some(r.port(node).unwrap_or(1))),
     ("can_terminate", |r, node, unmanaged| {
         r.set(node, &mut unmanaged.can_terminate, Reader::boolean);
     }),
@@ -244,10 +242,6 @@ fn make_absolute(config: &mut WorkerConfig, directory: &Path) {
         }
         let working_directory = execution.working_directory.as_deref().unwrap_or(directory);
         execution.working_directory = Some(below(directory, working_directory));
-    }
-    if let Some(file) = config.unmanaged.as_mut().and_then(|unmanaged| unmanaged.pid_file.as_mut())
-    {
-        *file = below(directory, file);
     }
     if let (Some(ModuleType::Plugin), Some(library)) = (config.module_type, &mut config.module_name)
     {
