@@ -115,3 +115,22 @@ fn it_is_used_through_its_descriptor_and_its_socket_takes_over_a_dead_ones() {
     assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
     UnixStream::connect(socket).unwrap();
 }
+
+#[test]
+fn p14_of_a_hundred_that_race_one_holds_it_and_the_others_are_told_so() {
+    let around = private();
+    let path = around.path().join("s");
+    let start = std::sync::Barrier::new(100);
+    let race = || {
+        start.wait();
+        StateDir::open(&path, "n")
+    };
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..100).map(|_| scope.spawn(race)).collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        assert!(error.is_refused() && error.to_string().contains("it is held by"), "{error}");
+    }
+}
