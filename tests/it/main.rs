@@ -20,3 +20,4 @@ mod process_wide;
 mod processes;
 mod reaping;
 mod support;
+mod unmanaged;
