@@ -11,6 +11,7 @@ mod actor;
 mod alone;
 mod conformance;
 mod hosted;
+mod keys;
 mod logged;
 mod made;
 mod modules;

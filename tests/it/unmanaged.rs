@@ -17,14 +17,14 @@ use crate::support::{Bench, PATIENCE, ms, quick, until};
 const UP: [&str; 4] = ["initializing", "initialized", "starting", "running"];
 
 /// A process of nobody's, by its pid; killed when it is dropped.
-struct Stranger {
+pub(crate) struct Stranger {
     pid: u32,
     directory: tempfile::TempDir,
 }
 
 impl Stranger {
     /// Runs a program and has its pid written into a file.
-    fn new(command: &str) -> Self {
+    pub(crate) fn new(command: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         Self { pid: start(command, &file), directory }
@@ -34,7 +34,7 @@ impl Stranger {
         Self::new("exec /bin/sleep 1000")
     }
 
-    fn pid_file(&self) -> PathBuf {
+    pub(crate) fn pid_file(&self) -> PathBuf {
         self.directory.path().join("pid")
     }
 
@@ -43,7 +43,7 @@ impl Stranger {
         self.pid = start(command, &self.pid_file());
     }
 
-    fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         lives(self.pid)
     }
 
@@ -76,12 +76,12 @@ fn start(command: &str, pid_file: &Path) -> u32 {
     pid
 }
 
-fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
-fn signal(name: &str, pid: u32) {
+pub(crate) fn signal(name: &str, pid: u32) {
     let pid = pid.to_string();
     let _ = Command::new("kill").args(["-s", name, &pid]).stderr(Stdio::null()).status();
 }
@@ -202,8 +202,10 @@ fn it_is_healthy_while_it_is_there() {
 #[test]
 fn it_is_found_by_what_it_is_called_and_by_its_port() {
     let bench = bench();
-    let named = Stranger::new("exec /bin/sleep 7654.5");
-    let what = UnmanagedConfig::process_name("sleep").process_args(["7654.5"]);
+    // This very test may be running twice.
+    let argument = format!("7654.{}", std::process::id());
+    let named = Stranger::new(&format!("exec /bin/sleep {argument}"));
+    let what = UnmanagedConfig::process_name("sleep").process_args([argument]);
     bench.add(WorkerConfig::unmanaged("named", what));
     bench.master.start_worker("named").unwrap();
     assert_eq!(bench.known("named").pid, Some(named.pid));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, MASTER, RESTART, START, STOP};
 use super::super::schema::{names, parts};
-use super::super::worker::WORKER;
+use super::super::worker::{ENDPOINT, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
     HealthCheckConfig, Integration, ModuleType, OnUnhealthy, RestartPolicy, UnmanagedConfig,
@@ -145,6 +145,12 @@ fn the_list_has_every_key_that_is_read() {
     }
     let listed: BTreeSet<String> = KEYS.iter().map(|(path, ..)| (*path).to_owned()).collect();
     assert_eq!(listed, known);
+    // The list of `tests/it/keys.rs`, which shows for each key what it does.
+    known.extend(names(DEFAULTS).iter().map(|key| format!("defaults.{key}")));
+    assert!(known.remove("endpoints"));
+    known.extend(names(ENDPOINT).iter().map(|key| format!("endpoints.{key}")));
+    let text: String = known.iter().map(|key| format!("{key}\n")).collect();
+    assert_eq!(include_str!("keys.txt"), text);
     assert_eq!(names(FILE), ["master", "defaults", "workers"]);
     assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check"]);
 }

@@ -45,7 +45,7 @@ impl Stranger {
 
     /// One that sleeps, and can be told from all others by its argument.
     fn asleep(seconds: u32) -> Self {
-        Self::new(&format!("exec /bin/sleep {seconds}"))
+        Self::new(&format!("exec /bin/sleep {}", unique(seconds)))
     }
 
     /// Kills it and all that it has started.
@@ -71,6 +71,11 @@ impl Drop for Stranger {
             self.kill();
         }
     }
+}
+
+/// An argument that no other process has: this very test may be running twice.
+fn unique(number: u32) -> String {
+    format!("{number}.{}", std::process::id())
 }
 
 struct PidFile {
@@ -181,33 +186,37 @@ fn s07_a_pid_file_that_a_stranger_could_have_written_is_refused() {
 fn a_name_and_arguments_lead_to_one_process() {
     let one = Stranger::asleep(7_011);
     let two = Stranger::asleep(7_012);
-    let named = |args: &[&str]| UnmanagedConfig::process_name("sleep").process_args(args.to_vec());
-    assert_eq!(find(&named(&["7011"])).ok().unwrap().pid, one.0);
-    assert_eq!(find(&named(&["7012"])).ok().unwrap().pid, two.0);
-    let failure = refusal(&named(&["7011", "7012"]));
+    let named = |args: &[u32]| {
+        UnmanagedConfig::process_name("sleep").process_args(args.iter().map(|arg| unique(*arg)))
+    };
+    assert_eq!(find(&named(&[7_011])).ok().unwrap().pid, one.0);
+    assert_eq!(find(&named(&[7_012])).ok().unwrap().pid, two.0);
+    let failure = refusal(&named(&[7_011, 7_012]));
     assert_eq!(failure.category, ErrorCategory::NotRunning, "{failure}");
     let again = Stranger::asleep(7_011);
-    let failure = refusal(&named(&["7011"]));
+    let failure = refusal(&named(&[7_011]));
     assert_eq!(failure.category, ErrorCategory::Refused);
     for pid in [one.0, again.0] {
         assert!(failure.message.contains(&pid.to_string()), "{failure}");
     }
     drop(one);
-    assert_eq!(find(&named(&["7011"])).ok().unwrap().pid, again.0);
+    assert_eq!(find(&named(&[7_011])).ok().unwrap().pid, again.0);
 
-    let mut child = Command::new("/bin/sleep").arg("7013").spawn().unwrap();
-    let failure = refusal(&named(&["7013"]));
+    let mut child = Command::new("/bin/sleep").arg(unique(7_013)).spawn().unwrap();
+    let failure = refusal(&named(&[7_013]));
     assert!(failure.message.contains("was started by this master"), "{failure}");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(refusal(&named(&["7013"])).category, ErrorCategory::NotRunning);
+    assert_eq!(refusal(&named(&[7_013])).category, ErrorCategory::NotRunning);
 }
 
 #[test]
 fn of_a_family_of_one_name_its_first_is_meant() {
-    let parent = Stranger::new("exec sh -c 'sh -c \"sleep 1000; :\" 7021 & wait' 7021");
+    let name = unique(7_021);
+    let script = format!("exec sh -c 'sh -c \"sleep 1000; :\" {name} & wait' {name}");
+    let parent = Stranger::new(&script);
     assert!(parent.lives());
-    let found = find(&UnmanagedConfig::process_name("sh").process_args(["7021"]));
+    let found = find(&UnmanagedConfig::process_name("sh").process_args([name]));
     assert_eq!(found.map_err(|failure| failure.to_string()).map(|f| f.pid), Ok(parent.0));
 }
 
