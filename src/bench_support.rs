@@ -24,7 +24,7 @@ pub fn drive_core(workers: u32, lives: u32) -> u32 {
     let mut drive = Drive { core: Core::new(1, Duration::ZERO), events: 0, launched: 0 };
     for worker in &ids {
         let worker = worker.clone();
-        drive.command(0, Command::Add { worker: worker.clone(), spec: Box::new(spec()) });
+        drive.command(0, Command::Add { worker: worker.clone(), spec: Box::new(spec()), past: 0 });
         drive.command(0, Command::Start { worker, force: false });
     }
     for life in 1..=lives {
@@ -68,6 +68,7 @@ fn spec() -> WorkerSpec {
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),
         killable: true,
+        keeps: false,
         restart: RestartConfig::default().max_retries(0).retry_delay(Duration::ZERO),
         health: None,
         success: SuccessCodes::default(),

@@ -28,6 +28,8 @@ enum Outcome {
     Usage,
     /// The master's own fault.
     Internal,
+    /// As its main worker ended.
+    Main(u8),
 }
 
 impl Outcome {
@@ -37,6 +39,7 @@ impl Outcome {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Internal => 70,
+            Self::Main(code) => code,
         }
     }
 }
@@ -87,7 +90,8 @@ impl App {
     }
 
     /// Runs the command that the program's arguments ask for, and returns its exit code: 0 done, 1
-    /// the operation failed, 2 usage or configuration, 70 the master's own fault.
+    /// the operation failed, 2 usage or configuration, 70 the master's own fault. With a main worker
+    /// it is that worker's, 128+N for signal N.
     ///
     /// To be called in `main`, before anything else: it takes the process over (see
     /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.

@@ -1,6 +1,7 @@
 //! Configuration files: YAML text in, a [`MasterConfig`] or every problem at once out. Talks to the
 //! words of floor 0 only; nothing below knows YAML.
 
+mod include;
 mod interpolate;
 mod older;
 mod reader;
@@ -142,9 +143,9 @@ fn master_and_translation(
     source: Source<'_>,
     text: &str,
 ) -> Result<(MasterConfig, Option<Translation>), Error> {
-    let (root, text) = tree(source.file, text)?;
+    let (root, text) = tree(text).map_err(|fault| rejected(source.file, fault))?;
     let mut reader = Reader::new(source, text);
-    let mut draft = schema::Draft::default();
+    let mut draft = schema::Draft::of(Path::new(source.file));
     let translation = older::translate(&mut reader, &root);
     let root = match &translation {
         Some(translation) => &translation.known,
@@ -153,7 +154,8 @@ fn master_and_translation(
         None => &root,
     };
     reader.mapping(root, schema::FILE, &mut draft);
-    if matches!(root.value, Value::Null | Value::Map(_)) && root.entry("workers").is_none() {
+    let names = |key| root.entry(key).is_some();
+    if matches!(root.value, Value::Null | Value::Map(_)) && !names("workers") && !names("include") {
         reader.problem(root.at, schema::NO_WORKERS);
     }
     if let Some(translation) = &translation {
@@ -165,17 +167,20 @@ fn master_and_translation(
 
 /// Reads one worker's text.
 fn one_worker(source: Source<'_>, text: &str) -> Result<WorkerConfig, Error> {
-    let (root, text) = tree(source.file, text)?;
+    let (root, text) = tree(text).map_err(|fault| rejected(source.file, fault))?;
     let mut reader = Reader::new(source, text);
-    let config = worker::worker(&mut reader, &root, &schema::Defaults::default());
-    reader.finish(config)
+    let mut made = worker::workers(&mut reader, &root, &schema::Defaults::default());
+    if made.len() > 1 {
+        let message = "makes several workers, and this is to be one";
+        reader.under("replicas", |reader| reader.problem(root.place("replicas"), message));
+    }
+    reader.finish(made.swap_remove(0))
 }
 
 /// The tree of a text, and the text without a byte order mark: what the tree's places refer to.
-fn tree<'t>(file: &str, text: &'t str) -> Result<(Node, &'t str), Error> {
-    let text = source::checked(text).map_err(|fault| rejected(file, fault))?;
-    let root = yaml::parse(text).map_err(|fault| rejected(file, fault))?;
-    Ok((root, text))
+fn tree(text: &str) -> Result<(Node, &str), Fault> {
+    let text = source::checked(text)?;
+    Ok((yaml::parse(text)?, text))
 }
 
 /// A text that is no configuration at all.

@@ -2,7 +2,7 @@
 //! thread, channel, file, process, clock, logger or environment; time is an argument.
 //!
 //! ```text
-//! phase:  none -> launching -> starting -> up -> ending -> none
+//! phase:  none -> launching -> starting -> up -> ending -> none        (up -> let go)
 //!                     \            \________/|\     |
 //!                      \____________________/  ask -> force -> abandon
 //! ```
@@ -23,6 +23,7 @@
 //! 7. Randomness (jitter) comes from one generator, seeded at construction: the same events at the
 //!    same moments give the same effects.
 
+mod change;
 mod command;
 pub(crate) mod event;
 mod health;
@@ -274,12 +275,7 @@ impl Core {
         let done = self.workers.get(id).is_some_and(Worker::is_removed);
         let Some(worker) = self.workers.get(id).filter(|_| done) else { return false };
         let retired = worker.retired();
-        for (dependency, _) in worker.depends_on() {
-            if let Some(dependants) = self.dependants.get_mut(dependency) {
-                dependants.remove(id);
-            }
-        }
-        self.dependants.retain(|_, dependants| !dependants.is_empty());
+        self.forget_dependant(id);
         self.remember(id, retired);
         self.with_worker(id, effects, Worker::forget);
         if let Some(worker) = self.workers.remove(id)
@@ -368,7 +364,8 @@ impl Core {
             | worker::Phase::Launching { .. }
             | worker::Phase::Launched { .. }
             | worker::Phase::Starting { .. }
-            | worker::Phase::Up { .. } => None,
+            | worker::Phase::Up { .. }
+            | worker::Phase::LetGo { .. } => None,
         }
     }
 

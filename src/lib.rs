@@ -103,7 +103,10 @@ pub use error::{Error, ErrorCategory, Failure, Problem, Result};
 pub use host::export;
 pub use host::identity::current_worker;
 pub use host::roles::host_if_requested;
-pub use master::{Function, KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Worker};
+pub use master::{
+    Function, KnownModule, Master, MasterBuilder, ModuleRuntime, OutputLine, Plan, PlanAction,
+    PlanStep, Worker,
+};
 pub use module::{
     EndpointInfo, EndpointType, Health, Incoming, Listener, ModuleConfig, ModuleContext,
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,

@@ -3,10 +3,12 @@
 
 mod builder;
 mod checks;
+mod difference;
 mod function;
 mod handle;
 mod modules;
 mod output;
+mod reload;
 mod signals;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use checks::check_worker;
 pub(crate) use checks::preflight;
 #[cfg(any(feature = "cli", test))]
 pub(crate) use checks::unavailable;
+pub use difference::{Plan, PlanAction, PlanStep};
 pub use function::Function;
 pub use handle::Worker;
 #[cfg(feature = "cli")]
@@ -39,7 +42,8 @@ use crate::module::ModuleRegistry;
 use crate::runtime::{
     Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
 };
-use crate::worker::{WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
+use crate::settings::MasterConfig;
+use crate::worker::{Exit, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId};
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
 ///
@@ -65,7 +69,12 @@ struct Shared {
     handle: Handle,
     registry: ModuleRegistry,
     host: Host,
-    configured: Vec<WorkerConfig>,
+    /// The configuration that holds.
+    current: Mutex<MasterConfig>,
+    /// Held by who puts another one in its place: one at a time.
+    reloading: Mutex<()>,
+    source: Option<reload::ConfigSource>,
+    applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
 }
@@ -96,15 +105,15 @@ impl Master {
     }
 
     /// Another hold on this master, whose drop ends nothing.
-    #[expect(dead_code, reason = "who serves requests of others needs it")]
     pub(crate) fn share(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), owned: None }
     }
 
     /// Listens to the process's signals, and reaps its orphans.
     fn take_process(&mut self) -> Result<()> {
+        let share = self.share();
         let Some(owned) = &mut self.owned else { return Ok(()) };
-        owned._signals = Some(signals::install(&self.shared.handle)?);
+        owned._signals = Some(signals::install(share)?);
         #[cfg(target_os = "linux")]
         {
             let cannot = |error| Error::io("cannot reap orphans", error);
@@ -252,9 +261,13 @@ impl Master {
     pub fn shutdown_nowait(&self, force: bool) -> Ticket<ShutdownReport> {
         let (ticket, reply) = self.ticket(None, |done| match done {
             Done::ShutDown { killed, stuck } => Some(ShutdownReport::new(&killed, &stuck)),
-            Done::Added | Done::Running { .. } | Done::Stopped { .. } | Done::Removed => None,
+            Done::Added
+            | Done::Updated
+            | Done::Running { .. }
+            | Done::Stopped { .. }
+            | Done::Removed => None,
         });
-        let command = Command::Shutdown { force };
+        let command = Command::Shutdown { force, keep: false };
         self.shared.handle.send(Input::Command { command, reply });
         ticket
     }
@@ -283,6 +296,12 @@ impl Master {
             return Err(Error::new(ErrorCategory::Internal, "the master's event loop died"));
         }
         Ok(ended)
+    }
+
+    /// How the last incarnation of the main worker ended: the one with `main: true`, whose own end
+    /// ends the master. `None`: there is no such worker, or none of its incarnations has ended.
+    pub fn main_exit(&self) -> Option<Exit> {
+        self.shared.handle.board.main_exit()
     }
 
     /// Waits until a worker is in a condition, at most `timeout`, and returns what is then known of
@@ -354,9 +373,9 @@ impl Master {
         ModuleRuntime::new(self.shared.prober.clone())
     }
 
-    /// The workers of the configuration this master was built with, in its order.
-    pub fn configured_workers(&self) -> impl Iterator<Item = &WorkerConfig> {
-        self.shared.configured.iter()
+    /// The workers of the configuration that holds, in its order.
+    pub fn configured_workers(&self) -> Vec<WorkerConfig> {
+        self.configuration().workers
     }
 
     /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how
@@ -435,7 +454,11 @@ impl Master {
 fn running(done: Done) -> Option<u64> {
     match done {
         Done::Running { incarnation } => Some(incarnation),
-        Done::Added | Done::Stopped { .. } | Done::Removed | Done::ShutDown { .. } => None,
+        Done::Added
+        | Done::Updated
+        | Done::Stopped { .. }
+        | Done::Removed
+        | Done::ShutDown { .. } => None,
     }
 }
 

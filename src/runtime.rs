@@ -8,6 +8,7 @@ mod clock;
 mod directory;
 mod feed;
 mod handle;
+mod main_worker;
 mod narrate;
 mod plan;
 mod route;
@@ -36,8 +37,8 @@ use crate::module::EndpointInfo;
 use crate::worker::{WorkerConfig, WorkerId, WorkerState};
 
 use aside::Aside;
-pub(crate) use board::Board;
 pub use board::ShutdownReport;
+pub(crate) use board::{Board, Known};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
@@ -62,6 +63,10 @@ pub(crate) enum Input {
     Command { command: Command, reply: ReplySender },
     /// Make a worker known.
     Add { worker: WorkerId, config: Box<WorkerConfig>, reply: ReplySender },
+    /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
+    Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
+    /// Tell everybody of something that happened to the master as a whole.
+    Tell(EventKind),
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -113,6 +118,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         board,
         directory,
         all_down: false,
+        main_unwell: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
@@ -134,6 +140,8 @@ struct Loop {
     board: Arc<Board>,
     directory: Arc<Directory>,
     all_down: bool,
+    /// The main worker's checks have put its goal down.
+    main_unwell: bool,
 }
 
 impl Loop {
@@ -181,6 +189,10 @@ impl Loop {
             Input::Aside { worker, incarnation, aside } => {
                 self.hear_aside(&worker, incarnation, &aside);
             }
+            Input::Update { worker, config, restart, reply } => {
+                self.update(now, worker, *config, restart, reply);
+            }
+            Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
         }
     }
@@ -199,7 +211,25 @@ impl Loop {
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
-        self.command(now, Command::Add { worker, spec: Box::new(spec) }, reply);
+        self.command(now, Command::Add { worker, spec: Box::new(spec), past: 0 }, reply);
+    }
+
+    /// What runs goes on as it was launched; the next incarnation is launched anew.
+    fn update(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        config: WorkerConfig,
+        restart: bool,
+        reply: ReplySender,
+    ) {
+        let spec = Box::new(worker_spec(&config));
+        if self.core.takes_update(worker.as_str())
+            && let Some(slot) = self.workers.get_mut(&worker)
+        {
+            slot.replace(config, &self.parts);
+        }
+        self.command(now, Command::Update { worker, spec, restart }, reply);
     }
 
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
@@ -299,6 +329,7 @@ impl Loop {
             self.publish(effect);
         }
         for effect in effects {
+            self.watch_main(&effect);
             self.perform(effect);
         }
     }
@@ -331,6 +362,7 @@ impl Loop {
             | Effect::Ask { .. }
             | Effect::Force { .. }
             | Effect::Abandon { .. }
+            | Effect::LetGo { .. }
             | Effect::Health { .. }
             | Effect::Reply { .. }
             | Effect::AllDown => {}
@@ -369,6 +401,8 @@ impl Loop {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
+            // No spec says yet that its worker may outlive the master.
+            Effect::LetGo { .. } => {}
             Effect::Transition(transition) => {
                 if log::log_enabled!(log::Level::Error) {
                     let worker = &transition.worker;

@@ -1,6 +1,7 @@
 //! The words for workers: their names, states, configuration and what is known about them. Plain
 //! data, used on every floor.
 
+mod changes;
 mod config;
 mod diagnostics;
 mod differences;

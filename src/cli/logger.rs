@@ -2,6 +2,7 @@
 //! id.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use log::LevelFilter;
@@ -9,11 +10,15 @@ use log::LevelFilter;
 use super::echo::Echo;
 use crate::host::identity::current_worker;
 
+/// True when `level` decides what is logged, and not `RUST_LOG` or another logger.
+static LEVEL_COUNTS: AtomicBool = AtomicBool::new(false);
+
 /// Sends log records through `echo`. `RUST_LOG` has precedence over `level`. A logger that is there
 /// already stays.
 pub(super) fn install(level: LevelFilter, echo: &Echo) {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
+    // What the logger lets through is limited by the level of all, which can change.
+    builder.filter_level(LevelFilter::Trace).parse_default_env();
     builder.target(env_logger::Target::Pipe(Box::new(echo.clone())));
     builder.format(|out, record| {
         let stamp = humantime::format_rfc3339_millis(SystemTime::now());
@@ -22,7 +27,16 @@ pub(super) fn install(level: LevelFilter, echo: &Echo) {
         let text = harmless(&record.args().to_string());
         writeln!(out, "{stamp} {:<5} {who} | {text}", record.level())
     });
-    let _ = builder.try_init();
+    let ours = builder.try_init().is_ok();
+    LEVEL_COUNTS.store(ours && std::env::var_os("RUST_LOG").is_none(), Ordering::Relaxed);
+    set_level(level);
+}
+
+/// Logs at this level from now on, unless somebody else decides.
+pub(super) fn set_level(level: LevelFilter) {
+    if LEVEL_COUNTS.load(Ordering::Relaxed) {
+        log::set_max_level(level);
+    }
 }
 
 /// A record's text as one that can neither be taken for another record nor command a terminal: its

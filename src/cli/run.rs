@@ -1,6 +1,8 @@
 //! `run`: start the workers of a configuration, supervise them until told to end, and say how it
 //! ended.
 
+use std::path::Path;
+
 use super::args::Run;
 use super::echo::Echo;
 use super::{Outcome, complain, logger};
@@ -12,11 +14,11 @@ use crate::module::ModuleRegistry;
 use crate::runtime::ShutdownReport;
 use crate::settings::MasterConfig;
 use crate::suggest;
+use crate::worker::Exit;
 
 pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
-    let started = MasterConfig::load_for(registry, &arguments.config)
-        .and_then(|config| only(config, &arguments.only))
-        .and_then(|config| start(registry, config, arguments.quiet));
+    let started = read(registry, &arguments.config, &arguments.only)
+        .and_then(|config| start(registry, config, arguments));
     let (master, name, echo) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -26,7 +28,10 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
         }
     };
     let outcome = match supervise(&master, &name, arguments) {
-        Ok(report) => conclude(&report),
+        Ok(report) => {
+            let outcome = conclude(&report);
+            main_code(&master).map_or(outcome, Outcome::Main)
+        }
         Err(error) => {
             log::error!("{error}");
             Outcome::Internal
@@ -40,6 +45,16 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
         sys::exit_now(outcome.code().into());
     }
     outcome
+}
+
+/// The configuration in the file, with what is not said in it: at the start and for each reload.
+fn read(registry: &ModuleRegistry, file: &Path, wanted: &[String]) -> Result<MasterConfig> {
+    let mut config = only(MasterConfig::load_for(registry, file)?, wanted)?;
+    let name = config.name.get_or_insert_with(|| "hsu-master".to_owned());
+    let named = config.state_dir.take();
+    config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), name));
+    config.state_dir = Some(places::state_dir(named.as_deref(), name));
+    Ok(config)
 }
 
 /// Leaves only the workers that were named.
@@ -67,8 +82,8 @@ fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
 
 fn start(
     registry: &ModuleRegistry,
-    mut config: MasterConfig,
-    quiet: bool,
+    config: MasterConfig,
+    arguments: &Run,
 ) -> Result<(Master, String, Echo)> {
     let echo = Echo::start(std::io::stderr())?;
     logger::install(config.log_level, &echo);
@@ -76,11 +91,15 @@ fn start(
         log::warn!("{warning}");
     }
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
-    let named = config.state_dir.take();
-    config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), &name));
-    config.state_dir = Some(places::state_dir(named.as_deref(), &name));
-    let mut builder = Master::builder().registry(registry).config(config).own_process();
-    if !quiet {
+    let (modules, file, wanted) =
+        (registry.clone(), arguments.config.clone(), arguments.only.clone());
+    let mut builder = Master::builder()
+        .registry(registry)
+        .config(config)
+        .source(move || read(&modules, &file, &wanted))
+        .applied(|config| logger::set_level(config.log_level))
+        .own_process();
+    if !arguments.quiet {
         let echo = echo.clone();
         builder = builder.output(move |line| echo.line(labelled(&line)));
     }
@@ -115,6 +134,20 @@ fn supervise(master: &Master, name: &str, arguments: &Run) -> Result<ShutdownRep
         return master.shutdown();
     }
     master.wait()
+}
+
+/// The exit code that the main worker gives its master, if there is one.
+fn main_code(master: &Master) -> Option<u8> {
+    if !master.configured_workers().iter().any(|worker| worker.main) {
+        return None;
+    }
+    let code = match master.main_exit() {
+        Some(Exit::Code(code)) => code,
+        Some(Exit::Signal { signal, .. }) => 128 + signal,
+        Some(Exit::Returned) => 0,
+        Some(Exit::Failed(_) | Exit::Unknown) | None => 1,
+    };
+    Some(u8::try_from(code).unwrap_or(1))
 }
 
 fn conclude(report: &ShutdownReport) -> Outcome {

@@ -59,8 +59,7 @@ impl Translation {
 
 /// Translates a file if it is in the older format. What is wrong with it is noted in `r`.
 pub(super) fn translate(r: &mut Reader<'_>, root: &Node) -> Option<Translation> {
-    let workers = root.entry("workers").map(|entry| &entry.value);
-    let Some(Value::List(workers)) = workers.map(|node| &node.value) else { return None };
+    let workers = workers_of(root)?;
     let older = workers.iter().position(is_older)?;
     let is_of_today = |node: &Node| matches!(node.value, Value::Map(_)) && !is_older(node);
     if let Some(other) = workers.iter().position(is_of_today) {
@@ -82,6 +81,16 @@ pub(super) fn translate(r: &mut Reader<'_>, root: &Node) -> Option<Translation> 
     let notes = walk.into_notes();
     let (known, pending) = pending::split(r, &whole);
     Some(Translation { whole, known, pending, notes })
+}
+
+fn workers_of(root: &Node) -> Option<&[Node]> {
+    let workers = root.entry("workers").map(|entry| &entry.value.value);
+    if let Some(Value::List(workers)) = workers { Some(workers) } else { None }
+}
+
+/// Where a file shows that it is in the older format, if it is.
+pub(super) fn mark(root: &Node) -> Option<Mark> {
+    workers_of(root)?.iter().find(|worker| is_older(worker)).map(mark_of_format)
 }
 
 fn is_older(worker: &Node) -> bool {

@@ -43,7 +43,19 @@ pub(super) struct Reader<'a> {
     lines: Vec<Line<'a>>,
     path: String,
     problems: Vec<Problem>,
-    expansion_left: usize,
+    /// Problems of files that this one includes, in order.
+    foreign: Vec<Problem>,
+    pub(super) expansion_left: usize,
+    /// Which of several workers is read, if they are made from one.
+    pub(super) replica: Option<Replica>,
+}
+
+/// One of several workers that are made from one: what `${ID}` and `${INDEX}` are.
+#[derive(Clone, Debug)]
+pub(super) struct Replica {
+    pub(super) id: String,
+    /// From 1.
+    pub(super) index: u32,
 }
 
 /// A line of the file; in plain ASCII a column is found without counting characters.
@@ -55,17 +67,39 @@ struct Line<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(source: Source<'a>, text: &'a str) -> Self {
         let lines = text.lines().map(|text| Line { text, ascii: text.is_ascii() }).collect();
-        let expansion_left = MAX_EXPANDED;
-        Self { source, lines, path: String::new(), problems: Vec::new(), expansion_left }
+        Self {
+            source,
+            lines,
+            path: String::new(),
+            problems: Vec::new(),
+            foreign: Vec::new(),
+            expansion_left: MAX_EXPANDED,
+            replica: None,
+        }
+    }
+
+    /// The walk through a further file; its variables count as this one's.
+    pub(super) fn of_file<'b>(&self, source: Source<'b>, text: &'b str) -> Reader<'b> {
+        Reader { expansion_left: self.expansion_left, ..Reader::new(source, text) }
+    }
+
+    /// Every problem, in the order of the files and of what is in them; and how much variables may
+    /// still bring in.
+    pub(super) fn into_parts(mut self) -> (Vec<Problem>, usize) {
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        self.problems.append(&mut self.foreign);
+        (self.problems, self.expansion_left)
+    }
+
+    /// Notes the problems of a further file.
+    pub(super) fn foreign(&mut self, problems: Vec<Problem>) {
+        self.foreign.extend(problems);
     }
 
     /// What the walk gave, unless it found problems.
-    pub(super) fn finish<T>(mut self, read: T) -> Result<T, Error> {
-        if self.problems.is_empty() {
-            return Ok(read);
-        }
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
-        Err(Error::rejected(self.problems))
+    pub(super) fn finish<T>(self, read: T) -> Result<T, Error> {
+        let (problems, _) = self.into_parts();
+        if problems.is_empty() { Ok(read) } else { Err(Error::rejected(problems)) }
     }
 
     /// Notes a problem at the current path.
@@ -228,13 +262,23 @@ impl<'a> Reader<'a> {
 
     /// `text` with its variables replaced.
     pub(super) fn expanded(&mut self, at: Mark, text: &str) -> Option<String> {
-        let expanded = expand(text, self.source.lookup).and_then(|expanded| {
-            match self.expansion_left.checked_sub(expanded.len().saturating_sub(text.len())) {
+        let replica = self.replica.clone();
+        let lookup = |name: &str| match (&replica, name) {
+            (Some(replica), "ID") => Some(replica.id.clone().into()),
+            (Some(replica), "INDEX") => Some(replica.index.to_string().into()),
+            (Some(_) | None, name) => (self.source.lookup)(name),
+        };
+        // The first of several is what is written; the others multiply it.
+        let copied = replica.as_ref().is_some_and(|replica| replica.index > 1);
+        let written = if copied { 0 } else { text.len() };
+        let expanded = expand(text, &lookup).and_then(|expanded| {
+            match self.expansion_left.checked_sub(expanded.len().saturating_sub(written)) {
                 Some(left) => {
                     self.expansion_left = left;
                     Ok(expanded)
                 }
-                None => Err("the variables of this file are more than 8 MiB of text".to_owned()),
+                None => Err("the variables and replicas of this file are more than 8 MiB of text"
+                    .to_owned()),
             }
         });
         expanded.map_err(|problem| self.problem(at, problem)).ok()

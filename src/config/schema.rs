@@ -1,21 +1,26 @@
 //! The keys of a configuration file outside of a worker's own: each with what reads it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use log::LevelFilter;
 
 use super::MasterConfig;
+use super::include::{Included, Used, include};
 use super::reader::{Key, Reader};
-use super::worker::{EXECUTION, UNMANAGED, worker};
+use super::worker::{self, EXECUTION, UNMANAGED};
 use super::yaml::{Mark, Node, Value};
 use crate::worker::{
     HealthCheckConfig, HealthCheckType, Mistake, OnUnhealthy, RestartConfig, RestartPolicy,
-    StartConfig, StopConfig, UnmanagedConfig, WorkerId, signal_number,
+    StartConfig, StopConfig, UnmanagedConfig, WorkerConfig, WorkerId, signal_number,
 };
 
 /// What is said of a file without workers: it is more likely a mistake than a wish.
 pub(super) const NO_WORKERS: &str = "no workers defined; write `workers: []` if none are meant";
+
+/// How many workers one configuration may have.
+const MAX_WORKERS: usize = 10_000;
 
 /// What is read from a file, while it is read.
 #[derive(Default)]
@@ -23,7 +28,17 @@ pub(super) struct Draft {
     pub(super) config: MasterConfig,
     defaults: Defaults,
     /// Where each id was used first, without regard to upper and lower case.
-    ids: BTreeMap<String, (usize, Mark)>,
+    ids: BTreeMap<String, Used>,
+    /// The worker whose end ends the master, if there is one.
+    main: Option<String>,
+    pub(super) included: Included,
+}
+
+impl Draft {
+    /// What is read from this file.
+    pub(super) fn of(file: &Path) -> Self {
+        Self { included: Included::of(file), ..Self::default() }
+    }
 }
 
 /// What a worker has where it says nothing itself.
@@ -32,6 +47,8 @@ pub(super) struct Defaults {
     pub(super) restart: RestartConfig,
     /// The same for workers that somebody else starts.
     pub(super) unmanaged_restart: RestartConfig,
+    /// Somebody has written the restart policy.
+    pub(super) policy_is_written: bool,
     pub(super) stop: StopConfig,
     pub(super) start: StartConfig,
     pub(super) health_check: Option<HealthCheckConfig>,
@@ -42,6 +59,7 @@ impl Default for Defaults {
         Self {
             restart: RestartConfig::default(),
             unmanaged_restart: UnmanagedConfig::restart(),
+            policy_is_written: false,
             stop: StopConfig::default(),
             start: StartConfig::default(),
             health_check: None,
@@ -58,7 +76,11 @@ pub(super) const FILE: &[Key<Draft>] = &[
         warn_of_long_stop(r, node, stop, &mut draft.config);
     }),
     ("workers", workers),
+    ("include", include),
 ];
+
+/// A file that another one includes: it gets the defaults of that one.
+pub(super) const INCLUDED: &[Key<Draft>] = &[("workers", workers), ("include", include)];
 
 pub(super) const MASTER: &[Key<Draft>] = &[
     ("name", |r, node, draft| {
@@ -87,6 +109,7 @@ pub(super) const DEFAULTS: &[Key<Defaults>] = &[
             // What is not written has another value for these.
             r.mapping(node, RESTART, &mut defaults.unmanaged_restart);
         }
+        defaults.policy_is_written = node.entry("policy").is_some();
     }),
     ("stop", |r, node, defaults| {
         defaults.stop = part(r, node, STOP, StopConfig::default(), StopConfig::mistakes);
@@ -224,17 +247,30 @@ fn workers(r: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
     }
     let defaults = draft.defaults.clone();
     let mut index = 0;
+    let mut left = (MAX_WORKERS + 1).saturating_sub(draft.config.workers.len());
     let read = r.list(node, |r, node| {
-        let config = worker(r, node, &defaults);
-        if let Some(id) = node.find("id").filter(|_| !config.id.is_empty()) {
-            check_unique(r, index, id.at, &config.id, &mut draft.ids);
+        let made = worker::workers(r, node, &defaults);
+        if let Some(id) = node.find("id").filter(|id| id.text() != Some("")) {
+            let new = |config: &WorkerConfig| check_unique(r, index, id.at, config, &mut draft.ids);
+            // Of several that clash one tells it all.
+            let _ = made.iter().all(new);
         }
-        let stop = config.stop.timeout;
-        warn_of_long_stop(r, node, stop, &mut draft.config);
+        for config in made.iter().filter(|config| config.main) {
+            check_main(r, node, config, &mut draft.main);
+        }
+        if let Some(config) = made.first() {
+            let stop = config.stop.timeout;
+            warn_of_long_stop(r, node, stop, &mut draft.config);
+        }
         index += 1;
-        Some(config)
+        left = left.saturating_sub(made.len());
+        if left == 0 {
+            let message = format!("is one too many: there may be {MAX_WORKERS} workers");
+            r.problem(node.at, message);
+        }
+        (left > 0).then_some(made)
     });
-    draft.config.workers = read.unwrap_or_default();
+    draft.config.workers.extend(read.unwrap_or_default().into_iter().flatten());
 }
 
 /// Ids that differ only in case are the same file on some systems, and the same word to people.
@@ -242,17 +278,30 @@ fn check_unique(
     r: &mut Reader<'_>,
     index: usize,
     at: Mark,
-    id: &str,
-    ids: &mut BTreeMap<String, (usize, Mark)>,
-) {
+    config: &WorkerConfig,
+    ids: &mut BTreeMap<String, Used>,
+) -> bool {
+    let (id, file) = (&config.id, r.source.file.to_owned());
     match ids.get(&id.to_ascii_lowercase()) {
         None => {
-            ids.insert(id.to_ascii_lowercase(), (index, at));
+            ids.insert(id.to_ascii_lowercase(), Used { file, index, at });
+            true
         }
-        Some((first, first_at)) => {
-            let line = first_at.line;
-            let message = format!("{id:?} is already used by workers[{first}] in line {line}");
+        Some(first) => {
+            let message = format!("{id:?} is already used by {}", first.seen_from(&file));
             r.under("id", |r| r.problem(at, message));
+            false
+        }
+    }
+}
+
+/// One worker at most ends the master by its own end.
+fn check_main(r: &mut Reader<'_>, node: &Node, config: &WorkerConfig, main: &mut Option<String>) {
+    match main {
+        None => *main = Some(config.id.clone()),
+        Some(first) => {
+            let message = format!("is {first:?} already: one worker's end can end the master");
+            r.under("main", |r| r.problem(node.place("main"), message));
         }
     }
 }

@@ -9,8 +9,22 @@ use crate::host::sys;
 /// The largest configuration file, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
-/// Reads the file at `path`. Never waits: a FIFO or a device is refused.
+/// How often a file is read again that was written to meanwhile.
+const TRIES: usize = 3;
+
+/// Reads the file at `path`. Never waits: a FIFO or a device is refused, and so is a file that is
+/// written to each time that it is read.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    for _ in 0..TRIES {
+        if let Some(bytes) = read_once(path)? {
+            return Ok(bytes);
+        }
+    }
+    Err("is being written; try again when it is complete".to_owned())
+}
+
+/// Reads the file; `None`: somebody wrote to it meanwhile, as far as its size and its time tell.
+fn read_once(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let file =
         sys::open_without_waiting(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("cannot be examined: {error}"))?;
@@ -22,12 +36,17 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     }
     let mut bytes = Vec::new();
     // Its size may grow between the question and the reading: what is read counts.
-    let read = file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
+    let read = (&file).take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() > MAX_FILE {
         return Err("is larger than 1 MiB, the limit of a configuration file".to_owned());
     }
-    Ok(bytes)
+    let after = file.metadata().map_err(|error| format!("cannot be examined: {error}"))?;
+    let same = metadata.modified().ok() == after.modified().ok()
+        && after.len() == metadata.len()
+        // Some file systems make their files up as they are read, and say that they are empty.
+        && (metadata.len() == 0 || bytes.len() as u64 == metadata.len());
+    Ok(same.then_some(bytes))
 }
 
 /// The text in `bytes`, without a byte order mark.

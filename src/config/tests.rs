@@ -1,7 +1,9 @@
 //! Tests of the whole way from text to configuration, and what they share.
 
+mod changes;
 mod faults;
 mod fuzz;
+mod include;
 mod keys;
 mod mistakes;
 mod older;

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::reader::{Key, Reader, below};
+use super::reader::{Key, Reader, Replica, below};
 use super::schema::{Defaults, HEALTH_CHECK, RESTART, START, STOP};
 use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, Mistake, ModuleType, SuccessCodes, UnmanagedConfig, WorkerConfig,
-    WorkerType, signal_number,
+    ExecutionConfig, Integration, Mistake, ModuleType, RestartPolicy, SuccessCodes,
+    UnmanagedConfig, WorkerConfig, WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.
@@ -24,6 +24,13 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     ("type", |r, node, draft| {
         r.set(node, &mut draft.worker_type, |r, node| r.word(node, TYPES).map(Some));
     }),
+    ("replicas", |r, _, draft| {
+        // How many there are was read before the first of them: see `workers`.
+        if let Some(replica) = &r.replica {
+            draft.config.id.clone_from(&replica.id);
+        }
+    }),
+    ("main", |r, node, draft| r.set(node, &mut draft.config.main, Reader::boolean)),
     ("enabled", |r, node, draft| r.set(node, &mut draft.config.enabled, Reader::boolean)),
     ("command", |r, node, draft| draft.command = Some(command(r, node))),
     ("package", |r, node, draft| draft.config.package = Some(name(r, node))),
@@ -119,8 +126,60 @@ const TYPES: &[(&str, WorkerType)] =
 /// Stands for what was written but could not be read, so that it is not told as missing too.
 const UNREADABLE: &str = "unreadable";
 
+/// How many workers may be made from one.
+const MAX_REPLICAS: u32 = 1000;
+/// How many values replicas may repeat, in one worker.
+const MAX_COPIED: usize = 1_000_000;
+
+/// Reads one entry of the list of workers: one, or as many as its replicas are, at least one.
+pub(super) fn workers(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Vec<WorkerConfig> {
+    let Some(entry) = node.entry("replicas") else { return vec![worker(r, node, defaults)] };
+    let since = r.found();
+    let count = r.under("replicas", |r| replicas(r, node, &entry.value)).unwrap_or(1);
+    let id = node.find("id").and_then(Node::text).unwrap_or_default();
+    let mut made = Vec::new();
+    for index in 1..=count {
+        let id = if count == 1 { id.to_owned() } else { format!("{id}-{index}") };
+        r.replica = Some(Replica { id, index });
+        made.push(worker(r, node, defaults));
+        // What is wrong with one is wrong with all.
+        if r.found() > since {
+            break;
+        }
+    }
+    r.replica = None;
+    if count > 1 && made.iter().any(|config| config.main) {
+        let message = "contradicts replicas: one worker's end can end the master";
+        r.under("main", |r| r.problem(node.place("main"), message));
+        made.truncate(1);
+    }
+    made
+}
+
+fn replicas(r: &mut Reader<'_>, worker: &Node, node: &Node) -> Option<u32> {
+    let count = r.count(node)?;
+    if !(1..=MAX_REPLICAS).contains(&count) {
+        r.problem(node.at, format!("must be from 1 to {MAX_REPLICAS}"));
+        return None;
+    }
+    if values(worker).saturating_mul(count as usize) > MAX_COPIED {
+        r.problem(node.at, format!("repeats more than {MAX_COPIED} values"));
+        return None;
+    }
+    Some(count)
+}
+
+/// How many values there are in a node.
+fn values(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::List(nodes) => nodes.iter().map(values).sum(),
+        Value::Map(entries) => entries.iter().map(|entry| values(&entry.value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Unusable(_) => 0,
+    }
+}
+
 /// Reads one worker. What it gives is of use only if no problem was found.
-pub(super) fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig {
+fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig {
     let since = r.found();
     let mut config = WorkerConfig::new("", WorkerType::Process);
     config.restart = match node.entry("unmanaged") {
@@ -138,6 +197,9 @@ pub(super) fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Wo
     r.mapping(node, WORKER, &mut draft);
     let Draft { mut config, worker_type, command } = draft;
     config.worker_type = worker_type.unwrap_or(WorkerType::Process);
+    if config.main && !defaults.policy_is_written && node.find("restart.policy").is_none() {
+        config.restart.policy = RestartPolicy::Never;
+    }
     if config.is_conversant() && config.health_check.is_none() {
         config.health_check.clone_from(&defaults.health_check);
     }
@@ -207,6 +269,7 @@ fn of_others(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         ("command", "contradicts unmanaged: somebody else starts that process"),
         ("stack_size", "is for modules: a program's stack is its own"),
         ("config", "is for modules and for programs with `integration: protocol`"),
+        ("main", "is for the master's own processes: how others' end cannot be known"),
         ("success_codes", "is for the master's own processes: how others' end cannot be known"),
         ("stop.kill_group", "is for the master's own processes: others' groups are not touched"),
     ];

@@ -24,13 +24,25 @@ impl Core {
             return;
         }
         let (worker, known) = match command {
-            Command::Add { worker, spec } => {
-                self.add(ticket, worker, *spec, effects, touched);
+            Command::Add { worker, spec, past } => {
+                self.add(ticket, worker, (*spec, past), effects, touched);
                 return;
             }
-            Command::Shutdown { force } => {
-                self.shut_down(ticket, force, effects, touched);
+            Command::Shutdown { force, keep } => {
+                self.shut_down(ticket, (force, keep), effects, touched);
                 return;
+            }
+            Command::Settle { shutdown_timeout } => {
+                self.settle_master(ticket, shutdown_timeout, effects);
+                return;
+            }
+            Command::Update { worker, spec, restart } => {
+                self.update(ticket, &worker, *spec, restart, effects);
+                (worker, Some(()))
+            }
+            Command::Adopt { worker, incarnation } => {
+                self.adopt(ticket, &worker, incarnation, effects);
+                (worker, Some(()))
             }
             Command::Remove { worker } => {
                 let known = self.with_worker(&worker, effects, |w, turn| w.remove(turn, ticket));
@@ -47,8 +59,9 @@ impl Core {
                 (worker, known)
             }
             Command::Restart { worker, force } => {
-                let known =
-                    self.with_worker(&worker, effects, |w, turn| w.restart(turn, ticket, force));
+                let known = self.with_worker(&worker, effects, |w, turn| {
+                    w.restart(turn, ticket, force, Cause::Command);
+                });
                 (worker, known)
             }
         };
@@ -62,7 +75,7 @@ impl Core {
         &mut self,
         ticket: Ticket,
         id: WorkerId,
-        spec: WorkerSpec,
+        (spec, past): (WorkerSpec, u64),
         effects: &mut Vec<Effect>,
         touched: &mut VecDeque<WorkerId>,
     ) {
@@ -76,13 +89,14 @@ impl Core {
             Self::refuse(effects, ticket, refusal);
             return;
         }
-        for (dependency, _) in &spec.depends_on {
-            self.dependants.entry(dependency.clone()).or_default().insert(id.clone());
-        }
-        let retired = self
+        self.note_dependant(&id, &spec);
+        let mut retired = self
             .retired
             .remove(&id)
             .unwrap_or_else(|| Retired { incarnation: self.retired_floor, ..Retired::default() });
+        if !planted(Bug::PastForgotten) {
+            retired.incarnation = retired.incarnation.max(past);
+        }
         let worker = Worker::new(id.clone(), self.added, spec, retired, self.now);
         self.added += 1;
         self.workers.insert(id.clone(), worker);
@@ -90,11 +104,12 @@ impl Core {
         touched.push_back(id);
     }
 
-    /// Goal down for all. Orders go out backwards; the ends run side by side.
+    /// Goal down for all, but for those that are let go. Orders go out backwards; the ends run side
+    /// by side.
     fn shut_down(
         &mut self,
         ticket: Ticket,
-        force: bool,
+        (force, keep): (bool, bool),
         effects: &mut Vec<Effect>,
         touched: &mut VecDeque<WorkerId>,
     ) {
@@ -113,7 +128,18 @@ impl Core {
                 self.with_worker(id, effects, |worker, turn| {
                     // Reports about this shutdown count only what happens from here on.
                     worker.killed &= !first;
-                    worker.go_down(turn, Why::Shutdown, force);
+                    match &worker.phase {
+                        Phase::Up { .. } if first && keep && worker.spec.keeps => {
+                            worker.let_go(turn);
+                        }
+                        Phase::LetGo { .. } => {}
+                        Phase::None
+                        | Phase::Launching { .. }
+                        | Phase::Launched { .. }
+                        | Phase::Starting { .. }
+                        | Phase::Up { .. }
+                        | Phase::Ending(_) => worker.go_down(turn, Why::Shutdown, force),
+                    }
                 });
             }
             touched.extend(ids);
@@ -141,12 +167,19 @@ impl Worker {
                     self.write_off();
                 }
                 self.forced_start |= force;
-                self.want_start(ticket);
+                self.want_start(ticket, Cause::Command);
             }
+            Phase::LetGo { .. } => turn.reply(ticket, Err(Refusal::ShuttingDown)),
         }
     }
 
-    fn restart(&mut self, turn: &mut Turn<'_>, ticket: Ticket, force: bool) {
+    pub(super) fn restart(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        force: bool,
+        cause: Cause,
+    ) {
         let step = if force { Step::Force } else { Step::Ask };
         match &self.phase {
             _ if self.goal == Goal::Gone => {
@@ -154,7 +187,7 @@ impl Worker {
                 return;
             }
             Phase::Up { .. } => {
-                self.end(turn, Why::Command, Cause::Command, step);
+                self.end(turn, Why::Command, cause, step);
                 self.past_stuck = force;
             }
             Phase::Launching { .. } | Phase::Launched { .. } | Phase::Starting { .. } => {
@@ -173,20 +206,27 @@ impl Worker {
                 self.press(turn, force);
             }
             Phase::None => {}
+            Phase::LetGo { .. } => {
+                turn.reply(ticket, Err(Refusal::ShuttingDown));
+                return;
+            }
         }
-        self.want_start(ticket);
+        self.want_start(ticket, cause);
     }
 
     /// A start asked for by a command: now, or as soon as the present incarnation is gone.
-    fn want_start(&mut self, ticket: Ticket) {
+    fn want_start(&mut self, ticket: Ticket, cause: Cause) {
         self.goal = Goal::Up;
-        self.next = Next::Now(Cause::Command);
+        self.next = Next::Now(cause);
         self.failures = 0;
         self.gave_up = false;
         self.starts.push((ticket, Moment::NEVER));
     }
 
     fn stop(&mut self, turn: &mut Turn<'_>, ticket: Ticket, force: bool) {
+        if self.refuses_as_let_go(turn, ticket) {
+            return;
+        }
         self.go_down(turn, Why::Command, force);
         match &self.phase {
             Phase::None => turn.reply(ticket, Ok(Done::Stopped { forced: false })),
@@ -195,11 +235,24 @@ impl Worker {
             | Phase::Launching { .. }
             | Phase::Launched { .. }
             | Phase::Starting { .. }
-            | Phase::Up { .. } => self.stops.push(ticket),
+            | Phase::Up { .. }
+            | Phase::LetGo { .. } => self.stops.push(ticket),
         }
     }
 
+    /// What was let go is no longer this master's to end.
+    fn refuses_as_let_go(&self, turn: &mut Turn<'_>, ticket: Ticket) -> bool {
+        let refuses = matches!(self.phase, Phase::LetGo { .. });
+        if refuses {
+            turn.reply(ticket, Err(Refusal::ShuttingDown));
+        }
+        refuses
+    }
+
     fn remove(&mut self, turn: &mut Turn<'_>, ticket: Ticket) {
+        if self.refuses_as_let_go(turn, ticket) {
+            return;
+        }
         self.go_down(turn, Why::Command, false);
         self.goal = Goal::Gone;
         if self.is_stuck() {
@@ -245,6 +298,7 @@ impl Worker {
                 self.answer_starts(turn, &Err(Refusal::Cancelled));
                 self.press(turn, force);
             }
+            Phase::LetGo { .. } => {}
         }
     }
 

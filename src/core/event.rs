@@ -27,8 +27,14 @@ pub(crate) enum Event {
 /// What people and programs ask for.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
-    /// Make a worker known. Starts nothing.
-    Add { worker: WorkerId, spec: Box<WorkerSpec> },
+    /// Make a worker known. Starts nothing. `past`: the last incarnation that a former master knew
+    /// of, 0 for none; numbers go on from there.
+    Add { worker: WorkerId, spec: Box<WorkerSpec>, past: u64 },
+    /// Take over an incarnation of a former master, which runs.
+    Adopt { worker: WorkerId, incarnation: u64 },
+    /// Replace what is known of a worker. `restart`: its incarnation cannot live with the change,
+    /// so it gets a new one if it is meant to run.
+    Update { worker: WorkerId, spec: Box<WorkerSpec>, restart: bool },
     /// Stop it, then forget it.
     Remove { worker: WorkerId },
     /// Make it run. `force`: also past unmet dependencies.
@@ -37,8 +43,11 @@ pub(crate) enum Command {
     Stop { worker: WorkerId, force: bool },
     /// A new incarnation. `force`: kill now, also past a stuck one.
     Restart { worker: WorkerId, force: bool },
-    /// End all workers, launch nothing any more. `force`: kill now.
-    Shutdown { force: bool },
+    /// What holds for the master as a whole has changed.
+    Settle { shutdown_timeout: Duration },
+    /// End all workers, launch nothing any more. `force`: kill now. `keep`: let those run that may
+    /// outlive the master.
+    Shutdown { force: bool, keep: bool },
 }
 
 /// What hosts tell about an incarnation.
@@ -74,6 +83,8 @@ pub(crate) enum Effect {
     Force { worker: WorkerId, incarnation: u64 },
     /// It did not end; wait for it no longer.
     Abandon { worker: WorkerId, incarnation: u64 },
+    /// It outlives the master: let it run, and have nothing to do with it any more.
+    LetGo { worker: WorkerId, incarnation: u64 },
     /// A worker went from one public state to another.
     Transition(Transition),
     /// A worker's health changed.
@@ -119,6 +130,10 @@ pub(crate) enum Cause {
     Launched,
     /// The host has started it.
     Started,
+    /// A former master had started it.
+    Adopted,
+    /// Its configuration changed.
+    Reload,
     /// Its work is done.
     Completed,
     /// It failed.
@@ -142,6 +157,8 @@ impl Cause {
             Self::Repeat => "repeat",
             Self::Launched => "launched",
             Self::Started => "started",
+            Self::Adopted => "adopted",
+            Self::Reload => "reload",
             Self::Completed => "completed",
             Self::Failed(category) => category.as_str(),
             Self::Ended => "ended",
@@ -158,6 +175,8 @@ pub(crate) type Reply = Result<Done, Refusal>;
 pub(crate) enum Done {
     /// Added.
     Added,
+    /// The change holds; no incarnation has to follow it.
+    Updated,
     /// This incarnation is up.
     Running { incarnation: u64 },
     /// No incarnation is left; `forced`: it had to be killed.
@@ -183,6 +202,8 @@ pub(crate) enum Refusal {
     Cancelled,
     /// An incarnation does not end.
     Stuck,
+    /// It has an incarnation, or had this one or a later one.
+    CannotAdopt,
     /// What it waits for did not come in time; the worker's goal stays up.
     StillWaiting(Vec<(WorkerId, Condition)>),
     /// The incarnation it was about failed.
@@ -232,6 +253,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) stop_timeout: Duration,
     /// True when force ends it; a thread cannot be forced.
     pub(crate) killable: bool,
+    /// True when it may outlive the master.
+    pub(crate) keeps: bool,
     /// When it is started again.
     pub(crate) restart: RestartConfig,
     /// How it is asked for its health.

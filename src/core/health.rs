@@ -62,6 +62,14 @@ impl Probing {
         }
     }
 
+    /// For an incarnation whose policy changed at `now`: probes begin anew, and what was known
+    /// stands until they say otherwise. Numbers go on, so that no older answer is mistaken.
+    pub(super) fn renewed(policy: &HealthPolicy, now: Moment, before: Option<Self>) -> Self {
+        let (sent, status) =
+            before.map_or((0, HealthStatus::Unknown), |before| (before.sent, before.status));
+        Self { sent, status, ..Self::new(policy, now) }
+    }
+
     /// When something is to be done.
     pub(super) fn deadline(&self) -> Moment {
         match &self.in_flight {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Cause, Condition, Done, Effect, Refusal, Report};
+use super::event::{Cause, Condition, Done, Effect, Refusal, Report, WorkerSpec};
 use super::health::{Due, Judgement, Probing};
 use super::moment::Moment;
 use super::planted::{Bug, planted};
@@ -66,9 +66,17 @@ impl Worker {
         };
         let by_itself = matches!(cause, Cause::Retry | Cause::Trial | Cause::Repeat);
         self.restarts += u64::from(by_itself);
-        self.incarnation += 1;
+        self.begin(turn, self.incarnation + 1, cause);
+        turn.effects
+            .push(Effect::Launch { worker: self.id.clone(), incarnation: self.incarnation });
+    }
+
+    /// What every new incarnation begins with.
+    fn begin(&mut self, turn: &mut Turn<'_>, incarnation: u64, cause: Cause) {
+        self.incarnation = incarnation;
         self.phase =
             Phase::Launching { deadline: turn.now + self.spec.start_timeout, finished: false };
+        self.killable = self.spec.killable;
         self.next = Next::Rest;
         self.gave_up = false;
         self.forced_start = false;
@@ -76,8 +84,37 @@ impl Worker {
         self.killed = false;
         self.warning = None;
         self.publish(turn, cause);
-        turn.effects
-            .push(Effect::Launch { worker: self.id.clone(), incarnation: self.incarnation });
+    }
+
+    /// Goes on with an incarnation of a former master: through all its states at once, without an
+    /// order. Since when it runs, by this core's clock, is now.
+    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, incarnation: u64) {
+        self.begin(turn, incarnation, Cause::Adopted);
+        self.pass_launched(turn, Cause::Adopted);
+        self.come_up(turn, Cause::Adopted);
+    }
+
+    /// Replaces the spec. What the present incarnation has begun keeps its deadlines.
+    pub(super) fn replace_spec(&mut self, turn: &Turn<'_>, spec: WorkerSpec) {
+        let before = std::mem::replace(&mut self.spec, spec);
+        if self.phase == Phase::None || planted(Bug::KillableReplaced) {
+            self.killable = self.spec.killable;
+        }
+        if let Phase::Up { probing, .. } = &mut self.phase
+            && before.health != self.spec.health
+        {
+            let policy = self.spec.health.as_ref();
+            *probing = policy.map(|policy| Probing::renewed(policy, turn.now, probing.take()));
+            // Who waits for its health looks again.
+            self.news = true;
+        }
+    }
+
+    /// Leaves an incarnation that is up to itself.
+    pub(super) fn let_go(&mut self, turn: &mut Turn<'_>) {
+        let Phase::Up { since, .. } = self.phase else { return };
+        self.phase = Phase::LetGo { since };
+        turn.effects.push(Effect::LetGo { worker: self.id.clone(), incarnation: self.incarnation });
     }
 
     /// Its launch is due and must wait for a dependency.
@@ -104,28 +141,40 @@ impl Worker {
     }
 
     fn launched(&mut self, turn: &mut Turn<'_>) -> bool {
+        if !self.pass_launched(turn, Cause::Launched) {
+            return false;
+        }
+        turn.effects.push(Effect::Start { worker: self.id.clone(), incarnation: self.incarnation });
+        true
+    }
+
+    /// From launching to starting. False: it is not launching.
+    fn pass_launched(&mut self, turn: &mut Turn<'_>, cause: Cause) -> bool {
         let Phase::Launching { deadline, finished } = self.phase else { return false };
         self.phase = Phase::Launched { deadline, finished };
-        self.publish(turn, Cause::Launched);
+        self.publish(turn, cause);
         let restarted = planted(Bug::StartClockRestarted);
         let deadline = if restarted { turn.now + self.spec.start_timeout } else { deadline };
         self.phase = Phase::Starting { deadline, finished };
-        self.publish(turn, Cause::Launched);
-        turn.effects.push(Effect::Start { worker: self.id.clone(), incarnation: self.incarnation });
+        self.publish(turn, cause);
         true
     }
 
     fn started(&mut self, turn: &mut Turn<'_>) -> bool {
         let Phase::Starting { finished, .. } = self.phase else { return false };
-        let probing = self.spec.health.as_ref().map(|policy| Probing::new(policy, turn.now));
-        self.phase = Phase::Up { since: turn.now, probing };
-        self.verdict = Verdict::Stopped { completed: false };
-        self.publish(turn, Cause::Started);
-        self.answer_starts(turn, &Ok(Done::Running { incarnation: self.incarnation }));
+        self.come_up(turn, Cause::Started);
         if finished {
             self.end(turn, Why::Completed, Cause::Completed, Step::Ask);
         }
         true
+    }
+
+    fn come_up(&mut self, turn: &mut Turn<'_>, cause: Cause) {
+        let probing = self.spec.health.as_ref().map(|policy| Probing::new(policy, turn.now));
+        self.phase = Phase::Up { since: turn.now, probing };
+        self.verdict = Verdict::Stopped { completed: false };
+        self.publish(turn, cause);
+        self.answer_starts(turn, &Ok(Done::Running { incarnation: self.incarnation }));
     }
 
     fn completed(&mut self, turn: &mut Turn<'_>) -> bool {
@@ -138,7 +187,7 @@ impl Worker {
                 self.end(turn, Why::Completed, Cause::Completed, Step::Ask);
                 true
             }
-            Phase::None | Phase::Launched { .. } | Phase::Ending(_) => false,
+            Phase::None | Phase::Launched { .. } | Phase::Ending(_) | Phase::LetGo { .. } => false,
         }
     }
 
@@ -153,7 +202,7 @@ impl Worker {
                 self.warning = Some(failure.to_string());
                 true
             }
-            Phase::None | Phase::Launched { .. } | Phase::Ending(_) => false,
+            Phase::None | Phase::Launched { .. } | Phase::Ending(_) | Phase::LetGo { .. } => false,
         }
     }
 
@@ -187,7 +236,8 @@ impl Worker {
             | Phase::Launching { .. }
             | Phase::Launched { .. }
             | Phase::Starting { .. }
-            | Phase::Ending(_) => None,
+            | Phase::Ending(_)
+            | Phase::LetGo { .. } => None,
         };
         let (step, deadline) = (Step::Ask, None);
         self.phase = Phase::Ending(Ending { why, step, deadline, stayed_up, permanent });
@@ -220,10 +270,11 @@ impl Worker {
             }
             Phase::Up { .. } => self.probe_due(turn),
             Phase::Ending(ending) => match ending.step {
-                Step::Ask if self.spec.killable => self.take_step(turn, Step::Force),
+                Step::Ask if self.killable => self.take_step(turn, Step::Force),
                 Step::Ask | Step::Force => self.abandon(turn),
                 Step::Abandon => {}
             },
+            Phase::LetGo { .. } => {}
         }
     }
 
@@ -245,7 +296,7 @@ impl Worker {
     /// The shutdown's time is up: what was only asked is now forced, or waited for no longer.
     pub(super) fn out_of_patience(&mut self, turn: &mut Turn<'_>) {
         let Phase::Ending(ending) = &self.phase else { return };
-        match (ending.step, self.spec.killable) {
+        match (ending.step, self.killable) {
             _ if planted(Bug::ShutdownPatienceIgnored) => {}
             (Step::Ask, true) => self.take_step(turn, Step::Force),
             (Step::Ask | Step::Force, false) => self.abandon(turn),
@@ -294,7 +345,7 @@ impl Worker {
         self.exit = Some(exit);
         self.past_stuck = false;
         let forced = ending.step > Step::Ask;
-        self.killed = forced && self.spec.killable;
+        self.killed = forced && self.killable;
         let stopped = Done::Stopped { forced };
         for ticket in self.stops.drain(..) {
             turn.reply(ticket, Ok(stopped.clone()));
@@ -330,7 +381,11 @@ impl Worker {
             Exit::Failed(failure) => failure.clone(),
             Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown => {
                 let what = if success { "ended before it was ready" } else { &exit.to_string() };
-                Failure::new(ErrorCategory::Crash, what)
+                // Nobody saw how it ended: that of a process of a former master. It counts as a
+                // failure, for work that was not seen to be done is not done.
+                let unseen = *exit == Exit::Unknown;
+                let category = if unseen { ErrorCategory::Unknown } else { ErrorCategory::Crash };
+                Failure::new(category, what)
             }
         };
         self.condemn(turn, Why::Crashed, failure);

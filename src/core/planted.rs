@@ -36,6 +36,14 @@ pub(crate) enum Bug {
     CompletionSpendsRetry,
     /// The pause before a retry does not grow.
     BackoffFlat,
+    /// A changed worker's present incarnation is forced as its next one could be.
+    KillableReplaced,
+    /// Who waits for a changed worker's new dependencies is not told of them.
+    DependantsKept,
+    /// The incarnations of a former master are counted anew.
+    PastForgotten,
+    /// A change does not restart the worker that needs it.
+    ReloadLost,
 }
 
 #[cfg(test)]
@@ -57,7 +65,7 @@ mod switch {
     }
 
     /// Every bug there is.
-    pub(crate) const ALL: [Bug; 16] = [
+    pub(crate) const ALL: [Bug; 20] = [
         Bug::StaleReport,
         Bug::LaunchBeside,
         Bug::MissingDependencyMet,
@@ -74,6 +82,10 @@ mod switch {
         Bug::LateAnswerJudged,
         Bug::CompletionSpendsRetry,
         Bug::BackoffFlat,
+        Bug::KillableReplaced,
+        Bug::DependantsKept,
+        Bug::PastForgotten,
+        Bug::ReloadLost,
     ];
 
     pub(crate) fn planted(bug: Bug) -> bool {

@@ -18,6 +18,7 @@ fn spec() -> WorkerSpec {
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),
         killable: true,
+        keeps: false,
         restart,
         health: None,
         success: SuccessCodes::default(),
@@ -33,7 +34,7 @@ fn check(specs: &[(&str, WorkerSpec)], script: &str, expected: &str) {
     let mut tickets = 0;
     for (id, spec) in specs {
         let worker = WorkerId::new(id).unwrap();
-        let command = Command::Add { worker, spec: Box::new(spec.clone()) };
+        let command = Command::Add { worker, spec: Box::new(spec.clone()), past: 0 };
         core.handle(Moment::ZERO, Event::Command { ticket: Ticket(0), command });
     }
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -64,12 +65,19 @@ fn event(core: &Core, words: &[&str], tickets: &mut u64) -> Event {
         "stop" => command(Command::Stop { worker, force }),
         "restart" => command(Command::Restart { worker, force }),
         "remove" => command(Command::Remove { worker }),
-        "shutdown" => command(Command::Shutdown { force: false }),
+        "shutdown" => command(Command::Shutdown { force, keep: words.get(2) == Some(&"keep") }),
+        "update" => {
+            let restart = words.get(2) == Some(&"restart");
+            let spec = Box::new(WorkerSpec { stop_timeout: Duration::from_secs(3), ..spec() });
+            command(Command::Update { worker, spec, restart })
+        }
+        "adopt" => command(Command::Adopt { worker, incarnation: words[2].parse().unwrap() }),
         "launched" => report(Report::Launched),
         "started" => report(Report::Started),
         "completed" => report(Report::Completed),
         "crashed" => report(Report::Failed(Failure::new(ErrorCategory::Crash, "broke"))),
         "exit" => report(Report::Gone(Exit::Code(words[2].parse().unwrap()))),
+        "vanished" => report(Report::Gone(Exit::Unknown)),
         "returned" => report(Report::Gone(Exit::Returned)),
         "sick" => report(Report::Probed {
             probe: words[2].parse().unwrap(),
@@ -101,6 +109,9 @@ fn tell(trace: &mut String, now: Moment, effects: Vec<Effect>) {
             }
             Effect::Abandon { worker, incarnation } => {
                 writeln!(trace, "{now:?} {worker}#{incarnation} abandon")
+            }
+            Effect::LetGo { worker, incarnation } => {
+                writeln!(trace, "{now:?} {worker}#{incarnation} let go")
             }
             Effect::Transition(t) => {
                 let cause = t.cause.as_str();
@@ -150,7 +161,7 @@ fn stale_reports_change_nothing_and_are_counted() {
     let mut core = Core::new(1, Duration::from_secs(30));
     let worker = WorkerId::new("a").unwrap();
     let mut tell = |event| core.handle(Moment::ZERO, event);
-    let add = Command::Add { worker: worker.clone(), spec: Box::new(spec()) };
+    let add = Command::Add { worker: worker.clone(), spec: Box::new(spec()), past: 0 };
     tell(Event::Command { ticket: Ticket(0), command: add });
     let start = Command::Start { worker: worker.clone(), force: false };
     tell(Event::Command { ticket: Ticket(1), command: start });
@@ -338,5 +349,119 @@ fn shutdown_asks_backwards_and_ends_when_all_is_down() {
          +11.500s b: failed -> stopped (ended)
          +11.500s reply 3: ShutDown { killed: [b], stuck: [] }
          +11.500s all down",
+    );
+}
+
+#[test]
+fn a_change_that_needs_it_restarts_a_worker_and_any_other_is_taken_as_it_runs() {
+    check(
+        &[("a", spec())],
+        "0 update a restart
+         0 start a
+         0 launched a
+         0 started a
+         1 update a
+         2 update a restart
+         4 exit a 0
+         4 launched a
+         4 started a
+         5 stop a
+         5 exit a 0
+         6 update a restart
+         6 shutdown
+         6 update a",
+        "+0.000s reply 1: Updated
+         +0.000s a: uninitialized -> initializing (command)
+         +0.000s a#1 launch
+         +0.000s a: initializing -> initialized (launched)
+         +0.000s a: initialized -> starting (launched)
+         +0.000s a#1 start
+         +0.000s a: starting -> running (started)
+         +0.000s reply 2: Running { incarnation: 1 }
+         +1.000s reply 3: Updated
+         +2.000s a: running -> stopping (reload)
+         +2.000s a#1 ask
+         +4.000s a: stopping -> stopped (ended)
+         +4.000s a: stopped -> starting (reload)
+         +4.000s a#2 launch
+         +4.000s a#2 start
+         +4.000s a: starting -> running (started)
+         +4.000s reply 4: Running { incarnation: 2 }
+         +5.000s a: running -> stopping (command)
+         +5.000s a#2 ask
+         +5.000s reply 5: Stopped { forced: false }
+         +5.000s a: stopping -> stopped (ended)
+         +6.000s reply 6: Updated
+         +6.000s reply 7: ShutDown { killed: [], stuck: [] }
+         +6.000s all down
+         +6.000s reply 8: ShuttingDown",
+    );
+}
+
+#[test]
+fn an_incarnation_of_a_former_master_goes_on_and_nobody_knows_how_it_ends() {
+    check(
+        &[("a", spec())],
+        "0 adopt a 7
+         0 adopt a 8
+         1 vanished a
+         1.2 launched a
+         1.2 started a
+         2 stop a
+         2 vanished a",
+        "+0.000s a: uninitialized -> initializing (adopted)
+         +0.000s a: initializing -> initialized (adopted)
+         +0.000s a: initialized -> starting (adopted)
+         +0.000s a: starting -> running (adopted)
+         +0.000s reply 1: Running { incarnation: 7 }
+         +0.000s reply 2: CannotAdopt
+         +1.000s a: running -> failed (unknown)
+         +1.200s a: failed -> starting (retry)
+         +1.200s a#8 launch
+         +1.200s a#8 start
+         +1.200s a: starting -> running (started)
+         +2.000s a: running -> stopping (command)
+         +2.000s a#8 ask
+         +2.000s reply 3: Stopped { forced: false }
+         +2.000s a: stopping -> stopped (ended)",
+    );
+}
+
+#[test]
+fn what_may_outlive_the_master_is_let_go() {
+    let keeps = WorkerSpec { keeps: true, ..spec() };
+    check(
+        &[("a", keeps.clone()), ("b", spec()), ("c", keeps)],
+        "0 adopt a 3
+         0 adopt b 1
+         0 start c
+         1 shutdown all keep
+         1 exit a 0
+         1 stop a
+         2 exit b 0
+         2 exit c 0",
+        "+0.000s a: uninitialized -> initializing (adopted)
+         +0.000s a: initializing -> initialized (adopted)
+         +0.000s a: initialized -> starting (adopted)
+         +0.000s a: starting -> running (adopted)
+         +0.000s reply 1: Running { incarnation: 3 }
+         +0.000s b: uninitialized -> initializing (adopted)
+         +0.000s b: initializing -> initialized (adopted)
+         +0.000s b: initialized -> starting (adopted)
+         +0.000s b: starting -> running (adopted)
+         +0.000s reply 2: Running { incarnation: 1 }
+         +0.000s c: uninitialized -> initializing (command)
+         +0.000s c#1 launch
+         +1.000s reply 3: Cancelled
+         +1.000s c: initializing -> failed (cancelled)
+         +1.000s c#1 ask
+         +1.000s b: running -> stopping (shutdown)
+         +1.000s b#1 ask
+         +1.000s a#3 let go
+         +1.000s reply 5: ShuttingDown
+         +2.000s b: stopping -> stopped (ended)
+         +2.000s c: failed -> stopped (ended)
+         +2.000s reply 4: ShutDown { killed: [], stuck: [] }
+         +2.000s all down",
     );
 }

@@ -44,6 +44,8 @@ pub(super) enum Phase {
     Up { since: Moment, probing: Option<Probing> },
     /// On its way out; only `Gone` leaves this phase.
     Ending(Ending),
+    /// Up, and no longer ours: it outlives the master. Nothing leaves this phase.
+    LetGo { since: Moment },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +93,7 @@ pub(super) fn state(phase: &Phase, verdict: Verdict) -> WorkerState {
         (Phase::Launching { .. } | Phase::Launched { .. } | Phase::Starting { .. }, _) => {
             WorkerState::Starting
         }
-        (Phase::Up { .. }, _) => WorkerState::Running,
+        (Phase::Up { .. } | Phase::LetGo { .. }, _) => WorkerState::Running,
         (Phase::Ending(ending), _) if ending.step < Step::Abandon && ending.why.is_orderly() => {
             WorkerState::Stopping
         }
@@ -123,6 +125,8 @@ pub(super) struct Worker {
     pub(super) past_stuck: bool,
     /// The last end needed force.
     pub(super) killed: bool,
+    /// Force ends the present incarnation: what the spec said when it was launched.
+    pub(super) killable: bool,
     /// Starts and restarts to be answered by the next or present incarnation, with the moment until
     /// which they wait for dependencies.
     pub(super) starts: Vec<(Ticket, Moment)>,
@@ -153,6 +157,7 @@ impl Worker {
         Self {
             id,
             sequence,
+            killable: spec.killable,
             spec,
             goal: Goal::Down,
             phase: Phase::None,
@@ -214,6 +219,7 @@ impl Worker {
             | Phase::Starting { deadline, .. } => Some(*deadline),
             Phase::Up { probing, .. } => probing.as_ref().map(Probing::deadline),
             Phase::Ending(ending) => ending.deadline,
+            Phase::LetGo { .. } => None,
         }
     }
 
@@ -225,7 +231,7 @@ impl Worker {
     /// True when `incarnation` is the one that lives now.
     pub(super) fn lives_as(&self, incarnation: u64) -> bool {
         let current = self.incarnation == incarnation || planted(Bug::StaleReport);
-        current && self.phase != Phase::None
+        current && !matches!(self.phase, Phase::None | Phase::LetGo { .. })
     }
 
     /// The end of an incarnation that was written off. False if it was not.
@@ -236,7 +242,7 @@ impl Worker {
     /// True when others may count on it in this way.
     pub(super) fn meets(&self, condition: Condition) -> bool {
         match condition {
-            Condition::Started => matches!(self.phase, Phase::Up { .. }),
+            Condition::Started => matches!(self.phase, Phase::Up { .. } | Phase::LetGo { .. }),
             Condition::Healthy => self.health() == HealthStatus::Healthy,
             Condition::Completed => {
                 self.phase == Phase::None && self.verdict == Verdict::Stopped { completed: true }
@@ -252,7 +258,8 @@ impl Worker {
             | Phase::Launching { .. }
             | Phase::Launched { .. }
             | Phase::Starting { .. }
-            | Phase::Ending(_) => HealthStatus::None,
+            | Phase::Ending(_)
+            | Phase::LetGo { .. } => HealthStatus::None,
         }
     }
 
@@ -290,7 +297,7 @@ impl Worker {
     }
 
     pub(super) fn holds_shutdown(&self) -> bool {
-        self.phase != Phase::None && !self.is_stuck()
+        !matches!(self.phase, Phase::None | Phase::LetGo { .. }) && !self.is_stuck()
     }
 
     pub(super) fn was_killed(&self) -> bool {
@@ -317,7 +324,7 @@ impl Worker {
 
     pub(super) fn status(&self, waiting_for: Vec<(WorkerId, Condition)>) -> Status {
         let up_since = match &self.phase {
-            Phase::Up { since, .. } => Some(*since),
+            Phase::Up { since, .. } | Phase::LetGo { since } => Some(*since),
             Phase::None
             | Phase::Launching { .. }
             | Phase::Launched { .. }
@@ -356,7 +363,7 @@ impl Worker {
             Phase::None => "none",
             Phase::Launching { .. } | Phase::Launched { .. } => "launching",
             Phase::Starting { .. } => "starting",
-            Phase::Up { .. } => "up",
+            Phase::Up { .. } | Phase::LetGo { .. } => "up",
             Phase::Ending(_) => "ending",
         }
     }
@@ -403,6 +410,7 @@ impl Worker {
                 ending.stayed_up.map(|stayed_up| stayed_up >= reset),
                 ending.permanent
             ),
+            Phase::LetGo { .. } => "let go".to_owned(),
         };
         let next = match self.next {
             Next::Rest => "rest".to_owned(),
@@ -414,15 +422,18 @@ impl Worker {
         let budget = self.spec.restart.max_retries.saturating_add(1);
         let _ = write!(
             text,
-            "{} {:?} [{phase}] {:?} [{next}] {} {} {off:?} {} {} {} {starts:?} {} {};",
+            "{} {:?} {} [{phase}] {:?} [{next}] {} {} {off:?} {} {} {} {} {starts:?} {} {};",
             self.id,
             self.goal,
+            // Of two specs in one search this tells which it is.
+            relative(Moment::ZERO + self.spec.stop_timeout, Moment::ZERO),
             self.verdict,
             self.gave_up,
             self.failures.min(budget),
             self.forced_start,
             self.past_stuck,
             self.killed,
+            self.killable,
             self.stops.len(),
             self.removals.len(),
         );

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
 use super::output::{LineSink, Output, OutputLine};
+use super::reload::{Applied, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::identity;
@@ -27,6 +28,8 @@ pub struct MasterBuilder {
     own_process: bool,
     seed: Option<u64>,
     host_program: Option<PathBuf>,
+    source: Option<ConfigSource>,
+    applied: Option<Applied>,
 }
 
 impl Default for MasterBuilder {
@@ -39,6 +42,8 @@ impl Default for MasterBuilder {
             own_process: false,
             seed: None,
             host_program: None,
+            source: None,
+            applied: None,
         }
     }
 }
@@ -62,6 +67,27 @@ impl MasterBuilder {
     #[must_use]
     pub fn config(mut self, config: MasterConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Where the configuration comes from, for [`Master::reload_again`] and for SIGHUP: called on
+    /// the thread of whoever asks, each time anew.
+    #[must_use]
+    pub fn source(
+        mut self,
+        source: impl Fn() -> Result<MasterConfig> + Send + Sync + 'static,
+    ) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Who is told of each configuration that takes the place of the one before.
+    #[cfg(feature = "cli")]
+    pub(crate) fn applied(
+        mut self,
+        applied: impl Fn(&MasterConfig) + Send + Sync + 'static,
+    ) -> Self {
+        self.applied = Some(Box::new(applied));
         self
     }
 
@@ -93,8 +119,11 @@ impl MasterBuilder {
     /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on
     ///   which thread it came, so that the module is known that brought it down;
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
-    ///   same signal within 200 ms is the same request); SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM are
-    ///   logged. After the master's end they do what they do by default.
+    ///   same signal within 200 ms is the same request); SIGHUP reloads from the
+    ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1 logs
+    ///   every worker's state; others that would end it by default, such as SIGALRM and the
+    ///   real-time ones, are logged. After the master's end they do what they do by default, but for
+    ///   real-time ones, which are then ignored.
     ///
     /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
     /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.
@@ -145,7 +174,7 @@ impl MasterBuilder {
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
-        let name = self.config.name.unwrap_or_else(|| "hsu-master".to_owned());
+        let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
         let sink = Arc::new(LineSink::new(self.output, realm));
@@ -175,7 +204,10 @@ impl MasterBuilder {
             handle,
             registry: self.registry,
             host,
-            configured: self.config.workers,
+            current: Mutex::new(self.config),
+            reloading: Mutex::new(()),
+            source: self.source,
+            applied: self.applied,
             prober,
         };
         let owned = Owned {
@@ -189,8 +221,8 @@ impl MasterBuilder {
         if self.own_process {
             master.take_process()?;
         }
-        for worker in &master.shared.configured {
-            master.add_worker(worker.clone())?;
+        for worker in master.configured_workers() {
+            master.add_worker(worker)?;
         }
         Ok(master)
     }

@@ -1,6 +1,8 @@
 //! What is wrong with workers' configurations in this very program: unknown modules, no program to
 //! run again, and every mistake of the configuration itself.
 
+use std::collections::BTreeMap;
+
 use super::Host;
 #[cfg(feature = "cli")]
 use crate::error::Failure;
@@ -18,7 +20,16 @@ pub(super) fn check_workers(
     host: Host,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let (mut ids, mut main) = (BTreeMap::new(), false);
     for (index, worker) in workers.iter().enumerate() {
+        if let Some(first) = ids.insert(&worker.id, index) {
+            let message = format!("{:?} is already used by workers[{first}]", worker.id);
+            problems.push(Problem::unplaced(format!("workers[{index}].id"), message));
+        }
+        if worker.main && std::mem::replace(&mut main, true) {
+            let message = "another worker is that already: one worker's end can end the master";
+            problems.push(Problem::unplaced(format!("workers[{index}].main"), message));
+        }
         for problem in check_worker(worker, registry, host) {
             let path = format!("workers[{index}].{}", problem.path);
             problems.push(Problem { path, ..problem });

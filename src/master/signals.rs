@@ -1,9 +1,9 @@
 //! The operating system's signals as commands: one thread, woken only when one comes.
 
-use crate::core::event::Command;
+use super::Master;
 use crate::error::Result;
 use crate::host::sys;
-use crate::runtime::{Handle, Input, Origin, Ticket};
+use crate::worker::WorkerDiagnostics;
 
 #[cfg(unix)]
 pub(super) use unix::{Signals, install};
@@ -12,23 +12,33 @@ pub(super) use windows::{Signals, install};
 
 #[cfg(unix)]
 mod unix {
+    use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Arc, LazyLock};
     use std::thread::JoinHandle;
     use std::time::{Duration, Instant};
 
-    use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    use crossbeam_channel::{Sender, bounded};
+    use signal_hook::consts::{
+        SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+        SIGXCPU, SIGXFSZ,
+    };
     use signal_hook::flag::register_conditional_default;
     use signal_hook::iterator::{Handle as Closer, Signals as Stream};
 
-    use super::{Handle, Result, on_request_to_end};
+    use super::super::Master;
+    use super::{Result, on_request_to_end, tell_status};
     use crate::error::Error;
-    use crate::host::threads;
+    use crate::host::{sys, threads};
 
-    const STACK: usize = 128 << 10;
-    /// Every signal that people and programs send and that would end the process by default, with
-    /// nobody left to end its workers.
-    const HANDLED: [i32; 7] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
+    const STACK: usize = 256 << 10;
+    /// What people and programs send, and what limits and timers send: by default each ends the
+    /// process, with nobody left to end its workers. Those that only stop it (SIGTSTP, SIGTTIN,
+    /// SIGTTOU) do so, until SIGCONT; SIGPIPE is ignored by Rust.
+    const HANDLED: [i32; 12] = [
+        SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU,
+        SIGXFSZ, SIGIO,
+    ];
     /// The same signal within this time is the same request: some programs send it to the process
     /// and to its group.
     const ECHO: Duration = Duration::from_millis(200);
@@ -46,10 +56,12 @@ mod unix {
     }
 
     /// Turns signals into commands for this master.
-    pub(in crate::master) fn install(handle: &Handle) -> Result<Signals> {
+    pub(in crate::master) fn install(master: Master) -> Result<Signals> {
         let cannot = |error| Error::io("cannot handle signals", error);
-        let mut stream = Stream::new(HANDLED).map_err(cannot)?;
-        // The library does not put default actions back, so they are emulated when nobody listens.
+        let handled = || HANDLED.into_iter().chain(sys::other_deadly_signals());
+        let mut stream = Stream::new(handled()).map_err(cannot)?;
+        // The library does not put default actions back, so they are emulated when nobody listens;
+        // those that it cannot emulate are then ignored.
         if !DEFAULTS_ARE_SET.swap(true, Ordering::SeqCst) {
             for signal in HANDLED {
                 let condition = Arc::clone(&NOBODY_LISTENS);
@@ -57,24 +69,13 @@ mod unix {
             }
         }
         let closer = stream.handle();
-        let handle = handle.clone();
+        let mut listener =
+            Listener { master, had_terminal: has_terminal(), asked: 0, last: None, reloads: None };
         let listen = move || {
-            let mut asked = 0;
-            let mut last: Option<(i32, Instant)> = None;
             for signal in stream.forever() {
-                match signal {
-                    SIGHUP => log::info!("SIGHUP: there is no reload yet, ignored"),
-                    SIGTERM | SIGINT | SIGQUIT => {
-                        let echo = last.is_some_and(|(s, at)| s == signal && at.elapsed() < ECHO);
-                        if !echo {
-                            last = Some((signal, Instant::now()));
-                            asked += 1;
-                            on_request_to_end(&handle, asked);
-                        }
-                    }
-                    other => log::info!("signal {other} has no meaning here, ignored"),
-                }
+                listener.hear(signal);
             }
+            listener.end();
         };
         let thread = threads::spawn("signals", STACK, listen)
             .map_err(|error| Error::io("cannot start the thread for signals", error))?;
@@ -87,7 +88,7 @@ mod unix {
         fn drop(&mut self) {
             self.closer.close();
             if let Some(thread) = self.thread.take() {
-                // It runs no code but ours.
+                // It runs no code but ours, and the source of the configuration.
                 let _ = thread.join();
             }
             if LISTENING.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -95,23 +96,95 @@ mod unix {
             }
         }
     }
+
+    /// What the signals of one master have led to.
+    struct Listener {
+        /// A share.
+        master: Master,
+        /// There was a controlling terminal at the start.
+        had_terminal: bool,
+        /// How often the master was asked to end.
+        asked: u32,
+        last: Option<(i32, Instant)>,
+        /// The thread that reloads, since this one must hear the next signal; from the first
+        /// request on. One more request may wait: it is about whatever is there by then.
+        reloads: Option<(Sender<()>, JoinHandle<()>)>,
+    }
+
+    impl Listener {
+        fn hear(&mut self, signal: i32) {
+            match signal {
+                SIGHUP if self.had_terminal && !has_terminal() => {
+                    log::info!("SIGHUP: the terminal is gone");
+                    self.end_master(signal);
+                }
+                SIGHUP => self.reload(),
+                SIGUSR1 => tell_status(&self.master),
+                SIGUSR2 => log::info!("SIGUSR2: there are no log files to open again"),
+                SIGTERM | SIGINT | SIGQUIT => self.end_master(signal),
+                other => log::info!("signal {other} has no meaning here, ignored"),
+            }
+        }
+
+        fn end_master(&mut self, signal: i32) {
+            let echo = self.last.is_some_and(|(s, at)| s == signal && at.elapsed() < ECHO);
+            if !echo {
+                self.last = Some((signal, Instant::now()));
+                self.asked += 1;
+                on_request_to_end(&self.master, self.asked);
+            }
+        }
+
+        fn reload(&mut self) {
+            log::info!("SIGHUP: reloading");
+            if self.reloads.is_none() {
+                let (ask, asked) = bounded(1);
+                let master = self.master.share();
+                let work = move || {
+                    for () in asked {
+                        // What comes of it is told where it happens.
+                        let _ = master.begin_reload_again();
+                    }
+                };
+                match threads::spawn("reload", STACK, work) {
+                    Ok(thread) => self.reloads = Some((ask, thread)),
+                    Err(error) => log::error!("cannot reload: no thread: {error}"),
+                }
+            }
+            if let Some((ask, _)) = &self.reloads {
+                let _ = ask.try_send(());
+            }
+        }
+
+        /// The loop has ended by now, and with it whatever a reload waits for.
+        fn end(&mut self) {
+            if let Some((ask, thread)) = self.reloads.take() {
+                drop(ask);
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn has_terminal() -> bool {
+        sys::open_without_waiting(Path::new("/dev/tty")).is_ok()
+    }
 }
 
 #[cfg(windows)]
 mod windows {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use super::{Handle, Result, on_request_to_end};
+    use super::{Master, Result, on_request_to_end};
     use crate::error::{Error, ErrorCategory};
 
     /// The handler stays for the life of the process.
     pub(in crate::master) struct Signals;
 
     /// Turns ctrl-c and its kin into commands for this master.
-    pub(in crate::master) fn install(handle: &Handle) -> Result<Signals> {
-        let (handle, asked) = (handle.clone(), AtomicU32::new(0));
+    pub(in crate::master) fn install(master: Master) -> Result<Signals> {
+        let asked = AtomicU32::new(0);
         let on_signal = move || {
-            on_request_to_end(&handle, asked.fetch_add(1, Ordering::Relaxed).saturating_add(1));
+            on_request_to_end(&master, asked.fetch_add(1, Ordering::Relaxed).saturating_add(1));
         };
         ctrlc::try_set_handler(on_signal).map(|()| Signals).map_err(|error| {
             Error::new(ErrorCategory::Refused, format!("cannot handle ctrl-c: {error}"))
@@ -120,17 +193,40 @@ mod windows {
 }
 
 /// The first request ends in order, the second kills, the third exits whatever is left.
-fn on_request_to_end(handle: &Handle, asked: u32) {
+fn on_request_to_end(master: &Master, asked: u32) {
     match asked {
         1 => log::info!("asked to end: stopping all workers"),
         2 => log::warn!("asked to end again: killing all workers"),
         _ => {
-            log::error!("asked to end a third time: leaving at once");
+            let all = master.all_worker_diagnostics();
+            let left: Vec<_> = all.iter().filter(|w| w.phase != "none").map(in_a_word).collect();
+            log::error!("asked to end a third time: leaving at once; left: {}", left.join(", "));
             sys::exit_now(1);
         }
     }
-    let origin = Origin { board: handle.board.clone(), realm: handle.realm, worker: None };
-    let (_unread, reply) = Ticket::<()>::new(origin, |_| None);
-    let command = Command::Shutdown { force: asked > 1 };
-    handle.send(Input::Command { command, reply });
+    let _unread = master.shutdown_nowait(asked > 1);
+}
+
+/// Logs what is known of every worker.
+#[cfg(unix)]
+fn tell_status(master: &Master) {
+    let all = master.all_worker_diagnostics();
+    log::info!("SIGUSR1: {} workers", all.len());
+    for worker in &all {
+        log::info!(
+            "{}: {} ({}), goal {}",
+            in_a_word(worker),
+            worker.state,
+            worker.cause,
+            worker.goal
+        );
+    }
+}
+
+fn in_a_word(worker: &WorkerDiagnostics) -> String {
+    let WorkerDiagnostics { id, incarnation, pid, .. } = worker;
+    match pid {
+        Some(pid) => format!("{id}#{incarnation} (pid {pid})"),
+        None => format!("{id}#{incarnation}"),
+    }
 }

@@ -10,7 +10,7 @@ use crate::core::event::{Goal, Status};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::module::EndpointInfo;
 use crate::worker::{
-    LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
+    Exit, LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
     WorkerId, WorkerState, WorkerType,
 };
 
@@ -72,6 +72,14 @@ struct Entry {
     config: Arc<WorkerConfig>,
     status: Status,
     facts: Facts,
+}
+
+/// A worker as a change of the configuration finds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) config: Arc<WorkerConfig>,
+    /// It is meant to run.
+    pub(crate) up: bool,
 }
 
 /// The published state of a master.
@@ -249,6 +257,25 @@ impl Board {
         let mut ids: Vec<_> = enabled.map(|(id, entry)| (entry.order, id.to_string())).collect();
         ids.sort_unstable();
         ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// How the last incarnation of the main worker ended, if there is one and it did.
+    pub(crate) fn main_exit(&self) -> Option<Exit> {
+        let state = self.state();
+        let main = state.workers.values().find(|entry| entry.config.main)?;
+        main.status.exit.clone()
+    }
+
+    /// Every worker's configuration and whether it is meant to run, in the order of addition.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let state = self.state();
+        let known = |entry: &Entry| {
+            let up = entry.status.goal == Goal::Up;
+            (entry.order, Known { config: Arc::clone(&entry.config), up })
+        };
+        let mut all: Vec<_> = state.workers.values().map(known).collect();
+        all.sort_unstable_by_key(|(order, _)| *order);
+        all.into_iter().map(|(_, known)| known).collect()
     }
 
     pub(crate) fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {

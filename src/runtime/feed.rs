@@ -65,6 +65,20 @@ pub enum EventKind {
         /// How.
         failure: Failure,
     },
+    /// The configuration was replaced by another one.
+    Reloaded {
+        /// The workers that are new, in the order in which they were added.
+        added: Vec<String>,
+        /// Those that are removed.
+        removed: Vec<String>,
+        /// Those whose configuration is another.
+        changed: Vec<String>,
+    },
+    /// The configuration was to be replaced and was not: nothing changed.
+    ReloadFailed {
+        /// What was wrong with the new one.
+        message: String,
+    },
     /// A worker was removed.
     Removed,
     /// This reader was too slow: so many events were left out here.

@@ -144,6 +144,7 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
         killable: config.worker_type == WorkerType::Process && config.can_be_killed(),
+        keeps: false,
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

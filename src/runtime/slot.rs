@@ -40,6 +40,12 @@ impl Slot {
         }
     }
 
+    /// What later incarnations are launched from.
+    pub(super) fn replace(&mut self, config: WorkerConfig, parts: &Parts) {
+        self.plan = Plan::new(&config, parts.host_program.as_ref());
+        self.config = Arc::new(config);
+    }
+
     /// Begins an incarnation.
     pub(super) fn launch(
         &mut self,

@@ -206,6 +206,9 @@ impl Origin {
                 ErrorCategory::Stuck,
                 "it does not end; a forced restart goes past it, `type: process` would prevent it",
             ),
+            Some(Refusal::CannotAdopt) => {
+                new(ErrorCategory::Refused, "it runs already, or had a later incarnation")
+            }
             Some(Refusal::StillWaiting(waiting)) => {
                 let waiting: Vec<_> = waiting
                     .iter()

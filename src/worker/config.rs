@@ -46,6 +46,8 @@ pub struct WorkerConfig {
     pub worker_type: WorkerType,
     /// False: known to the master, not started by `start_all`.
     pub enabled: bool,
+    /// True: when it ends for good without being asked, so does the master. One worker at most.
+    pub main: bool,
     /// The package it comes from, as `name:version`. Not available yet: refused at start.
     pub package: Option<String>,
     /// The program to run, for a worker that is an executable.
@@ -83,6 +85,7 @@ impl WorkerConfig {
             id: id.into(),
             worker_type,
             enabled: true,
+            main: false,
             package: None,
             execution: None,
             unmanaged: None,
@@ -144,6 +147,15 @@ impl WorkerConfig {
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
+        self
+    }
+
+    /// True: when it ends for good without being asked, so does the master, and
+    /// [`Master::main_exit`](crate::Master::main_exit) says how. In a file its restart policy is then
+    /// `never` by default; here it is what it is.
+    #[must_use]
+    pub fn main(mut self, main: bool) -> Self {
+        self.main = main;
         self
     }
 

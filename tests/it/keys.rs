@@ -32,7 +32,8 @@ const TO_COME: [&str; 1] = ["master.log_dir"];
 pub(crate) struct Row {
     key: &'static str,
     /// A file with the key, whose value is `%`. `@dir` is the file's directory, `@pid` this test's
-    /// own process id, `@plugin` a library.
+    /// own process id, `@plugin` a library. Beside it there are
+    /// `one.yaml` and `two.yaml`, each with a worker of its name.
     file: &'static str,
     /// Two values, and what comes of each of them.
     values: [(&'static str, &'static str); 2],
@@ -52,7 +53,7 @@ const PARTS: [(&str, &[Row]); 12] = [
     ("health_check.", health::ROWS),
     ("restart.", restart::ROWS),
     ("stop.", stop::ROWS),
-    ("m", module::ROWS),
+    ("module_", module::ROWS),
     ("e", program::ENABLED),
     ("", program::ROWS),
 ];
@@ -77,6 +78,10 @@ impl Scene {
             false => text,
         };
         std::fs::write(&path, text).unwrap();
+        for id in ["one", "two"] {
+            let text = format!("workers: [{{id: {id}, command: sleep 1000}}]");
+            std::fs::write(directory.path().join(format!("{id}.yaml")), text).unwrap();
+        }
         let config = MasterConfig::load(&path);
         let config = config.unwrap_or_else(|error| panic!("{file}\n{error}"));
         let (tell, told) = unbounded();
@@ -191,7 +196,7 @@ parts! {
     health_check_does_something "health_check."
     restart_does_something "restart."
     stop_does_something "stop."
-    modules_keys_do_something "m"
+    modules_keys_do_something "module_"
     enabled_and_entry_point_do_something "e"
     the_other_keys_of_workers_do_something ""
 }

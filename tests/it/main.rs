@@ -20,5 +20,6 @@ mod plugins;
 mod process_wide;
 mod processes;
 mod reaping;
+mod reload;
 mod support;
 mod unmanaged;

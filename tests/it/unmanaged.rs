@@ -143,7 +143,7 @@ fn its_end_is_noticed_and_whoever_comes_next_is_found() {
     bench.master.start_worker("w").unwrap();
     bench.sees("w", &UP);
     stranger.kill();
-    bench.sees("w", &["failed: crash"]);
+    bench.sees("w", &["failed: unknown"]);
     // The file names one that has ended: looked for again and again, never given up.
     let known = bench.once("w", |known| known.restarts > 8);
     let error = known.last_error.unwrap();
@@ -225,7 +225,7 @@ fn it_is_found_by_what_it_is_called_and_by_its_port() {
     assert_eq!(bench.known("listener").pid, Some(listener.pid));
     listener.kill();
     bench.sees("listener", &UP);
-    bench.sees("listener", &["failed: crash"]);
+    bench.sees("listener", &["failed: unknown"]);
     bench.finish();
 }
 

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, MASTER, RESTART, START, STOP};
-use super::super::schema::{names, parts};
+use super::super::schema::{
+    DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, MASTER, RESTART, START, STOP, names, parts,
+};
 use super::super::worker::{ENDPOINT, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    HealthCheckConfig, Integration, ModuleType, OnUnhealthy, RestartPolicy, UnmanagedConfig,
-    WorkerConfig, WorkerType,
+    HealthCheckConfig, HealthCheckType, Integration, ModuleType, OnUnhealthy, RestartPolicy,
+    UnmanagedConfig, WorkerConfig, WorkerType,
 };
 
-type Shows = fn(&MasterConfig) -> bool;
+pub(super) type Shows = fn(&MasterConfig) -> bool;
 
 fn first(config: &MasterConfig) -> &WorkerConfig {
     &config.workers[0]
@@ -35,7 +36,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// Every key: its path, the worker it is given to, its value, and what shows that it was heard.
-const KEYS: &[(&str, &str, &str, Shows)] = &[
+pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("master.name", PROGRAM, "n", |c| c.name.as_deref() == Some("n")),
     ("master.state_dir", PROGRAM, "/s", |c| c.state_dir == Some("/s".into())),
     ("master.log_dir", PROGRAM, "/l", |c| c.log_dir == Some("/l".into())),
@@ -44,6 +45,8 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("id", "command: x", "other", |c| first(c).id == "other"),
     ("type", "id: a, module_name: m", "module", |c| first(c).worker_type == WorkerType::Module),
     ("enabled", PROGRAM, "false", |c| !first(c).enabled),
+    ("replicas", PROGRAM, "2", |c| c.workers.len() == 2 && first(c).id == "a-1"),
+    ("main", PROGRAM, "true", |c| first(c).main),
     ("command", "id: a", "y", |c| {
         first(c).execution.as_ref().unwrap().executable_path.as_os_str() == "y"
     }),
@@ -81,7 +84,9 @@ const KEYS: &[(&str, &str, &str, Shows)] = &[
         first(c).endpoints == [crate::EndpointInfo::tcp("n", "a")]
     }),
     ("start.timeout", PROGRAM, "1s", |c| first(c).start.timeout == seconds(1)),
-    ("health_check.type", MODULE, "module", |c| first(c).health_check.is_some()),
+    ("health_check.type", PROGRAM, "process", |c| {
+        health(c).check_type == Some(HealthCheckType::Process)
+    }),
     ("health_check.interval", MODULE, "1s", |c| health(c).interval == seconds(1)),
     ("health_check.timeout", MODULE, "1s", |c| health(c).timeout == seconds(1)),
     ("health_check.initial_delay", MODULE, "1s", |c| health(c).initial_delay == seconds(1)),
@@ -118,7 +123,7 @@ fn nested(path: &str, value: &str) -> String {
 }
 
 /// A file with one worker and a key at `path`, in the worker or outside.
-fn file_with(path: &str, worker: &str, value: &str) -> String {
+pub(super) fn file_with(path: &str, worker: &str, value: &str) -> String {
     let key = nested(path, value);
     if path.starts_with("master.") || path.starts_with("defaults.") {
         format!("{key}\nworkers: [{{{worker}}}]\n")
@@ -147,11 +152,15 @@ fn the_list_has_every_key_that_is_read() {
     assert_eq!(listed, known);
     // The list of `tests/it/keys.rs`, which shows for each key what it does.
     known.extend(names(DEFAULTS).iter().map(|key| format!("defaults.{key}")));
+    let parts_of_a_file = ["master", "defaults", "workers"];
+    let whole = names(FILE).into_iter().filter(|key| !parts_of_a_file.contains(key));
+    known.extend(whole.map(str::to_owned));
     assert!(known.remove("endpoints"));
     known.extend(names(ENDPOINT).iter().map(|key| format!("endpoints.{key}")));
     let text: String = known.iter().map(|key| format!("{key}\n")).collect();
     assert_eq!(include_str!("keys.txt"), text);
-    assert_eq!(names(FILE), ["master", "defaults", "workers"]);
+    assert_eq!(names(FILE), ["master", "defaults", "workers", "include"]);
+    assert_eq!(names(INCLUDED), ["workers", "include"]);
     assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check"]);
 }
 
@@ -179,7 +188,12 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
         tried += 1;
         let key = path.split_once('.').unwrap().1;
         let program = ["stop", "restart"].contains(&part);
-        let worker = if program { PROGRAM } else { MODULE };
+        let worker = match *path {
+            // A module that has a process of its own, and can be asked.
+            "health_check.type" => "id: a, type: process, module_name: m",
+            _ if program => PROGRAM,
+            _ => MODULE,
+        };
         let text = file_with(&format!("defaults.{path}"), worker, value);
         assert!(shows(&read(&text).unwrap()), "{text}");
 

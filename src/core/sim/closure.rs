@@ -34,6 +34,8 @@ enum Happening {
 struct Search {
     worker: WorkerId,
     spec: WorkerSpec,
+    /// What a change makes of the spec, and a further one takes back.
+    changed: WorkerSpec,
     /// The worker that it depends on, if it does.
     other: Option<WorkerId>,
     limit: usize,
@@ -45,8 +47,9 @@ struct Search {
 }
 
 impl Search {
-    fn new(spec: WorkerSpec, limit: usize) -> Self {
+    fn new((spec, changed): (WorkerSpec, WorkerSpec), limit: usize) -> Self {
         Self {
+            changed,
             worker: WorkerId::new("w").unwrap(),
             other: spec.depends_on.first().map(|(id, _)| id.clone()),
             spec,
@@ -65,7 +68,7 @@ impl Search {
             spec.depends_on.clear();
             spec.start_timeout = Duration::MAX;
             spec.restart.policy = RestartPolicy::Never;
-            let add = Command::Add { worker: other.clone(), spec };
+            let add = Command::Add { worker: other.clone(), spec, past: 0 };
             judge.turn(Moment::ZERO, Event::Command { ticket: Ticket(0), command: add })?;
         }
         self.visit(Node { judge, now: Moment::ZERO, place: 0 }, Moment::ZERO, None);
@@ -141,7 +144,7 @@ impl Search {
         // Each of these happens in a world of its own, so they may share a ticket.
         let ticket = Ticket(self.seen.turns);
         let turn = |command| Happening::Turn(Event::Command { ticket, command });
-        all.extend(self.commands().into_iter().map(turn));
+        all.extend(self.commands(node).into_iter().map(turn));
         if let Some(other) = &self.other {
             all.push(turn(Command::Start { worker: other.clone(), force: false }));
             let number = node.judge.numbers.get(other).copied().unwrap_or(0);
@@ -161,17 +164,29 @@ impl Search {
         all
     }
 
-    fn commands(&self) -> Vec<Command> {
+    fn commands(&self, node: &Node) -> Vec<Command> {
         let worker = || self.worker.clone();
+        let present = node.judge.workers.get(&self.worker).map(|worker| &worker.spec);
+        let spec = if present == Some(&self.spec) { &self.changed } else { &self.spec };
+        let newest = node.judge.numbers.get(&self.worker).copied().unwrap_or(0);
         let mut all = vec![
-            Command::Add { worker: worker(), spec: Box::new(self.spec.clone()) },
+            Command::Add { worker: worker(), spec: Box::new(self.spec.clone()), past: 0 },
             Command::Remove { worker: worker() },
+            Command::Adopt { worker: worker(), incarnation: newest },
+            Command::Adopt { worker: worker(), incarnation: newest + 1 },
         ];
+        // There is but one to settle on: another would double all that a shutdown can meet.
+        all.push(Command::Settle { shutdown_timeout: UNIT });
+        for restart in [false, true] {
+            let spec = Box::new(spec.clone());
+            all.push(Command::Update { worker: worker(), spec, restart });
+        }
         for force in [false, true] {
             all.push(Command::Start { worker: worker(), force });
             all.push(Command::Stop { worker: worker(), force });
             all.push(Command::Restart { worker: worker(), force });
-            all.push(Command::Shutdown { force });
+            all.push(Command::Shutdown { force, keep: false });
+            all.push(Command::Shutdown { force, keep: true });
         }
         all
     }
@@ -266,6 +281,7 @@ mod tests {
             start_timeout: UNIT,
             stop_timeout: 2 * UNIT,
             killable,
+            keeps: killable,
             restart,
             health: None,
             success: SuccessCodes::default(),
@@ -273,8 +289,8 @@ mod tests {
         }
     }
 
-    /// All kinds, with all policies that the core tells apart.
-    fn specs() -> Vec<WorkerSpec> {
+    /// All kinds, with all policies that the core tells apart, each with what becomes of it.
+    fn specs() -> Vec<(WorkerSpec, WorkerSpec)> {
         let policies = [RestartPolicy::Never, RestartPolicy::OnFailure, RestartPolicy::Always];
         let mut all = Vec::new();
         for policy in policies {
@@ -292,12 +308,17 @@ mod tests {
         let mut dependent = spec(false, RestartPolicy::OnFailure);
         dependent.depends_on.push((WorkerId::new("d").unwrap(), Condition::Started));
         all.extend([healthy, dependent]);
+        let mut all: Vec<_> = all.into_iter().map(|spec| (spec.clone(), spec)).collect();
+        // From a process to a thread, and back: everything differs that an incarnation keeps.
+        let mut thread = spec(false, RestartPolicy::Never);
+        thread.stop_timeout = UNIT;
+        all.push((spec(true, RestartPolicy::OnFailure), thread));
         all
     }
 
     /// Searches all kinds of workers side by side.
     fn search(limit: usize) -> Vec<Seen> {
-        let search = |spec: WorkerSpec| {
+        let search = |spec: (WorkerSpec, WorkerSpec)| {
             let name = format!("{spec:?}");
             Search::new(spec, limit).run().map_err(|rule| format!("{name}\n{rule}"))
         };

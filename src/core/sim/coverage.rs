@@ -49,7 +49,7 @@ impl Seen {
 }
 
 /// The kinds of events, the forced commands apart.
-pub(super) const KINDS: [&str; 17] = [
+pub(super) const KINDS: [&str; 23] = [
     "add",
     "remove",
     "start",
@@ -60,6 +60,12 @@ pub(super) const KINDS: [&str; 17] = [
     "restart force",
     "shutdown",
     "shutdown force",
+    "shutdown keep",
+    "shutdown keep force",
+    "settle",
+    "adopt",
+    "update",
+    "update restart",
     "launched",
     "started",
     "probed",
@@ -79,7 +85,15 @@ pub(super) fn kind(event: &Event) -> &'static str {
             Command::Start { force, .. } => forced(*force, "start", "start force"),
             Command::Stop { force, .. } => forced(*force, "stop", "stop force"),
             Command::Restart { force, .. } => forced(*force, "restart", "restart force"),
-            Command::Shutdown { force } => forced(*force, "shutdown", "shutdown force"),
+            Command::Shutdown { force, keep: false } => {
+                forced(*force, "shutdown", "shutdown force")
+            }
+            Command::Shutdown { force, keep: true } => {
+                forced(*force, "shutdown keep", "shutdown keep force")
+            }
+            Command::Settle { .. } => "settle",
+            Command::Adopt { .. } => "adopt",
+            Command::Update { restart, .. } => forced(*restart, "update", "update restart"),
         },
         Event::Report { report, .. } => match report {
             Report::Launched => "launched",

@@ -66,6 +66,9 @@ pub(super) enum Wish {
     Restart,
     Remove,
     Add,
+    Adopt,
+    Update,
+    Settle,
     Shutdown,
 }
 
@@ -78,11 +81,11 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn draw(dice: &mut Dice) -> Self {
-        use Wish::{Add, Remove, Restart, Shutdown, Start, Stop};
+        use Wish::{Add, Adopt, Remove, Restart, Settle, Shutdown, Start, Stop, Update};
         let mut wishes = [[Start; 12], [Stop; 12], [Restart; 12]].concat();
-        wishes.extend([[Remove; 4], [Add; 4]].concat());
-        wishes.extend([Start, Start, Add, Add, Add, Shutdown]);
-        let favourite = *dice.pick(&[Start, Stop, Restart, Remove, Add]);
+        wishes.extend([[Remove; 4], [Add; 4], [Adopt; 4], [Update; 4]].concat());
+        wishes.extend([Start, Start, Add, Add, Add, Settle, Shutdown]);
+        let favourite = *dice.pick(&[Start, Stop, Restart, Remove, Add, Adopt, Update]);
         let eagerness = *dice.pick(&[0, 0, 20, 300]);
         wishes.extend(std::iter::repeat_n(favourite, eagerness));
         Self { force: *dice.pick(&[10, 30, 90]), wishes }
@@ -142,6 +145,7 @@ pub(super) fn spec(dice: &mut Dice, others: &[(WorkerId, bool)]) -> WorkerSpec {
         start_timeout: timeout(dice, &[100, 1000, 30_000]),
         stop_timeout: timeout(dice, &[100, 1000, 10_000]),
         killable: dice.percent(50),
+        keeps: dice.percent(50),
         restart: restart(dice),
         health: dice.percent(40).then(|| health(dice)),
         success: SuccessCodes { codes: vec![0], signals: vec![15] },

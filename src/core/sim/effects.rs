@@ -27,6 +27,12 @@ impl Judge {
             }
             Effect::Force { worker, incarnation } => self.force(now, worker, *incarnation),
             Effect::Abandon { worker, incarnation } => self.abandon(now, worker, *incarnation),
+            Effect::LetGo { worker, incarnation } => {
+                let life = self.life(worker, *incarnation)?;
+                demand!(life.let_go == Some(false), "{worker}#{incarnation} is let go unasked");
+                life.let_go = Some(true);
+                Ok(())
+            }
             Effect::Transition(transition) => self.transition(now, transition),
             Effect::Health { worker, incarnation, health, .. } => {
                 self.health(worker, *incarnation, *health)
@@ -76,7 +82,7 @@ impl Judge {
             Shows::Stopped | Shows::Failed | Shows::StoppedOrFailed => WorkerState::Starting,
         };
         demand!(worker.told == shown, "I2: {id} launched while told {}", worker.told);
-        worker.life = Some(Life::new(number, now));
+        worker.life = Some(Life::new(number, now, &worker.spec));
         (worker.rest, worker.asked, worker.gave_up) = (Rest::Idle, false, false);
         self.numbers.insert(id.clone(), number);
         // Without time to start, the very tick that launches it also ends it.
@@ -111,7 +117,7 @@ impl Judge {
         demand!(life.asked.is_none(), "I14: {id}#{number} asked twice");
         demand!(life.step() == Step::Ask, "order: {id}#{number} asked after force");
         demand!(patience == stop_timeout, "I17: {id} gets {patience:?}, not {stop_timeout:?}");
-        life.asked = Some(now);
+        (life.asked, life.patience) = (Some(now), patience);
         Ok(())
     }
 
@@ -119,10 +125,10 @@ impl Judge {
         self.must_end(id, number)?;
         let over = self.tick && self.shutdown.as_ref().is_some_and(|shutdown| shutdown.over);
         let worker = self.workers.get(id).ok_or("unknown")?;
-        let (commanded, killable) = (worker.turn.force, worker.spec.killable);
-        let patience = worker.spec.stop_timeout;
+        let commanded = worker.turn.force;
         let tick = self.tick;
         let life = self.life(id, number)?;
+        let (patience, killable) = (life.patience, life.killable);
         demand!(life.forced.is_none(), "{id}#{number} forced twice");
         demand!(!life.abandoned, "order: {id}#{number} forced after it was abandoned");
         let out_of_time = tick && life.asked.is_some_and(|asked| now >= asked + patience);
@@ -137,9 +143,8 @@ impl Judge {
         let over = self.shutdown.as_ref().is_some_and(|shutdown| shutdown.over);
         self.must_end(id, number)?;
         let worker = self.workers.get_mut(id).ok_or("unknown")?;
-        let killable = worker.spec.killable;
-        let patience = worker.spec.stop_timeout;
         let life = worker.life.as_mut().ok_or("unknown")?;
+        let (patience, killable) = (life.patience, life.killable);
         demand!(!life.abandoned, "{id}#{number} abandoned twice");
         let killed = life.forced.is_some_and(|forced| now >= forced + KILL_TIMEOUT);
         let asked = life.asked.is_some_and(|asked| now >= asked + patience);

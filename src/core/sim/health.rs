@@ -14,6 +14,8 @@ use crate::worker::{HealthStatus, OnUnhealthy};
 pub(super) struct Probes {
     policy: HealthPolicy,
     up: Moment,
+    /// No probe of the policy before had a later number.
+    floor: u64,
     /// From here on failures may restart the worker.
     graced: Moment,
     /// The newest probe: its number and its begin.
@@ -38,6 +40,7 @@ impl Probes {
         Self {
             policy: policy.clone(),
             up,
+            floor: 0,
             graced: up + grace,
             newest: None,
             in_flight: false,
@@ -49,6 +52,21 @@ impl Probes {
             after_grace: 0,
             successes: 0,
         }
+    }
+
+    /// The same incarnation's probes by a policy that holds from `now` on.
+    pub(super) fn renewed(&self, policy: &HealthPolicy, now: Moment) -> Self {
+        let floor = self.newest.map_or(self.floor, |(newest, _)| newest);
+        Self { floor, ..Self::new(policy, now, Duration::ZERO) }
+    }
+
+    /// From `graced` on failures may restart the worker.
+    pub(super) fn grace_until(&mut self, graced: Moment) {
+        self.graced = graced;
+    }
+
+    pub(super) fn policy(&self) -> &HealthPolicy {
+        &self.policy
     }
 
     /// The probe that waits for its answer.
@@ -64,7 +82,7 @@ impl Probes {
             Some((_, begin)) => begin + self.policy.interval,
         };
         demand!(now >= due, "I39: probe {probe} ordered at {now:?}, due at {due:?}");
-        let fresh = self.newest.is_none_or(|(newest, _)| probe > newest);
+        let fresh = probe > self.newest.map_or(self.floor, |(newest, _)| newest);
         demand!(fresh, "I39: the probe number {probe} is not new");
         self.newest = Some((probe, now));
         (self.in_flight, self.timed_out, self.counted) = (true, false, 0);

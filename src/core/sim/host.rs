@@ -60,6 +60,13 @@ impl Host {
         }
     }
 
+    /// When an incarnation that a former master left will end by itself, if it does. How is not
+    /// known.
+    pub(super) fn left_alone(dice: &mut Dice, faults: &Faults) -> Option<(Duration, Act)> {
+        let ends = faults.strike(dice, Fault::Crash);
+        ends.then(|| (later(dice), Act::End(Exit::Unknown)))
+    }
+
     /// What it will do about an order, and when.
     pub(super) fn obey(
         &mut self,
@@ -89,6 +96,11 @@ impl Host {
             }
             Effect::Abandon { .. } => {
                 self.ending = true;
+                vec![]
+            }
+            // It lives where nobody sees it.
+            Effect::LetGo { .. } => {
+                self.alive = false;
                 vec![]
             }
             Effect::Transition(_)

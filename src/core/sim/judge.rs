@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::life::Life;
-use super::model::{MAX_WRITTEN_OFF, Turn, Worker};
+use super::model::{MAX_WRITTEN_OFF, Shows, Turn, Worker};
 use super::tickets::{Open, Wants};
 use super::{Verdict, demand};
 use crate::core::Core;
@@ -97,6 +97,7 @@ impl Judge {
                 | Effect::Ask { .. }
                 | Effect::Force { .. }
                 | Effect::Abandon { .. }
+                | Effect::LetGo { .. }
                 | Effect::Transition(_)
                 | Effect::Health { .. }
                 | Effect::Forgotten { .. }
@@ -123,7 +124,7 @@ impl Judge {
         match event {
             Event::Command { ticket, command } => {
                 let (worker, wants, refused) = self.command(now, command);
-                let open = Open { at: now, worker, wants, fresh: true };
+                let open = Open { at: now, worker, wants, fresh: true, until: None };
                 demand!(
                     self.tickets.insert(*ticket, open).is_none(),
                     "the world reused {ticket:?}"
@@ -159,8 +160,17 @@ impl Judge {
         let refuse =
             |refusals: &[Refusal]| (Wants::Now(refusals.iter().cloned().map(Err).collect()), true);
         let (worker, (wants, refused)) = match command {
-            Command::Add { worker, spec } => (Some(worker), self.add(worker, spec)),
-            Command::Shutdown { force } => (None, (self.shut_down(now, *force), false)),
+            Command::Add { worker, spec, past } => (Some(worker), self.add(worker, spec, *past)),
+            Command::Shutdown { force, keep } => {
+                (None, (self.shut_down(now, *force, *keep), false))
+            }
+            Command::Settle { shutdown_timeout } => (None, self.settle(*shutdown_timeout)),
+            Command::Adopt { worker, incarnation } => {
+                (Some(worker), self.adopt(now, worker, *incarnation))
+            }
+            Command::Update { worker, spec, restart } => {
+                (Some(worker), self.update(now, worker, spec, *restart))
+            }
             Command::Start { worker, force } => {
                 (Some(worker), self.up(now, worker, false, *force).unwrap_or_else(|no| refuse(&no)))
             }
@@ -175,7 +185,7 @@ impl Judge {
         (worker.cloned(), wants, refused)
     }
 
-    fn add(&mut self, id: &WorkerId, spec: &WorkerSpec) -> (Wants, bool) {
+    fn add(&mut self, id: &WorkerId, spec: &WorkerSpec, past: u64) -> (Wants, bool) {
         match self.workers.get(id) {
             Some(known) if known.goal == Goal::Gone => {
                 (Wants::Now(vec![Err(Refusal::BeingRemoved), Err(Refusal::ShuttingDown)]), true)
@@ -188,9 +198,74 @@ impl Judge {
                 let mut worker = Worker::new(spec.clone());
                 worker.written_off = self.retired.remove(id).unwrap_or_default();
                 self.workers.insert(id.clone(), worker);
+                let newest = self.numbers.entry(id.clone()).or_default();
+                *newest = past.max(*newest);
                 (Wants::Now(vec![Ok(Done::Added)]), false)
             }
         }
+    }
+
+    fn settle(&mut self, shutdown_timeout: Duration) -> (Wants, bool) {
+        if self.shutdown.is_some() {
+            return (Wants::Now(vec![Err(Refusal::ShuttingDown)]), true);
+        }
+        self.shutdown_timeout = shutdown_timeout;
+        (Wants::Now(vec![Ok(Done::Updated)]), false)
+    }
+
+    /// Why a worker takes neither a change nor an incarnation of a former master.
+    fn is_closed(&self, id: &WorkerId) -> Option<(Wants, bool)> {
+        let refusals = match self.workers.get(id) {
+            None => vec![Err(Refusal::UnknownWorker)],
+            Some(worker) => {
+                let gone = worker.goal == Goal::Gone;
+                let removed = gone.then_some(Err(Refusal::BeingRemoved));
+                let ends = self.shutdown.is_some().then_some(Err(Refusal::ShuttingDown));
+                removed.into_iter().chain(ends).collect()
+            }
+        };
+        (!refusals.is_empty()).then_some((Wants::Now(refusals), true))
+    }
+
+    fn update(
+        &mut self,
+        now: Moment,
+        id: &WorkerId,
+        spec: &WorkerSpec,
+        restart: bool,
+    ) -> (Wants, bool) {
+        if let Some(refused) = self.is_closed(id) {
+            return refused;
+        }
+        let Some(worker) = self.workers.get_mut(id) else { return (Wants::Now(vec![]), true) };
+        worker.updated(now, spec);
+        if !restart || worker.goal != Goal::Up {
+            return (Wants::Now(vec![Ok(Done::Updated)]), false);
+        }
+        let refuse =
+            |no: Vec<Refusal>| (Wants::Now(no.into_iter().map(Err).collect::<Vec<_>>()), false);
+        match self.up(now, id, true, false) {
+            Err(refusals) => refuse(refusals),
+            Ok(wants) => wants,
+        }
+    }
+
+    fn adopt(&mut self, now: Moment, id: &WorkerId, number: u64) -> (Wants, bool) {
+        if let Some(refused) = self.is_closed(id) {
+            return refused;
+        }
+        let newest = self.numbers.get(id).copied().unwrap_or(0);
+        let Some(worker) = self.workers.get_mut(id) else { return (Wants::Now(vec![]), true) };
+        let unknown_here =
+            worker.shows == Shows::Uninitialized && !worker.written_off.contains_key(&number);
+        let fits = number > newest || number == newest && number > 0 && unknown_here;
+        if worker.life.is_some() || !fits {
+            return (Wants::Now(vec![Err(Refusal::CannotAdopt)]), true);
+        }
+        worker.adopted(now, number);
+        self.numbers.insert(id.clone(), number);
+        self.own_tickets(id, number);
+        (Wants::Now(vec![Ok(Done::Running { incarnation: number })]), false)
     }
 
     fn up(
@@ -231,6 +306,9 @@ impl Judge {
         let Some(worker) = self.workers.get_mut(id) else {
             return (Wants::Now(vec![Err(Refusal::UnknownWorker)]), true);
         };
+        if worker.is_let_go() {
+            return (Wants::Now(vec![Err(Refusal::ShuttingDown)]), true);
+        }
         worker.wanted_down(goal);
         let remove = goal == Goal::Gone;
         let wants = match &mut worker.life {
@@ -246,11 +324,19 @@ impl Judge {
         (wants, false)
     }
 
-    fn shut_down(&mut self, now: Moment, force: bool) -> Wants {
+    fn shut_down(&mut self, now: Moment, force: bool, keep: bool) -> Wants {
         let end = now + self.shutdown_timeout;
         let first = self.shutdown.is_none();
         self.shutdown.get_or_insert(Shutdown { end, over: false });
         for worker in self.workers.values_mut() {
+            let keeps = first && keep && worker.spec.keeps && worker.goal == Goal::Up;
+            if let Some(life) = worker.life.as_mut().filter(|life| keeps && life.is_up()) {
+                (life.let_go, life.probes) = (Some(false), None);
+                worker.killed = false;
+            }
+            if worker.is_let_go() {
+                continue;
+            }
             if first {
                 worker.wanted_down(Goal::Down);
                 // What is told of the shutdown counts only what happens in it.

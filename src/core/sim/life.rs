@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::health::Probes;
+use crate::core::event::WorkerSpec;
 use crate::core::moment::Moment;
 use crate::error::ErrorCategory;
 
@@ -68,10 +69,17 @@ pub(super) struct Life {
     pub(super) forced: Option<Moment>,
     pub(super) abandoned: bool,
     pub(super) probes: Option<Probes>,
+    /// What the spec said when it was launched: whether force ends it, and until when it must be up.
+    pub(super) killable: bool,
+    pub(super) start_by: Moment,
+    /// How long it got when it was asked to end.
+    pub(super) patience: Duration,
+    /// It outlives the master, and was the order to let it go given?
+    pub(super) let_go: Option<bool>,
 }
 
 impl Life {
-    pub(super) fn new(number: u64, ordered_at: Moment) -> Self {
+    pub(super) fn new(number: u64, ordered_at: Moment, spec: &WorkerSpec) -> Self {
         Self {
             number,
             ordered_at,
@@ -84,6 +92,10 @@ impl Life {
             forced: None,
             abandoned: false,
             probes: None,
+            killable: spec.killable,
+            start_by: ordered_at + spec.start_timeout,
+            patience: spec.stop_timeout,
+            let_go: None,
         }
     }
 

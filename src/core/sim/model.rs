@@ -2,6 +2,7 @@
 //! facts go in, and out come phase, goal and the decision what follows an end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Verdict;
 use super::health::Probes;
@@ -113,7 +114,40 @@ impl Worker {
 
     /// An incarnation that somebody still waits for.
     pub(super) fn has_life(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| !life.abandoned)
+        self.life.as_ref().is_some_and(|life| !life.abandoned && life.let_go.is_none())
+    }
+
+    /// An incarnation that outlives the master.
+    pub(super) fn is_let_go(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.let_go.is_some())
+    }
+
+    /// Its spec was replaced: what has begun keeps its deadlines.
+    pub(super) fn updated(&mut self, now: Moment, spec: &WorkerSpec) {
+        self.spec = spec.clone();
+        let Some(life) = self.life.as_mut().filter(|life| life.is_up()) else { return };
+        let Some(up_at) = life.up_at else { return };
+        if life.probes.as_ref().map(Probes::policy) != spec.health.as_ref() {
+            life.probes = spec.health.as_ref().map(|policy| match &life.probes {
+                Some(probes) => probes.renewed(policy, now),
+                None => Probes::new(policy, now, Duration::ZERO),
+            });
+        }
+        match &mut life.probes {
+            Some(probes) => probes.grace_until(up_at + spec.restart.startup_grace_period),
+            None => self.told_health = HealthStatus::None,
+        }
+    }
+
+    /// An incarnation of a former master was taken over.
+    pub(super) fn adopted(&mut self, now: Moment, number: u64) {
+        let mut life = Life::new(number, now, &self.spec);
+        (life.launched, life.start_ordered) = (true, true);
+        self.life = Some(life);
+        self.goal = Goal::Up;
+        (self.rest, self.asked, self.past_unmet) = (Rest::Idle, false, false);
+        self.gave_up = false;
+        self.ready(now);
     }
 
     /// Start, or restart, was accepted.
@@ -172,7 +206,8 @@ impl Worker {
         if gone && self.written_off.remove(&number).is_some() {
             return Ok(());
         }
-        let Some(life) = self.life.as_mut().filter(|life| life.number == number) else {
+        let own = |life: &&mut Life| life.number == number && life.let_go.is_none();
+        let Some(life) = self.life.as_mut().filter(own) else {
             self.turn.ignored = true;
             return Ok(());
         };
@@ -228,11 +263,12 @@ impl Worker {
             self.rest = Rest::Due { automatic: true };
             self.gave_up = false;
         }
-        let Some(life) = self.life.as_mut().filter(|life| life.ending.is_none()) else { return };
+        let ours = |life: &&mut Life| life.ending.is_none() && life.let_go.is_none();
+        let Some(life) = self.life.as_mut().filter(ours) else { return };
         if let Some(probes) = &mut life.probes {
             probes.ticked(now);
         }
-        if life.up_at.is_none() && now >= life.ordered_at + self.spec.start_timeout {
+        if life.up_at.is_none() && now >= life.start_by {
             self.failed(now, Why::Timeout, false);
         }
     }
@@ -259,7 +295,7 @@ impl Worker {
         let Some(life) = self.life.take() else { return Ok(()) };
         let Some(ending) = life.ending else { return Ok(()) };
         self.exit = Some(exit.clone());
-        self.killed = life.forced.is_some() || life.abandoned;
+        self.killed = life.killable && (life.forced.is_some() || life.abandoned);
         self.turn.gone = Some((life.number, life.forced.is_some()));
         self.past_stuck = false;
         self.settle(now, &life, ending)
@@ -342,8 +378,7 @@ impl Worker {
         let stray = delay.saturating_mul(u128::from(restart.jitter.thousandths())) / 1000;
         // Integer arithmetic may round each step down by a nanosecond.
         let tolerance = 1000 + delay / 1_000_000;
-        let nanos =
-            |nanos: u128| std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let nanos = |nanos: u128| Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Rest::Pause {
             earliest: now + nanos((delay - stray.min(delay)).saturating_sub(tolerance)),
             latest: now + nanos(delay.saturating_add(stray).saturating_add(tolerance)),

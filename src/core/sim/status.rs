@@ -40,6 +40,7 @@ impl Judge {
         }
         let alive = self.workers.values().any(Worker::has_life);
         demand!(self.shutdown.is_none() || alive || self.all_down, "I19: all down is not told");
+        self.begin_waits(now);
         self.check_open_tickets(now)?;
         self.check_deadline(now)
     }
@@ -58,21 +59,20 @@ impl Judge {
             may_be(shutdown.end, shutdown.end);
         }
         for (id, worker) in &self.workers {
-            let spec = &worker.spec;
             if let Rest::Pause { earliest, latest } = worker.rest {
                 may_be(earliest, latest);
             }
-            if let Rest::Waiting { since } = worker.rest {
+            if let Rest::Waiting { .. } = worker.rest {
                 let mine = self.tickets.values().filter(|open| open.worker.as_ref() == Some(id));
-                for open in mine {
-                    may_be(open.at + spec.start_timeout, open.at.max(since) + spec.start_timeout);
+                for until in mine.filter_map(|open| open.until) {
+                    may_be(until, until);
                 }
             }
             let Some(life) = worker.life.as_ref().filter(|life| !life.abandoned) else { continue };
             let deadline = match (life.phase(), life.forced, life.asked) {
                 (_, Some(forced), _) => forced + KILL_TIMEOUT,
-                (_, None, Some(asked)) => asked + spec.stop_timeout,
-                ("launching" | "starting", ..) => life.ordered_at + spec.start_timeout,
+                (_, None, Some(asked)) => asked + life.patience,
+                ("launching" | "starting", ..) => life.start_by,
                 _ => Moment::NEVER,
             };
             may_be(deadline, deadline);
@@ -128,7 +128,7 @@ fn adopt_write_off(worker: &mut Worker, status: &Status) -> Verdict {
             worker.asked = false;
         } else {
             demand!(
-                !room || worker.spec.killable,
+                !room || worker.life.as_ref().is_some_and(|life| life.killable),
                 "rule 20: a stuck thread blocks a forced restart"
             );
             worker.past_stuck = false;
@@ -236,11 +236,15 @@ fn first_reason_stays(worker: &Worker, told: Option<(lifecycle::Why, lifecycle::
 /// I17 to I19: ends are begun, pressed and given up on time.
 fn bounds(now: Moment, tick: bool, worker: &Worker, over: bool) -> Verdict {
     let Some(life) = worker.life.as_ref().filter(|life| !life.abandoned) else { return Ok(()) };
+    if let Some(told) = life.let_go {
+        demand!(told, "it outlives the master, and nobody lets it go");
+        return Ok(());
+    }
     let Some(ending) = life.ending else {
         let must_end = life.probes.as_ref().is_some_and(Probes::must_end);
         demand!(!must_end, "I39: too many failures, and it goes on");
         demand!(worker.goal == Goal::Up, "rule 13: the goal is down, and it goes on");
-        let expired = tick && now >= life.ordered_at + worker.spec.start_timeout;
+        let expired = tick && now >= life.start_by;
         let patient = life.up_at.is_some() || !expired || life.ordered_at == now;
         demand!(patient, "I18: its time to start is over");
         let ordered = life.start_ordered || !life.launched;
@@ -254,12 +258,12 @@ fn bounds(now: Moment, tick: bool, worker: &Worker, over: bool) -> Verdict {
         return Ok(());
     }
     if over {
-        demand!(worker.spec.killable || life.forced.is_some(), "I19: a thread is waited for");
+        demand!(life.killable || life.forced.is_some(), "I19: a thread is waited for");
         demand!(life.forced.is_some(), "I19: it is not forced at the end");
     }
     let late = match (life.forced, life.asked) {
         (Some(forced), _) => now >= forced + KILL_TIMEOUT,
-        (None, Some(asked)) => asked != now && now >= asked + worker.spec.stop_timeout,
+        (None, Some(asked)) => asked != now && now >= asked + life.patience,
         (None, None) => false,
     };
     demand!(!late, "I17: its time to end is over");

@@ -16,6 +16,8 @@ pub(super) struct Open {
     pub(super) wants: Wants,
     /// It came in this turn.
     pub(super) fresh: bool,
+    /// Until when it waits for dependencies, once it does.
+    pub(super) until: Option<Moment>,
 }
 
 /// What a ticket waits for.
@@ -99,14 +101,21 @@ impl Judge {
                 let waits =
                     past_stuck || matches!(worker.rest, Rest::Waiting { .. } | Rest::Due { .. });
                 let id = open.worker.as_ref();
-                let in_time = now >= open.at + worker.spec.start_timeout;
+                let in_time = now >= open.until.unwrap_or(open.at + worker.spec.start_timeout);
                 waits && in_time && id.is_some_and(|id| self.unmet(id) == *conditions)
             }
-            Ok(Done::Added | Done::Stopped { .. } | Done::Removed | Done::ShutDown { .. })
+            Ok(
+                Done::Added
+                | Done::Updated
+                | Done::Stopped { .. }
+                | Done::Removed
+                | Done::ShutDown { .. },
+            )
             | Err(
                 Refusal::UnknownWorker
                 | Refusal::AlreadyExists
                 | Refusal::BeingRemoved
+                | Refusal::CannotAdopt
                 | Refusal::ShuttingDown,
             ) => false,
         }
@@ -128,10 +137,22 @@ impl Judge {
             found.map(|(id, _)| id.clone()).collect()
         };
         let (all_killed, all_stuck) =
-            (of(|worker| worker.killed && worker.spec.killable), of(Worker::is_stuck));
+            (of(|worker| worker.killed && !worker.is_stuck()), of(Worker::is_stuck));
         demand!(*stuck == all_stuck, "I40: {stuck:?} are told to be stuck, {all_stuck:?} are");
         demand!(*killed == all_killed, "I40: {killed:?} are told to be killed, {all_killed:?} are");
         Ok(())
+    }
+
+    /// From now on the clocks of the starts run that wait for dependencies.
+    pub(super) fn begin_waits(&mut self, now: Moment) {
+        let unset = |open: &&mut Open| open.until.is_none_or(|until| until == Moment::NEVER);
+        for open in self.tickets.values_mut().filter(unset) {
+            let worker = open.worker.as_ref().and_then(|id| self.workers.get(id));
+            let waits = |worker: &&Worker| matches!(worker.rest, Rest::Waiting { .. });
+            if let (Wants::Up { own: None }, Some(worker)) = (&open.wants, worker.filter(waits)) {
+                open.until = Some(now + worker.spec.start_timeout);
+            }
+        }
     }
 
     /// Every ticket that is still open must have a reason to be.
@@ -162,7 +183,7 @@ impl Judge {
         }
         match worker.rest {
             Rest::Waiting { since } => {
-                let latest = open.at.max(since) + worker.spec.start_timeout;
+                let latest = open.until.unwrap_or(Moment::NEVER);
                 !self.tick || now < latest || since == now
             }
             Rest::Idle => worker.asked && worker.has_life(),

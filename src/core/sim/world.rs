@@ -10,8 +10,9 @@ use super::dice::Dice;
 use super::draw::{self, Clients, Fault, Faults, Wish};
 use super::host::{Act, Host};
 use super::judge::Judge;
+use super::model::Worker;
 use super::{Verdict, demand};
-use crate::core::event::{Command, Effect, Event, Goal, Report, Ticket};
+use crate::core::event::{Command, Effect, Event, Goal, Report, Ticket, WorkerSpec};
 use crate::core::moment::Moment;
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, WorkerId};
@@ -104,8 +105,7 @@ impl World {
             self.heal()?;
             self.converge()?;
         } else {
-            let force = self.dice.percent(20);
-            self.command(Command::Shutdown { force })?;
+            self.shut_down()?;
             for _ in 0..self.dice.below(100) {
                 self.disturb()?;
             }
@@ -139,14 +139,52 @@ impl World {
         self.turn(Event::Command { ticket: Ticket(self.tickets), command })
     }
 
-    fn add(&mut self, index: usize) -> Verdict {
+    fn shut_down(&mut self) -> Verdict {
+        let (force, keep) = (self.dice.percent(20), self.dice.percent(30));
+        self.command(Command::Shutdown { force, keep })
+    }
+
+    fn spec(&mut self, index: usize) -> Box<WorkerSpec> {
         let has_health = |id: &WorkerId| {
             let worker = self.judge.workers.get(id);
             (id.clone(), worker.is_some_and(|worker| worker.spec.health.is_some()))
         };
         let others: Vec<(WorkerId, bool)> = self.ids[..index].iter().map(has_health).collect();
-        let spec = Box::new(draw::spec(&mut self.dice, &others));
-        self.command(Command::Add { worker: self.ids[index].clone(), spec })
+        Box::new(draw::spec(&mut self.dice, &others))
+    }
+
+    fn add(&mut self, index: usize) -> Verdict {
+        let spec = self.spec(index);
+        let past = *self.dice.pick(&[0, 0, 1, 7]);
+        self.command(Command::Add { worker: self.ids[index].clone(), spec, past })
+    }
+
+    fn update(&mut self, index: usize) -> Verdict {
+        let (worker, spec) = (self.ids[index].clone(), self.spec(index));
+        let restart = self.dice.percent(50);
+        self.command(Command::Update { worker, spec, restart })
+    }
+
+    /// Takes over an incarnation that this world has not seen, or should be refused to.
+    fn adopt(&mut self, worker: WorkerId) -> Verdict {
+        let newest = self.judge.numbers.get(&worker).copied().unwrap_or(0);
+        let known = self.hosts.contains_key(&(worker.clone(), newest));
+        let incarnation = newest + u64::from(known) + self.dice.below(3);
+        let key = (worker.clone(), incarnation);
+        self.command(Command::Adopt { worker, incarnation })?;
+        let lives = |id: &WorkerId| {
+            let life = self.judge.workers.get(id).and_then(|worker| worker.life.as_ref());
+            life.is_some_and(|life| life.number == incarnation)
+        };
+        if !self.hosts.contains_key(&key) && lives(&key.0) {
+            let killable = self.judge.workers.get(&key.0).is_some_and(|w| w.spec.killable);
+            let host = Host::new(&mut self.dice, &self.faults, killable);
+            if let Some((pause, act)) = Host::left_alone(&mut self.dice, &self.faults) {
+                self.queue_at(self.now + pause, Item::Act(key.0.clone(), incarnation, act));
+            }
+            self.hosts.insert(key, host);
+        }
+        Ok(())
     }
 
     fn perform(&mut self, effect: &Effect) {
@@ -156,7 +194,8 @@ impl World {
             | Effect::Probe { worker, incarnation, .. }
             | Effect::Ask { worker, incarnation, .. }
             | Effect::Force { worker, incarnation }
-            | Effect::Abandon { worker, incarnation } => (worker, *incarnation),
+            | Effect::Abandon { worker, incarnation }
+            | Effect::LetGo { worker, incarnation } => (worker, *incarnation),
             Effect::Transition(_)
             | Effect::Health { .. }
             | Effect::Reply { .. }
@@ -208,7 +247,13 @@ impl World {
             (Wish::Restart, force) => self.command(Command::Restart { worker, force }),
             (Wish::Remove, _) => self.command(Command::Remove { worker }),
             (Wish::Add, _) => self.add(index),
-            (Wish::Shutdown, force) => self.command(Command::Shutdown { force }),
+            (Wish::Adopt, _) => self.adopt(worker),
+            (Wish::Update, _) => self.update(index),
+            (Wish::Settle, _) => {
+                let shutdown_timeout = self.dice.millis(&[0, 100, 2000, 30_000]);
+                self.command(Command::Settle { shutdown_timeout })
+            }
+            (Wish::Shutdown, _) => self.shut_down(),
         }
     }
 
@@ -367,8 +412,7 @@ impl World {
 
     /// I40: after the shutdown nothing is left: no life, no ticket, no deadline.
     fn finish(&mut self) -> Verdict {
-        let force = self.dice.percent(20);
-        self.command(Command::Shutdown { force })?;
+        self.shut_down()?;
         for _ in 0..3000 {
             if self.judge.all_down && self.queue.is_empty() {
                 break;
@@ -382,7 +426,8 @@ impl World {
         let alive: Vec<_> = self.hosts.iter().filter(|(_, host)| host.alive).collect();
         demand!(alive.is_empty(), "I40: {alive:?} still live");
         for (id, status) in &self.judge.statuses {
-            let rests = status.phase == "none" && status.abandoned == 0;
+            let let_go = self.judge.workers.get(id).is_some_and(Worker::is_let_go);
+            let rests = (status.phase == "none" || let_go) && status.abandoned == 0;
             demand!(rests, "I32: {id} is left as {status:?}");
         }
         Ok(())

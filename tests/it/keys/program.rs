@@ -1,5 +1,7 @@
 //! The keys of programs, and those that all workers have.
 
+use std::time::Duration;
+
 use hsu_master::WorkerState;
 
 use super::master::conclusion;
@@ -10,6 +12,14 @@ use super::{Row, Scene, outcome};
 fn line(scene: &Scene, _: &str) -> String {
     let _ticket = scene.bench.master.start_worker_nowait("w");
     scene.bench.line().text
+}
+
+/// Which workers run.
+fn who_runs(scene: &Scene, _: &str) -> String {
+    scene.bench.master.start_all().unwrap();
+    let known = scene.bench.master.all_worker_diagnostics();
+    let running = known.into_iter().filter(|known| known.state == WorkerState::Running);
+    running.map(|known| known.id).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) const EXECUTION: &[Row] = &[
@@ -105,11 +115,29 @@ pub(super) const ROWS: &[Row] = &[
         key: "id",
         file: "workers: [{id: %, command: sleep 1000}]",
         values: [("w", "w"), ("other", "other")],
-        observe: |scene, _| {
-            scene.bench.master.start_all().unwrap();
-            let known = scene.bench.master.all_worker_diagnostics();
-            let running = known.into_iter().filter(|known| known.state == WorkerState::Running);
-            running.map(|known| known.id).collect()
+        observe: who_runs,
+    },
+    Row {
+        key: "replicas",
+        file: "workers: [{id: w, command: sleep 1000, replicas: %}]",
+        values: [("1", "w"), ("2", "w-1, w-2")],
+        observe: who_runs,
+    },
+    Row {
+        key: "include",
+        file: "{include: %, workers: [{id: w, command: sleep 1000}]}",
+        values: [("[one.yaml]", "one, w"), ("['*o.yaml']", "two, w")],
+        observe: who_runs,
+    },
+    Row {
+        key: "main",
+        file: "workers: [{id: w, command: /bin/true, main: %}]",
+        values: [("true", "the master ends"), ("false", "the master stays")],
+        observe: |scene, expected| {
+            let _ = scene.start();
+            let ends = || scene.bench.master.wait_timeout(Duration::ZERO).unwrap();
+            let ends = scene.comes(expected == "the master ends", ends);
+            if ends { "the master ends" } else { "the master stays" }.to_owned()
         },
     },
     Row {

@@ -1,0 +1,240 @@
+//! Another configuration for a master that runs: what it would do, and doing it. The difference
+//! decides; this takes its steps with the commands that everybody has.
+
+use std::sync::PoisonError;
+
+use super::checks::check_workers;
+use super::difference::{Plan, PlanAction, PlanStep, difference};
+use super::{Master, running};
+use crate::core::event::{Command, Done};
+use crate::error::{Error, ErrorCategory, Result};
+use crate::host::panics::guarded;
+use crate::runtime::{EventKind, Input, Ticket};
+use crate::settings::MasterConfig;
+use crate::worker::{WorkerConfig, WorkerId};
+
+/// Where a master's configuration comes from, to be asked again.
+pub(super) type ConfigSource = Box<dyn Fn() -> Result<MasterConfig> + Send + Sync>;
+
+/// Told of each configuration that holds from now on.
+pub(super) type Applied = Box<dyn Fn(&MasterConfig) + Send + Sync>;
+
+/// A reload whose steps are all taken, and what its workers still owe.
+pub(super) struct Reloading {
+    plan: Plan,
+    open: Vec<(usize, Open)>,
+}
+
+/// What a step waits for.
+enum Open {
+    Done(Ticket<()>),
+    Running(Ticket<u64>),
+}
+
+impl Open {
+    fn wait(self) -> Result<()> {
+        match self {
+            Self::Done(ticket) => ticket.wait(),
+            Self::Running(ticket) => ticket.wait().map(drop),
+        }
+    }
+}
+
+impl Reloading {
+    /// Waits until every worker is where it was meant to be, or has failed to get there.
+    pub(super) fn finish(mut self) -> Plan {
+        for (index, open) in std::mem::take(&mut self.open) {
+            self.settle(index, open);
+        }
+        self.plan
+    }
+
+    fn settle(&mut self, index: usize, open: Open) {
+        if let Err(error) = open.wait() {
+            self.fail(index, &error);
+        }
+    }
+
+    fn fail(&mut self, index: usize, error: &Error) {
+        if let Some(step) = self.plan.steps.get_mut(index) {
+            step.failure.get_or_insert_with(|| error.to_string());
+        }
+    }
+}
+
+impl Master {
+    /// What a reload with this configuration would do, and why. Touches nothing.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once.
+    pub fn plan(&self, config: &MasterConfig) -> Result<Plan> {
+        let problems = check_workers(&config.workers, &self.shared.registry, self.shared.host);
+        if !problems.is_empty() {
+            return Err(Error::rejected(problems));
+        }
+        let known = self.shared.handle.board.known();
+        Ok(difference(&known, &self.configuration(), config))
+    }
+
+    /// Puts this configuration in the place of the one that holds, by difference: workers that are
+    /// the same in both are not touched, and neither are those that the program added beside its
+    /// configuration. Reloads go one after the other; a worker that does not come up holds up only
+    /// the one who waits here.
+    ///
+    /// Waits until the workers of all steps are where they are meant to be, as far as their own
+    /// deadlines let them; [`Plan::failures`] says which are not. A worker that was stopped by a
+    /// command stays stopped, whatever changes of it, unless it is enabled only now.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once, or the master is shutting down: nothing is
+    /// changed then.
+    pub fn reload(&self, config: MasterConfig) -> Result<Plan> {
+        self.refuse_deadlock(None)?;
+        Ok(self.begin_reload(config)?.finish())
+    }
+
+    /// Reloads from where the configuration came from. See
+    /// [`MasterBuilder::source`](crate::MasterBuilder::source).
+    ///
+    /// # Errors
+    /// There is no such place, it cannot be read, or as [`reload`](Self::reload).
+    pub fn reload_again(&self) -> Result<Plan> {
+        self.refuse_deadlock(None)?;
+        Ok(self.begin_reload_again()?.finish())
+    }
+
+    /// The configuration as it is now where it came from. Touches nothing.
+    ///
+    /// # Errors
+    /// There is no such place, or what is there is no configuration.
+    pub fn read_source(&self) -> Result<MasterConfig> {
+        let Some(source) = &self.shared.source else {
+            let message = "this master was not told where its configuration comes from";
+            return Err(Error::new(ErrorCategory::Refused, message));
+        };
+        guarded("the source of the configuration", source).unwrap_or_else(|_| {
+            Err(Error::new(ErrorCategory::Panic, "the source of the configuration panicked"))
+        })
+    }
+
+    /// The configuration that holds, without what was done by commands.
+    pub fn configuration(&self) -> MasterConfig {
+        self.shared.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// As [`begin_reload`](Self::begin_reload), from the source.
+    pub(super) fn begin_reload_again(&self) -> Result<Reloading> {
+        let _turn = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = self.read_source().and_then(|config| self.take_steps(config));
+        self.tell_reload(begun)
+    }
+
+    /// Takes every step, and leaves it to the caller to wait for those that only start something.
+    fn begin_reload(&self, config: MasterConfig) -> Result<Reloading> {
+        let _turn = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = self.take_steps(config);
+        self.tell_reload(begun)
+    }
+
+    fn take_steps(&self, config: MasterConfig) -> Result<Reloading> {
+        let mut plan = self.plan(&config)?;
+        // A shutdown that has begun refuses this, and then nothing was touched.
+        let shutdown_timeout = config.shutdown_timeout;
+        let (settled, reply) = self.ticket(None, updated);
+        let command = Command::Settle { shutdown_timeout };
+        self.submit(reply, |reply| Input::Command { command, reply });
+        settled.wait()?;
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        if let Some(applied) = &self.shared.applied {
+            applied(&config);
+        }
+        let steps = std::mem::take(&mut plan.steps);
+        let mut reloading = Reloading { plan, open: Vec::new() };
+        reloading.plan.steps.clone_from(&steps);
+        let removals = steps.iter().filter(|step| step.action == PlanAction::Remove);
+        let leaving: Vec<_> =
+            removals.map(|step| Open::Done(self.remove_worker_nowait(&step.worker))).collect();
+        // What comes may need the ports and files of what goes. Removals are the first steps.
+        for (index, gone) in leaving.into_iter().enumerate() {
+            reloading.settle(index, gone);
+        }
+        for (index, step) in steps.iter().enumerate() {
+            let Some(worker) = config.workers.iter().find(|worker| worker.id == step.worker) else {
+                continue;
+            };
+            match self.take_step(step, worker) {
+                Ok(open) => reloading.open.extend(open.into_iter().map(|open| (index, open))),
+                Err(error) => reloading.fail(index, &error),
+            }
+        }
+        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(reloading)
+    }
+
+    /// Sends what one step asks for, in order; the loop takes it in that order.
+    fn take_step(&self, step: &PlanStep, worker: &WorkerConfig) -> Result<Vec<Open>> {
+        let id = &worker.id;
+        Ok(match step.action {
+            PlanAction::Remove => Vec::new(),
+            PlanAction::Update => vec![Open::Done(self.update(worker, false)?)],
+            PlanAction::Restart => vec![Open::Done(self.update(worker, true)?)],
+            PlanAction::Stop => vec![
+                Open::Done(self.update(worker, false)?),
+                Open::Done(self.stop_worker_nowait(id, false)),
+            ],
+            PlanAction::Start => vec![
+                Open::Done(self.update(worker, false)?),
+                Open::Running(self.start_worker_nowait(id)),
+            ],
+            PlanAction::Add => {
+                let mut open = vec![Open::Done(self.add_worker_nowait(worker.clone())?)];
+                if worker.enabled {
+                    open.push(Open::Running(self.start_worker_nowait(id)));
+                }
+                open
+            }
+        })
+    }
+
+    fn update(&self, config: &WorkerConfig, restart: bool) -> Result<Ticket<()>> {
+        let worker = WorkerId::new(&config.id)?;
+        let (ticket, reply) = self.ticket(Some(&config.id), updated);
+        let config = Box::new(config.clone());
+        self.submit(reply, |reply| Input::Update { worker, config, restart, reply });
+        Ok(ticket)
+    }
+
+    /// Says what became of a reload: in the log, and to whoever follows the events.
+    fn tell_reload(&self, begun: Result<Reloading>) -> Result<Reloading> {
+        let kind = match &begun {
+            Ok(Reloading { plan, .. }) => {
+                for line in plan.to_string().lines() {
+                    log::info!("reload: {line}");
+                }
+                let changed = [PlanAction::Update, PlanAction::Restart];
+                let switched = [PlanAction::Stop, PlanAction::Start];
+                EventKind::Reloaded {
+                    added: plan.with(&[PlanAction::Add]),
+                    removed: plan.with(&[PlanAction::Remove]),
+                    changed: plan.with(&[changed, switched].concat()),
+                }
+            }
+            Err(error) => {
+                log::error!("the configuration is not reloaded, nothing changed: {error}");
+                EventKind::ReloadFailed { message: error.to_string() }
+            }
+        };
+        self.shared.handle.send(Input::Tell(kind));
+        begun
+    }
+}
+
+/// The answer to a change: it holds, and what it restarted runs.
+fn updated(done: Done) -> Option<()> {
+    match done {
+        Done::Updated => Some(()),
+        done => running(done).map(drop),
+    }
+}
