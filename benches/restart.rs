@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use common::{Outcome, Table, alternate, asked_for};
 use hsu_master::crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use hsu_master::{
-    Event, EventKind, HealthCheckConfig, Master, ModuleContext, ModuleInfo, ModuleResult,
-    RestartConfig, WorkerConfig, WorkerModule, WorkerState, bench_support,
+    Event, EventKind, HealthCheckConfig, Master, ModuleContext, ModuleInfo, ModuleRegistry,
+    ModuleResult, RestartConfig, WorkerConfig, WorkerModule, WorkerState, bench_support,
+    host_if_requested,
 };
 
 /// Turns of each contestant.
@@ -22,6 +23,8 @@ const TURNS: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> Outcome {
+    // This program is the launcher of its own workers too.
+    host_if_requested(&ModuleRegistry::new());
     if !asked_for() {
         return Ok(());
     }
@@ -32,6 +35,7 @@ fn main() -> Outcome {
     module_restart(&mut table)?;
     module_panic(&mut table)?;
     process_crash(&mut table)?;
+    process_staged(&mut table)?;
     table.print();
     Ok(())
 }
@@ -214,6 +218,26 @@ fn process_crash(table: &mut Table) -> Outcome {
     table.times("  raw with pipes for its output", &ours, &raw_piped, "");
     bare.end()?;
     piped.end()
+}
+
+/// From the command to running: with a setting that takes the launcher, and without.
+fn process_staged(table: &mut Table) -> Outcome {
+    let master = Master::builder().output(|_| {}).build()?;
+    let sleeper = |id: &str| prepared(WorkerConfig::executable(id, "/bin/sleep").args(["1000"]));
+    master.add_worker(sleeper("direct"))?;
+    master.add_worker(sleeper("staged").execution(|execution| execution.umask = Some(0o22)))?;
+    let start = |id: &str| {
+        settle();
+        let begun = Instant::now();
+        master.start_worker(id)?;
+        let took = begun.elapsed();
+        master.stop_worker(id)?;
+        Ok(took)
+    };
+    let (mut staged, mut direct) = (|| start("staged"), || start("direct"));
+    let [staged, direct] = alternate(TURNS, [&mut staged, &mut direct])?;
+    table.times("process, from start through the launcher; raw: without it", &staged, &direct, "");
+    Ok(())
 }
 
 const SIGKILL: i32 = 9;

@@ -1,6 +1,7 @@
 //! Configuration files: YAML text in, a [`MasterConfig`] or every problem at once out. Talks to the
 //! words of floor 0 only; nothing below knows YAML.
 
+mod execution;
 mod include;
 mod interpolate;
 mod older;
@@ -18,7 +19,7 @@ use std::path::Path;
 pub use crate::units::{ListenAddr, duration, size};
 
 use crate::error::{Error, Problem};
-use crate::master::unavailable;
+use crate::master::{unavailable, unprivileged};
 use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
 use crate::worker::{Mistake, WorkerConfig};
@@ -45,7 +46,9 @@ impl MasterConfig {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_for(registry: &ModuleRegistry, path: impl AsRef<Path>) -> Result<Self, Error> {
-        load(path.as_ref(), &variable, &|worker| unavailable(worker, registry))
+        load(path.as_ref(), &variable, &|worker| {
+            unavailable(worker, registry).or_else(|| unprivileged(worker))
+        })
     }
 
     /// Reads the text of a file. Relative paths stay relative, and there is no name by default.

@@ -6,12 +6,24 @@
 #[cfg(unix)]
 mod alone;
 #[cfg(target_os = "linux")]
+pub(crate) mod attached;
+#[cfg(target_os = "linux")]
 mod child;
+#[cfg(target_os = "linux")]
+pub(crate) mod estate;
+#[cfg(not(target_os = "linux"))]
+#[path = "host/estate/unsupported.rs"]
+pub(crate) mod estate;
 pub mod export;
+#[cfg(target_os = "linux")]
+mod guard;
 pub(crate) mod identity;
+pub(crate) mod launch;
 pub(crate) mod levels;
 pub(crate) mod panics;
 pub(crate) mod plugin;
+#[cfg(target_os = "linux")]
+pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod protocol;
 #[cfg(target_os = "linux")]

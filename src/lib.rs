@@ -47,7 +47,8 @@
 //! 4  testing      a module's life without a master, for its author's tests
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
-//!                 the worker protocol, the module host at its other end, plugins on both sides
+//!                 the worker protocol, the module host at its other end, plugins on both sides,
+//!                 the launcher that processes with settings of their own begin as
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
 //! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
 //! ```
@@ -115,9 +116,9 @@ pub use module::{
 pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
-    DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HealthCheckConfig,
-    HealthCheckType, HealthStatus, Integration, LastError, ModuleType, OnUnhealthy, Ratio,
-    RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS,
-    UnmanagedConfig, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
-    WorkerId, WorkerState, WorkerType,
+    DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
+    HealthCheckConfig, HealthCheckType, HealthStatus, Integration, LastError, LimitsConfig,
+    ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
+    StopConfig, SuccessCodes, TRANSITIONS, UnmanagedConfig, WaitFor, WorkerCapabilities,
+    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
 };

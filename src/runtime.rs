@@ -8,6 +8,7 @@ mod clock;
 mod directory;
 mod feed;
 mod handle;
+mod heirs;
 mod main_worker;
 mod narrate;
 mod plan;
@@ -28,13 +29,14 @@ use crate::core::event as core;
 use crate::core::event::{Command, Effect, Event as CoreEvent, Ticket as TicketNumber};
 use crate::core::lifecycle::FORCE_PATIENCE;
 use crate::core::moment::Moment;
+use crate::host::estate::Adoption;
 use crate::host::identity::{self, Identity, Role};
 use crate::host::process::ProcessShared;
 use crate::host::roles::Program;
 use crate::host::runner::Setting;
 use crate::host::{Order, Report, threads};
 use crate::module::EndpointInfo;
-use crate::worker::{WorkerConfig, WorkerId, WorkerState};
+use crate::worker::{WorkerConfig, WorkerId, WorkerState, WorkerType};
 
 use aside::Aside;
 pub use board::ShutdownReport;
@@ -45,10 +47,10 @@ use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
 pub(crate) use handle::Handle;
-pub(crate) use plan::NO_HOST;
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
 use plan::worker_spec;
+pub(crate) use plan::{NO_HOST, NO_LAUNCHER};
 pub(crate) use route::Route;
 use slot::{Host, Slot, reporter};
 pub use ticket::Ticket;
@@ -61,12 +63,14 @@ const STACK: usize = 512 << 10;
 pub(crate) enum Input {
     /// A command, and where its reply goes.
     Command { command: Command, reply: ReplySender },
-    /// Make a worker known.
-    Add { worker: WorkerId, config: Box<WorkerConfig>, reply: ReplySender },
     /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
     Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
     /// Tell everybody of something that happened to the master as a whole.
     Tell(EventKind),
+    /// Make a worker known. `past`: the last incarnation of it that is known.
+    Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
+    /// Take over a process that a former master has left.
+    Adopt { adoption: Box<Adoption>, reply: ReplySender },
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -119,6 +123,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         directory,
         all_down: false,
         main_unwell: false,
+        leaving: false,
     };
     let thread = threads::spawn(&name, STACK, move || {
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
@@ -142,6 +147,8 @@ struct Loop {
     all_down: bool,
     /// The main worker's checks have put its goal down.
     main_unwell: bool,
+    /// The master shuts down.
+    leaving: bool,
 }
 
 impl Loop {
@@ -182,7 +189,10 @@ impl Loop {
     fn take(&mut self, now: Moment, input: Input) {
         match input {
             Input::Command { command, reply } => self.command(now, command, reply),
-            Input::Add { worker, config, reply } => self.add(now, worker, *config, reply),
+            Input::Add { worker, config, past, reply } => {
+                self.add(now, worker, (*config, past), reply);
+            }
+            Input::Adopt { adoption, reply } => self.adopt(now, *adoption, reply),
             Input::Report { worker, incarnation, report } => {
                 self.hear(now, worker, incarnation, report);
             }
@@ -198,20 +208,27 @@ impl Loop {
     }
 
     fn command(&mut self, now: Moment, command: Command, reply: ReplySender) {
+        self.leaving |= matches!(command, Command::Shutdown { .. });
         let ticket = TicketNumber(self.tickets);
         self.tickets += 1;
         self.replies.insert(ticket.0, reply);
         self.decide(now, CoreEvent::Command { ticket, command });
     }
 
-    fn add(&mut self, now: Moment, worker: WorkerId, config: WorkerConfig, reply: ReplySender) {
+    fn add(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        (config, past): (WorkerConfig, u64),
+        reply: ReplySender,
+    ) {
         if !self.workers.contains_key(&worker) {
             let slot = Slot::new(config, &self.parts, self.directory.line(&worker));
             self.workers.insert(worker.clone(), slot);
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
-        self.command(now, Command::Add { worker, spec: Box::new(spec), past: 0 }, reply);
+        self.command(now, Command::Add { worker, spec: Box::new(spec), past }, reply);
     }
 
     /// What runs goes on as it was launched; the next incarnation is launched anew.
@@ -341,12 +358,17 @@ impl Loop {
                 if let Some(slot) = self.workers.get_mut(worker) {
                     slot.current = *incarnation;
                     slot.facts.renew();
+                    if slot.config.worker_type == WorkerType::Module {
+                        self.parts.processes.estate().lives(worker, *incarnation);
+                    }
                 }
             }
             Effect::Changed { worker } => {
-                if let (Some(status), Some(slot)) =
-                    (self.core.status(worker.as_str()), self.workers.get(worker))
-                {
+                let status = self.core.status(worker.as_str());
+                if let Some(status) = &status {
+                    self.note_goal(worker, status);
+                }
+                if let (Some(status), Some(slot)) = (status, self.workers.get(worker)) {
                     self.board.update(worker, &slot.config, status, &slot.facts);
                 }
             }
@@ -356,6 +378,7 @@ impl Loop {
                     slot.facts.line.forget();
                 }
                 self.board.forget(worker);
+                self.parts.processes.estate().forget(worker);
             }
             Effect::Start { .. }
             | Effect::Probe { .. }
@@ -401,8 +424,7 @@ impl Loop {
                 log::error!("{worker}#{incarnation} does not end and is waited for no longer");
                 self.order(&worker, incarnation, Order::Abandon);
             }
-            // No spec says yet that its worker may outlive the master.
-            Effect::LetGo { .. } => {}
+            Effect::LetGo { worker, incarnation } => self.let_go(&worker, incarnation),
             Effect::Transition(transition) => {
                 if log::log_enabled!(log::Level::Error) {
                     let worker = &transition.worker;
@@ -465,12 +487,15 @@ impl Drop for Loop {
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
             slot.facts.line.disconnect();
+            if heirs::is_kept(&slot.config) && std::thread::panicking() {
+                continue;
+            }
             for host in slot.hosts.values_mut() {
                 host.end_with_loop();
             }
         }
         if std::thread::panicking() {
-            log::error!("the event loop died; every process it ran is killed");
+            log::error!("the event loop died; every process that is not to outlive it is killed");
             self.board.close(true);
             self.feed.tell(&Event::of_master(EventKind::Died));
         }

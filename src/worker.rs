@@ -5,6 +5,7 @@ mod changes;
 mod config;
 mod diagnostics;
 mod differences;
+mod limits;
 mod policy;
 mod state;
 mod unmanaged;
@@ -14,13 +15,14 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use config::{ExecutionConfig, Integration, ModuleType, WorkerConfig};
+pub use config::{ExecutionConfig, Integration, ModuleType, OnMasterExit, WorkerConfig};
 pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
     EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,
     WorkerEndpoint,
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
+pub use limits::{HardLimits, LimitsConfig};
 pub use policy::{
     HealthCheckConfig, HealthCheckType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
     StartConfig, StopConfig, SuccessCodes,

@@ -359,6 +359,16 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A whole number that may be below zero.
+    pub(super) fn integer(&mut self, node: &Node) -> Option<i32> {
+        self.scalar(node, "a whole number", |text| {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            let wrong = || "is not a whole number such as -5".to_owned();
+            text.parse().ok().filter(|_| plain).ok_or_else(wrong)
+        })
+    }
+
     pub(super) fn ratio(&mut self, node: &Node) -> Option<Ratio> {
         self.scalar(node, "a number such as 1.5", parse_ratio)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::MasterConfig;
+use super::execution::{HARD, LIMITS};
 use super::include::{Included, Used, include};
 use super::reader::{Key, Reader};
 use super::worker::{self, EXECUTION, UNMANAGED};
@@ -180,6 +181,8 @@ pub(super) fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
         ("health_check", names(HEALTH_CHECK)),
         ("restart", names(RESTART)),
         ("stop", names(STOP)),
+        ("limits", names(LIMITS)),
+        ("limits.hard", names(HARD)),
     ]
 }
 

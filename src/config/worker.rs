@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::execution::{LIMITS, account, number, umask};
 use super::reader::{Key, Reader, Replica, below};
 use super::schema::{Defaults, HEALTH_CHECK, RESTART, START, STOP};
 use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, Mistake, ModuleType, RestartPolicy, SuccessCodes,
+    ExecutionConfig, Integration, Mistake, ModuleType, OnMasterExit, RestartPolicy, SuccessCodes,
     UnmanagedConfig, WorkerConfig, WorkerType, signal_number,
 };
 
@@ -60,6 +61,11 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     ("success_codes", |r, node, draft| {
         r.set(node, &mut draft.config.success_codes, success_codes);
     }),
+    ("on_master_exit", |r, node, draft| {
+        let words = [OnMasterExit::Stop, OnMasterExit::Keep].map(|word| (word.as_str(), word));
+        r.set(node, &mut draft.config.on_master_exit, |r, node| r.word(node, &words).map(Some));
+    }),
+    ("limits", |r, node, draft| r.mapping(node, LIMITS, &mut draft.config.limits)),
 ];
 
 pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
@@ -78,6 +84,23 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
         r.set(node, &mut execution.working_directory, |r, node| {
             r.text(node).map(PathBuf::from).map(Some)
         });
+    }),
+    ("env_file", |r, node, execution| {
+        r.set(node, &mut execution.env_file, |r, node| r.text(node).map(PathBuf::from).map(Some));
+    }),
+    ("clear_environment", |r, node, execution| {
+        r.set(node, &mut execution.clear_environment, Reader::boolean);
+    }),
+    ("user", |r, node, execution| r.set(node, &mut execution.user, account)),
+    ("group", |r, node, execution| r.set(node, &mut execution.group, account)),
+    ("supplementary_groups", |r, node, execution| {
+        r.set(node, &mut execution.supplementary_groups, |r, node| r.list(node, Reader::text));
+    }),
+    ("umask", |r, node, execution| r.set(node, &mut execution.umask, umask)),
+    ("nice", |r, node, execution| r.set(node, &mut execution.nice, number)),
+    ("oom_score_adj", |r, node, execution| r.set(node, &mut execution.oom_score_adj, number)),
+    ("no_new_privs", |r, node, execution| {
+        r.set(node, &mut execution.no_new_privs, Reader::boolean);
     }),
 ];
 
@@ -244,6 +267,7 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("success_codes", "is for processes: a module has no exit code"),
             ("stop.signal", "is for processes: a module is asked by its stop token"),
             ("stop.kill_group", "is for processes: a module has no process group"),
+            ("limits", "is for processes: a module shares the master's; write `type: process`"),
         ],
         WorkerType::Process if config.unmanaged.is_some() => return of_others(node, config),
         WorkerType::Process if config.is_module() => &[
@@ -271,6 +295,8 @@ fn of_others(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         ("config", "is for modules and for programs with `integration: protocol`"),
         ("main", "is for the master's own processes: how others' end cannot be known"),
         ("success_codes", "is for the master's own processes: how others' end cannot be known"),
+        ("on_master_exit", "is for the master's own processes: others' outlive it anyway"),
+        ("limits", "is for the master's own processes"),
         ("stop.kill_group", "is for the master's own processes: others' groups are not touched"),
     ];
     if config.unmanaged.as_ref().is_some_and(|unmanaged| !unmanaged.can_terminate) {
@@ -305,6 +331,9 @@ fn make_absolute(config: &mut WorkerConfig, directory: &Path) {
         }
         let working_directory = execution.working_directory.as_deref().unwrap_or(directory);
         execution.working_directory = Some(below(directory, working_directory));
+        if let Some(file) = &mut execution.env_file {
+            *file = below(directory, file);
+        }
     }
     if let (Some(ModuleType::Plugin), Some(library)) = (config.module_type, &mut config.module_name)
     {

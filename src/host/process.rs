@@ -1,6 +1,13 @@
 //! Process workers: each incarnation is a child process. A launcher checks and spawns it; a monitor
 //! thread of its own reads its output and reports its end. Orders go past both, through the gate.
 
+mod accounts;
+#[cfg(target_os = "linux")]
+mod adopted;
+#[cfg(target_os = "linux")]
+mod env_file;
+#[cfg(target_os = "linux")]
+mod fifo;
 mod gate;
 #[cfg(target_os = "linux")]
 mod interpreter;
@@ -18,27 +25,40 @@ mod monitor;
 mod output;
 #[cfg(target_os = "linux")]
 mod preflight;
+mod settings;
+#[cfg(target_os = "linux")]
+mod staged;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests;
+#[cfg(target_os = "linux")]
+mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::estate::Estate;
+#[cfg(target_os = "linux")]
+use super::estate::{Adoption, Afterwards};
 #[cfg(target_os = "linux")]
 use super::{Dialect, Launch, Outlet, Report, Stream};
 use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
-use crate::worker::{Exit, WorkerId};
+#[cfg(not(target_os = "linux"))]
+use crate::worker::HardLimits;
+use crate::worker::{ExecutionConfig, Exit, WorkerId};
 use gate::Gate;
 use launchers::Launchers;
 #[cfg(target_os = "linux")]
 use link::Link;
+pub(crate) use settings::Settings;
 
 /// As much as a pipe holds.
 const BUFFER: usize = 64 << 10;
@@ -64,6 +84,15 @@ pub(crate) struct ProcessPlan {
     pub(crate) name: Option<OsString>,
     /// It speaks the worker protocol.
     pub(crate) link: Option<LinkPlan>,
+    /// What becomes of it when the master ends.
+    #[cfg(target_os = "linux")]
+    pub(crate) afterwards: Afterwards,
+    /// A file with further variables; those above win.
+    pub(crate) env_file: Option<PathBuf>,
+    /// Hardly anything of the master's environment.
+    pub(crate) clear_environment: bool,
+    /// What it sets on itself before it becomes the program.
+    pub(crate) settings: Option<Box<Settings>>,
 }
 
 /// What a process that speaks the worker protocol is told.
@@ -82,15 +111,30 @@ pub(crate) struct LinkPlan {
     pub(crate) probe_timeout: Duration,
 }
 
-#[cfg(feature = "cli")]
 impl ProcessPlan {
+    /// True when it is said whom it runs as.
+    #[cfg(target_os = "linux")]
+    fn names_user(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.user.is_some())
+    }
+
     /// Checks whether the program could be spawned here and now.
     ///
     /// # Errors
     /// What is missing or refused.
+    #[cfg(feature = "cli")]
     pub(crate) fn preflight(&self) -> Result<(), Failure> {
         launcher::check(self)
     }
+}
+
+/// The key of `execution` that a master which is not root cannot heed, if there is one. It may take
+/// the time of a server's answer.
+pub(crate) fn unprivileged(execution: &ExecutionConfig) -> Option<&'static str> {
+    #[cfg(target_os = "linux")]
+    return accounts::unprivileged(execution);
+    #[cfg(not(target_os = "linux"))]
+    Settings::needed(execution, &HardLimits::default())
 }
 
 /// What all process workers of a master share. Dropping it tells monitors that only wait for the
@@ -99,7 +143,7 @@ pub(crate) struct ProcessShared {
     means: Arc<Means>,
     launchers: Launchers,
     /// Closed by the drop, which `Means::master_ended` shows to all at once.
-    _master_lives: PipeWriter,
+    master_lives: Option<PipeWriter>,
 }
 
 impl ProcessShared {
@@ -110,12 +154,26 @@ impl ProcessShared {
     pub(crate) fn new(
         output: Arc<dyn OutputSink>,
         nofile: Option<sys::Limit>,
+        estate: Arc<Estate>,
     ) -> io::Result<Arc<Self>> {
         let (master_ended, master_lives) = io::pipe()?;
         let buffers = Buffers::default();
-        let means = Arc::new(Means { output, nofile, buffers, master_ended });
+        let means = Arc::new(Means { output, nofile, buffers, master_ended, estate });
         let launchers = Launchers::new();
-        Ok(Arc::new(Self { means, launchers, _master_lives: master_lives }))
+        Ok(Arc::new(Self { means, launchers, master_lives: Some(master_lives) }))
+    }
+
+    /// The master's arrangements for its end.
+    pub(crate) fn estate(&self) -> &Estate {
+        &self.means.estate
+    }
+}
+
+impl Drop for ProcessShared {
+    fn drop(&mut self) {
+        self.master_lives = None;
+        // A panic of the loop is no orderly end.
+        self.means.estate.close(!std::thread::panicking());
     }
 }
 
@@ -126,6 +184,7 @@ struct Means {
     nofile: Option<sys::Limit>,
     buffers: Buffers,
     master_ended: PipeReader,
+    estate: Arc<Estate>,
 }
 
 /// Buffers lent for one read each, so that a thousand silent processes need none.
@@ -232,6 +291,36 @@ impl ProcessHost {
             #[cfg(target_os = "linux")]
             link,
         }
+    }
+
+    /// Nothing was started here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn adopt(
+        _adoption: super::estate::Adoption,
+        plan: Arc<ProcessPlan>,
+        _shared: &ProcessShared,
+        _report: Reporter,
+    ) -> Self {
+        Self { gate: Arc::new(Gate::new(plan.signal, plan.kill_group)) }
+    }
+
+    /// Takes over a process that a former master has started.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn adopt(
+        adoption: Adoption,
+        plan: Arc<ProcessPlan>,
+        shared: &ProcessShared,
+        report: Reporter,
+    ) -> Self {
+        let Adoption { worker, process, record, .. } = adoption;
+        let (incarnation, means) = (record.incarnation, Arc::clone(&shared.means));
+        let ended = process.as_fd().try_clone_to_owned();
+        let pid = process.pid();
+        let gate = Arc::new(Gate::to(process, plan.signal, plan.kill_group));
+        let host = Self { gate: Arc::clone(&gate), link: None };
+        let life = Life { worker, incarnation, plan, means, gate, link: None, report };
+        adopted::watch_over(life, pid, ended);
+        host
     }
 
     /// Carries out an order. Never blocks.

@@ -7,6 +7,9 @@ use std::sync::OnceLock;
 
 #[cfg(target_os = "linux")]
 use super::child::serve;
+#[cfg(target_os = "linux")]
+use super::guard;
+use super::launch;
 use super::{plugin, protocol};
 use crate::module::ModuleRegistry;
 
@@ -27,8 +30,9 @@ pub(crate) struct Program {
 /// Serves the master that has started this process, if one has; else returns at once.
 ///
 /// The first statement of a plain `main`, before any thread and any logger: a master that runs
-/// modules in processes of their own (`type: process` with `module_name`) starts this same program
-/// again, and here that second process becomes what it is for, and never returns.
+/// modules in processes of their own (`type: process` with `module_name`), or processes with
+/// settings such as `user`, starts this same program again, and here that second process becomes
+/// what it is for, and never returns.
 /// [`App::run`](crate::App::run) calls it by itself. A [`Master`](crate::Master) in a program that
 /// has not called it refuses such workers.
 ///
@@ -41,8 +45,16 @@ pub fn host_if_requested(modules: &ModuleRegistry) {
     let name = arguments.next();
     PROGRAM.get_or_init(|| itself(name));
     let role = arguments.next();
+    #[cfg(target_os = "linux")]
+    if role.as_ref().is_some_and(|role| role == launch::LAUNCH_ROLE) {
+        std::process::exit(launch::main());
+    }
     if role.as_ref().is_some_and(|role| role == protocol::HOST_ROLE) {
         std::process::exit(serve(modules));
+    }
+    #[cfg(target_os = "linux")]
+    if role.as_ref().is_some_and(|role| role == guard::GUARD_ROLE) {
+        std::process::exit(guard::guard_main());
     }
     if role.is_some_and(|role| role == plugin::PROBE_ROLE) {
         let (file, symbol) = (arguments.next(), arguments.next());

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
+use super::heirs::Inherited;
 use super::output::{LineSink, Output, OutputLine};
 use super::reload::{Applied, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::estate::Estate;
 use crate::host::identity;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
@@ -137,9 +139,10 @@ impl MasterBuilder {
         self
     }
 
-    /// The program that is run for modules in processes of their own, instead of this one. Its main
-    /// must begin with [`host_if_requested`](crate::host_if_requested), and it must know the
-    /// modules by the same names. For tests, whose own program is the test runner.
+    /// The program that is run for modules in processes of their own, and for a moment before
+    /// processes with settings such as `user`, instead of this one. Its main must begin with
+    /// [`host_if_requested`](crate::host_if_requested), and it must know the modules by the same
+    /// names. For tests, whose own program is the test runner.
     #[must_use]
     pub fn host_program(mut self, path: impl Into<PathBuf>) -> Self {
         self.host_program = Some(path.into());
@@ -170,7 +173,8 @@ impl MasterBuilder {
             None => this_program(),
         };
         let host = if own { Host::Own(host_program.is_some()) } else { Host::Other };
-        let problems = check_workers(&self.config.workers, &self.registry, host);
+        let has_state = self.config.state_dir.is_some();
+        let problems = check_workers(&self.config.workers, &self.registry, host, has_state);
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }
@@ -178,7 +182,12 @@ impl MasterBuilder {
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
         let sink = Arc::new(LineSink::new(self.output, realm));
-        let processes = ProcessShared::new(sink, nofile)
+        let workers = &self.config.workers;
+        let patience = self.config.shutdown_timeout;
+        let (estate, inheritance) =
+            Estate::open(host_program.clone(), state.clone(), workers, patience)
+                .map_err(|error| Error::io("cannot read what a former master left", error))?;
+        let processes = ProcessShared::new(sink, nofile, Arc::new(estate))
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = Setting {
@@ -209,6 +218,8 @@ impl MasterBuilder {
             source: self.source,
             applied: self.applied,
             prober,
+            has_state,
+            inherited: Mutex::new(Inherited::of(&inheritance)),
         };
         let owned = Owned {
             thread: Mutex::new(Some(thread)),
@@ -224,6 +235,7 @@ impl MasterBuilder {
         for worker in master.configured_workers() {
             master.add_worker(worker)?;
         }
+        master.adopt(inheritance.adoptions)?;
         Ok(master)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use super::checks::check_workers;
 use super::difference::{Plan, PlanAction, PlanStep, difference};
-use super::{Master, running};
+use super::{Master, Shared, running};
 use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::panics::guarded;
@@ -68,7 +68,8 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn plan(&self, config: &MasterConfig) -> Result<Plan> {
-        let problems = check_workers(&config.workers, &self.shared.registry, self.shared.host);
+        let Shared { registry, host, has_state, .. } = &*self.shared;
+        let problems = check_workers(&config.workers, registry, *host, *has_state);
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::directory::Line;
+use super::heirs::is_kept;
 use crate::core::event::{Goal, Status};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::module::EndpointInfo;
@@ -390,7 +391,7 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
         isolated: process,
         killable: process && config.can_be_killed(),
         limitable: false,
-        adoptable: false,
+        adoptable: is_kept(config),
         functions: config.is_conversant(),
         health: config.is_conversant() || config.is_checked_by_presence(),
     }

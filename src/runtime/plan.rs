@@ -3,13 +3,16 @@
 use std::path::{self, Path};
 use std::sync::Arc;
 
+use super::heirs::is_kept;
 use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::ModuleSource;
+#[cfg(target_os = "linux")]
+use crate::host::estate::{Afterwards, fingerprint};
 #[cfg(feature = "cli")]
 use crate::host::plugin;
-use crate::host::process::{LinkPlan, ProcessPlan};
+use crate::host::process::{LinkPlan, ProcessPlan, Settings};
 use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
 #[cfg(feature = "cli")]
@@ -34,6 +37,11 @@ impl Plan {
     pub(super) fn new(config: &WorkerConfig, host: Option<&Program>) -> Self {
         let not_yet =
             |category, message: &str| Self::NotYet(Failure::new(category, message).permanent());
+        let execution = config.execution.clone().unwrap_or_default();
+        let needed = Settings::needed(&execution, &config.limits.hard);
+        if let Some(key) = needed.filter(|_| host.is_none()) {
+            return not_yet(ErrorCategory::Configuration, &format!("{key} {NO_LAUNCHER}"));
+        }
         match (&config.package, config.module_type, &config.module_name, &config.execution) {
             (Some(package), ..) => not_yet(
                 ErrorCategory::Package,
@@ -45,7 +53,7 @@ impl Plan {
             },
             (None, _, Some(module), _) => Self::Module { module: source(config, module) },
             (None, _, None, Some(execution)) => {
-                let mut plan = program(config, &execution.executable_path);
+                let mut plan = program(config, &execution.executable_path, host);
                 let none = ModuleSource::Native(String::new());
                 plan.link = config.is_integrated().then(|| link(config, none, false));
                 Self::Process(Arc::new(plan))
@@ -66,9 +74,18 @@ pub(crate) const NO_HOST: &str = "a module in a process of its own is this progr
     begin its main with hsu_master::host_if_requested(&registry), as App::run does, or name \
     another program with MasterBuilder::host_program";
 
+/// What keeps a process from getting settings that it has to set on itself.
+pub(crate) const NO_LAUNCHER: &str = "is set by this program, run again for a moment: begin its \
+    main with hsu_master::host_if_requested(&registry), as App::run does, or name another program \
+    with MasterBuilder::host_program";
+
 /// A program as it is configured.
-fn program(config: &WorkerConfig, path: &Path) -> ProcessPlan {
+fn program(config: &WorkerConfig, path: &Path, launcher: Option<&Program>) -> ProcessPlan {
     let execution = config.execution.clone().unwrap_or_default();
+    let hard = &config.limits.hard;
+    let settings = launcher
+        .filter(|_| Settings::needed(&execution, hard).is_some())
+        .map(|launcher| Box::new(Settings::new(launcher.clone(), &execution, hard)));
     ProcessPlan {
         program: path.to_owned(),
         args: execution.args,
@@ -78,6 +95,15 @@ fn program(config: &WorkerConfig, path: &Path) -> ProcessPlan {
         kill_group: config.stop.kill_group,
         name: None,
         link: None,
+        #[cfg(target_os = "linux")]
+        afterwards: Afterwards {
+            keep: is_kept(config),
+            configuration: fingerprint(config),
+            patience: config.stop.timeout,
+        },
+        env_file: execution.env_file,
+        clear_environment: execution.clear_environment,
+        settings,
     }
 }
 
@@ -87,7 +113,7 @@ fn hosted(config: &WorkerConfig, module: &str, host: &Program) -> ProcessPlan {
         args: vec![HOST_ROLE.to_owned()],
         name: host.name.clone(),
         link: Some(link(config, source(config, module), true)),
-        ..program(config, &host.path)
+        ..program(config, &host.path, Some(host))
     }
 }
 
@@ -144,7 +170,8 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
         killable: config.worker_type == WorkerType::Process && config.can_be_killed(),
-        keeps: false,
+        // Who has not started a process does not end it with himself.
+        keeps: is_kept(config) || config.unmanaged.is_some(),
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

@@ -12,6 +12,7 @@ use super::board::Facts;
 use super::directory::{Callee, Line};
 use super::plan::Plan;
 use super::{Input, Parts};
+use crate::host::estate::Adoption;
 use crate::host::process::ProcessHost;
 use crate::host::runner::{ModuleRunner, Setting};
 use crate::host::unmanaged::UnmanagedHost;
@@ -27,6 +28,8 @@ pub(super) struct Slot {
     /// By incarnation; older ones are on their way out or written off.
     pub(super) hosts: BTreeMap<u64, Host>,
     pub(super) facts: Facts,
+    /// The goal that was last written down.
+    pub(super) wanted_up: bool,
 }
 
 impl Slot {
@@ -37,6 +40,7 @@ impl Slot {
             current: 0,
             hosts: BTreeMap::new(),
             facts: Facts::new(line),
+            wanted_up: false,
         }
     }
 
@@ -82,6 +86,19 @@ impl Slot {
             }
         };
         self.hosts.insert(incarnation, host);
+    }
+
+    /// Takes over a process that a former master has left.
+    pub(super) fn adopt(&mut self, adoption: Adoption, parts: &Parts, report: Reporter) {
+        // What cannot be started cannot be adopted either: such a configuration is refused.
+        let Plan::Process(plan) = &self.plan else { return };
+        let incarnation = adoption.incarnation();
+        self.current = incarnation;
+        self.facts.renew();
+        self.facts.pid = Some(adoption.pid());
+        self.wanted_up = true;
+        let host = ProcessHost::adopt(adoption, Arc::clone(plan), &parts.processes, report);
+        self.hosts.insert(incarnation, Host::Process(host));
     }
 
     /// Hands an order to the host of an incarnation, if it is still there.

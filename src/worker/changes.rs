@@ -48,6 +48,32 @@ const KEYS: &[Key] = &[
     ("unmanaged.process_args", Need::Restart, |a, b| of_others(a, b, |u| u.process_args.clone())),
     ("unmanaged.port", Need::Restart, |a, b| of_others(a, b, |u| u.port)),
     ("unmanaged.can_terminate", Need::Restart, |a, b| of_others(a, b, |u| u.can_terminate)),
+    ("execution.env_file", Need::Restart, |a, b| of_program(a, b, |a, b| a.env_file == b.env_file)),
+    ("execution.clear_environment", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.clear_environment == b.clear_environment)
+    }),
+    ("execution.user", Need::Restart, |a, b| of_program(a, b, |a, b| a.user == b.user)),
+    ("execution.group", Need::Restart, |a, b| of_program(a, b, |a, b| a.group == b.group)),
+    ("execution.supplementary_groups", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.supplementary_groups == b.supplementary_groups)
+    }),
+    ("execution.umask", Need::Restart, |a, b| of_program(a, b, |a, b| a.umask == b.umask)),
+    ("execution.nice", Need::Restart, |a, b| of_program(a, b, |a, b| a.nice == b.nice)),
+    ("execution.oom_score_adj", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.oom_score_adj == b.oom_score_adj)
+    }),
+    ("execution.no_new_privs", Need::Restart, |a, b| {
+        of_program(a, b, |a, b| a.no_new_privs == b.no_new_privs)
+    }),
+    ("limits.hard.memory", Need::Restart, |a, b| a.limits.hard.memory == b.limits.hard.memory),
+    ("limits.hard.open_files", Need::Restart, |a, b| {
+        a.limits.hard.open_files == b.limits.hard.open_files
+    }),
+    ("limits.hard.processes", Need::Restart, |a, b| {
+        a.limits.hard.processes == b.limits.hard.processes
+    }),
+    ("limits.hard.core", Need::Restart, |a, b| a.limits.hard.core == b.limits.hard.core),
+    ("on_master_exit", Need::Restart, |a, b| a.on_master_exit == b.on_master_exit),
     ("module_type", Need::Restart, |a, b| a.module_type == b.module_type),
     ("module_name", Need::Restart, |a, b| a.module_name == b.module_name),
     ("entry_point", Need::Restart, |a, b| a.entry_point == b.entry_point),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::WorkerType;
+use super::limits::LimitsConfig;
 use super::policy::{
     HealthCheckConfig, HealthCheckType, RestartConfig, StartConfig, StopConfig, SuccessCodes,
 };
@@ -77,6 +78,11 @@ pub struct WorkerConfig {
     pub success_codes: SuccessCodes,
     /// Where a program can be reached while it runs; modules publish their own.
     pub endpoints: Vec<EndpointInfo>,
+    /// What becomes of its process when the master ends without having stopped it. `None`: as
+    /// [`OnMasterExit::Stop`], where the program can be its own guardian.
+    pub on_master_exit: Option<OnMasterExit>,
+    /// How much of the machine it may have. For processes.
+    pub limits: LimitsConfig,
 }
 
 impl WorkerConfig {
@@ -100,6 +106,8 @@ impl WorkerConfig {
             stop: StopConfig::default(),
             success_codes: SuccessCodes::default(),
             endpoints: Vec::new(),
+            on_master_exit: None,
+            limits: LimitsConfig::default(),
         }
     }
 
@@ -250,6 +258,28 @@ impl WorkerConfig {
         self
     }
 
+    /// What becomes of its process when the master ends without having stopped it.
+    #[must_use]
+    pub fn on_master_exit(mut self, what: OnMasterExit) -> Self {
+        self.on_master_exit = Some(what);
+        self
+    }
+
+    /// Changes how a process is run: its user, its umask and the like. For a module, what its
+    /// process is like, wherever it has one of its own.
+    #[must_use]
+    pub fn execution(mut self, change: impl FnOnce(&mut ExecutionConfig)) -> Self {
+        change(self.execution.get_or_insert_default());
+        self
+    }
+
+    /// How much of the machine a process may have.
+    #[must_use]
+    pub fn limits(mut self, limits: LimitsConfig) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// What the program and the master say to each other. Ignored by modules.
     #[must_use]
     pub fn integration(mut self, integration: Integration) -> Self {
@@ -288,6 +318,28 @@ impl WorkerConfig {
     }
 }
 
+/// What becomes of a worker's process when its master ends without having stopped it: killed,
+/// crashed, or told to let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnMasterExit {
+    /// It is ended, with its whole group, by the master's guardian: this program, run again.
+    Stop,
+    /// It lives on, its output waits, and the next master of the state directory adopts it. For
+    /// programs alone.
+    Keep,
+}
+
+impl OnMasterExit {
+    /// The word used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// What a program and its master say to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -319,8 +371,27 @@ pub struct ExecutionConfig {
     pub args: Vec<String>,
     /// Variables added to the master's environment.
     pub environment: BTreeMap<String, String>,
+    /// A file with further variables, read at each launch; those of `environment` win.
+    pub env_file: Option<PathBuf>,
+    /// True: of the master's environment it gets `PATH`, `HOME`, `USER`, `LANG` and `TZ` alone.
+    pub clear_environment: bool,
     /// Its working directory; `None`: the configuration file's directory, or the master's own.
     pub working_directory: Option<PathBuf>,
     /// What the program and the master say to each other.
     pub integration: Integration,
+    /// The user it runs as, by name or number; `None`: the master's. Needs root.
+    pub user: Option<String>,
+    /// The group it runs as, by name or number; `None`: the user's own, or the master's. Needs
+    /// root.
+    pub group: Option<String>,
+    /// Further groups, beside those that the system's database has the user in. Needs root.
+    pub supplementary_groups: Vec<String>,
+    /// The permissions that files it makes do not get; `None`: the master's.
+    pub umask: Option<u32>,
+    /// How much it gives way to other processes, -20 to 19; `None`: the master's.
+    pub nice: Option<i32>,
+    /// How likely it is killed when memory runs out, -1000 to 1000; `None`: the master's.
+    pub oom_score_adj: Option<i32>,
+    /// True: it can never get more rights than it has, not by a set-user-id program either.
+    pub no_new_privs: bool,
 }

@@ -1,11 +1,14 @@
 //! What makes a worker's configuration wrong, wherever it came from: a file, or a program. Every
 //! mistake at once, each with its key's path.
 
+mod execution;
+mod unmanaged;
+
 use std::time::Duration;
 
 use super::{
-    ExecutionConfig, HealthCheckConfig, HealthCheckType, Integration, ModuleType, RestartConfig,
-    StartConfig, StopConfig, SuccessCodes, UnmanagedConfig, WorkerConfig, WorkerId, WorkerType,
+    ExecutionConfig, HealthCheckConfig, Integration, ModuleType, OnMasterExit, RestartConfig,
+    StartConfig, StopConfig, SuccessCodes, WorkerConfig, WorkerId, WorkerType,
 };
 use crate::units::MAX_DURATION;
 
@@ -77,6 +80,7 @@ impl WorkerConfig {
         self.check_module(&mut found);
         self.check_unmanaged(&mut found);
         self.check_health(&mut found);
+        self.check_limits(&mut found);
         if let Some(execution) = &self.execution {
             found.within("execution", execution.mistakes());
         }
@@ -87,6 +91,12 @@ impl WorkerConfig {
         found.within("restart", self.restart.mistakes());
         found.within("stop", self.stop.mistakes());
         self.success_codes.check(&mut found);
+        if self.on_master_exit == Some(OnMasterExit::Keep) {
+            let program = self.execution.is_some() && !self.is_conversant();
+            let message = "`keep` is for programs with `integration: none`: what speaks the worker \
+                           protocol ends with its master";
+            found.check(program, "on_master_exit", message);
+        }
         found.0
     }
 
@@ -176,63 +186,6 @@ impl WorkerConfig {
     }
 }
 
-impl WorkerConfig {
-    /// A process is found in one way, and has nothing that only whoever starts it can give it.
-    fn check_unmanaged(&self, found: &mut Mistakes) {
-        let Some(unmanaged) = &self.unmanaged else { return };
-        if self.worker_type == WorkerType::Module {
-            let message = "is for processes; write `type: process`, or remove it";
-            return found.add("unmanaged", message);
-        }
-        let message = "contradicts unmanaged: somebody else starts that process";
-        found.check(self.execution.is_none(), "execution", message);
-        found.check(self.package.is_none(), "package", message);
-        found.check(!self.is_module(), "module_name", message);
-        found.within("unmanaged", unmanaged.mistakes());
-    }
-
-    /// Who is asked for its health is there to be asked.
-    fn check_health(&self, found: &mut Mistakes) {
-        let Some(check) = &self.health_check else { return };
-        match check.check_type {
-            Some(HealthCheckType::Process) => {
-                let message = "is for processes: a thread of the master has none of its own";
-                let process = self.worker_type == WorkerType::Process;
-                found.check(process, "health_check.type", message);
-            }
-            Some(HealthCheckType::Module) | None => {
-                let message = "a program can be asked for its health only with `integration: \
-                               protocol`; write `type: process` to check that it is there";
-                let program = self.execution.is_some() || self.unmanaged.is_some();
-                found.check(!program || self.is_conversant(), "health_check", message);
-            }
-        }
-    }
-}
-
-impl UnmanagedConfig {
-    fn mistakes(&self) -> Vec<Mistake> {
-        let mut found = Mistakes::default();
-        let ways = [self.pid_file.is_some(), self.process_name.is_some(), self.port.is_some()];
-        let message = "needs exactly one of pid_file, process_name and port";
-        found.check(ways.iter().filter(|way| **way).count() == 1, "", message);
-        if let Some(path) = &self.pid_file {
-            let path = path.as_os_str().as_encoded_bytes();
-            found.check(!path.is_empty(), "pid_file", "is empty");
-            found.os_text("pid_file", path);
-        }
-        if let Some(name) = &self.process_name {
-            found.check(!name.is_empty(), "process_name", "is empty");
-            let message = "is a path; write the name of its last part";
-            found.check(!name.contains('/'), "process_name", message);
-        }
-        let named = self.process_name.is_some() || self.process_args.is_empty();
-        found.check(named, "process_args", "is for process_name");
-        found.check(self.port != Some(0), "port", "must be a port, 1 to 65535");
-        found.0
-    }
-}
-
 /// True when `value` is nested at most `depth` levels deep. Recursion ends there too.
 fn is_at_most(value: &serde_json::Value, depth: usize) -> bool {
     let within = |value| depth > 0 && is_at_most(value, depth - 1);
@@ -265,6 +218,7 @@ impl ExecutionConfig {
             found.check(named, &path, "is not a variable's name: it is empty or contains '='");
             found.os_text(&path, format!("{name}={value}").as_bytes());
         }
+        self.check_settings(&mut found);
         found.0
     }
 }
@@ -370,6 +324,7 @@ mod tests {
             ("stop.timeout", |c| c.stop.timeout = Duration::MAX),
             ("stop.signal", |c| c.stop.signal = 0),
             ("stop.signal", |c| c.stop.signal = 65),
+            ("on_master_exit", |c| c.on_master_exit = Some(OnMasterExit::Keep)),
             ("restart.backoff_rate", |c| c.restart.backoff_rate = Ratio::from_thousandths(999)),
             ("restart.backoff_rate", |c| c.restart.backoff_rate = Ratio::from_thousandths(100_001)),
             ("restart.jitter", |c| c.restart.jitter = Ratio::from_thousandths(1001)),

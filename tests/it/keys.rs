@@ -8,6 +8,7 @@ mod module;
 mod others;
 mod program;
 mod restart;
+mod settings;
 mod stop;
 
 use std::collections::BTreeSet;
@@ -33,7 +34,7 @@ pub(crate) struct Row {
     key: &'static str,
     /// A file with the key, whose value is `%`. `@dir` is the file's directory, `@pid` this test's
     /// own process id, `@plugin` a library. Beside it there are
-    /// `one.yaml` and `two.yaml`, each with a worker of its name.
+    /// `one.yaml` and `two.yaml`, each with a worker of its name, `one.env` and `two.env`.
     file: &'static str,
     /// Two values, and what comes of each of them.
     values: [(&'static str, &'static str); 2],
@@ -43,10 +44,11 @@ pub(crate) struct Row {
 }
 
 /// All rows, each part with the key that its rows' begin with; the first that fits has the row.
-const PARTS: [(&str, &[Row]); 12] = [
+const PARTS: [(&str, &[Row]); 13] = [
     ("master.", master::ROWS),
     ("defaults.", master::DEFAULTS),
     ("execution.", program::EXECUTION),
+    ("limits.", settings::LIMITS),
     ("unmanaged.", others::ROWS),
     ("endpoints.", program::ENDPOINTS),
     ("start.", module::START),
@@ -81,6 +83,7 @@ impl Scene {
         for id in ["one", "two"] {
             let text = format!("workers: [{{id: {id}, command: sleep 1000}}]");
             std::fs::write(directory.path().join(format!("{id}.yaml")), text).unwrap();
+            std::fs::write(directory.path().join(format!("{id}.env")), format!("A={id}")).unwrap();
         }
         let config = MasterConfig::load(&path);
         let config = config.unwrap_or_else(|error| panic!("{file}\n{error}"));
@@ -190,6 +193,7 @@ parts! {
     the_masters_keys_do_something "master."
     defaults_do_something "defaults."
     execution_does_something "execution."
+    limits_do_something "limits."
     unmanaged_does_something "unmanaged."
     endpoints_do_something "endpoints."
     start_does_something "start."

@@ -12,6 +12,7 @@ mod alone;
 mod conformance;
 mod hosted;
 mod keys;
+mod launching;
 mod logged;
 mod made;
 mod modules;

@@ -26,13 +26,13 @@ pub(super) fn split(r: &mut Reader<'_>, whole: &Node) -> (Node, Vec<Pending>) {
     for entry in entries {
         match (entry.key.text(), &mut entry.value.value) {
             (Some("defaults"), Value::Map(parts)) => {
-                keep_known("defaults", parts, &schema::names(schema::DEFAULTS), &mut tell);
+                keep_known("", "defaults", parts, &schema::names(schema::DEFAULTS), &mut tell);
             }
             (Some("workers"), Value::List(workers)) => {
                 for (index, worker) in workers.iter_mut().enumerate() {
                     let path = format!("workers[{index}]");
                     if let Value::Map(keys) = &mut worker.value {
-                        keep_known(&path, keys, &schema::names(WORKER), &mut tell);
+                        keep_known("", &path, keys, &schema::names(WORKER), &mut tell);
                     }
                 }
             }
@@ -42,9 +42,11 @@ pub(super) fn split(r: &mut Reader<'_>, whole: &Node) -> (Node, Vec<Pending>) {
     (known, pending)
 }
 
-/// Keeps the entries of a worker, or of the defaults, that the reader knows.
+/// Keeps the entries of a worker, or of the defaults, that the reader knows. `part`: the path
+/// within the worker, `place`: that within the file.
 fn keep_known(
-    path: &str,
+    part: &str,
+    place: &str,
     entries: &mut Vec<Entry>,
     known: &[&str],
     tell: &mut impl FnMut(String, Mark),
@@ -52,21 +54,16 @@ fn keep_known(
     let parts = schema::parts();
     entries.retain_mut(|entry| {
         let key = entry.key.text().unwrap_or_default().to_owned();
-        let path = format!("{path}.{key}");
+        let place = format!("{place}.{key}");
         if !known.contains(&&*key) || is_unknown_check(&key, &entry.value) {
-            tell(path, entry.key.at);
+            tell(place, entry.key.at);
             return false;
         }
-        let part = parts.iter().find(|(part, _)| *part == key);
-        if let (Some((_, known)), Value::Map(entries)) = (part, &mut entry.value.value) {
-            entries.retain(|entry| {
-                let key = entry.key.text().unwrap_or_default();
-                let is_known = known.contains(&key);
-                if !is_known {
-                    tell(format!("{path}.{key}"), entry.key.at);
-                }
-                is_known
-            });
+        let dot = if part.is_empty() { "" } else { "." };
+        let part = format!("{part}{dot}{key}");
+        let below = parts.iter().find(|(known, _)| *known == part);
+        if let (Some((_, known)), Value::Map(entries)) = (below, &mut entry.value.value) {
+            keep_known(&part, &place, entries, known, tell);
         }
         true
     });

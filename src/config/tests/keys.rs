@@ -9,8 +9,8 @@ use super::super::schema::{
 use super::super::worker::{ENDPOINT, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    HealthCheckConfig, HealthCheckType, Integration, ModuleType, OnUnhealthy, RestartPolicy,
-    UnmanagedConfig, WorkerConfig, WorkerType,
+    ExecutionConfig, HardLimits, HealthCheckConfig, HealthCheckType, Integration, ModuleType,
+    OnMasterExit, OnUnhealthy, RestartPolicy, UnmanagedConfig, WorkerConfig, WorkerType,
 };
 
 pub(super) type Shows = fn(&MasterConfig) -> bool;
@@ -25,6 +25,14 @@ fn unmanaged(config: &MasterConfig) -> &UnmanagedConfig {
 
 fn health(config: &MasterConfig) -> &HealthCheckConfig {
     first(config).health_check.as_ref().unwrap()
+}
+
+fn execution(config: &MasterConfig) -> &ExecutionConfig {
+    first(config).execution.as_ref().unwrap()
+}
+
+fn hard(config: &MasterConfig) -> &HardLimits {
+    &first(config).limits.hard
 }
 
 const PROGRAM: &str = "id: a, command: x";
@@ -75,6 +83,23 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("unmanaged.can_terminate", "id: a, unmanaged: {port: 1", "true", |c| {
         unmanaged(c).can_terminate
     }),
+    ("execution.env_file", PROGRAM, "/e", |c| execution(c).env_file == Some("/e".into())),
+    ("execution.clear_environment", PROGRAM, "true", |c| execution(c).clear_environment),
+    ("execution.user", PROGRAM, "1000", |c| execution(c).user.as_deref() == Some("1000")),
+    ("execution.group", PROGRAM, "svc", |c| execution(c).group.as_deref() == Some("svc")),
+    ("execution.supplementary_groups", PROGRAM, "[audio, 7]", |c| {
+        execution(c).supplementary_groups == ["audio", "7"]
+    }),
+    ("execution.umask", PROGRAM, "027", |c| execution(c).umask == Some(0o27)),
+    ("execution.nice", PROGRAM, "-5", |c| execution(c).nice == Some(-5)),
+    ("execution.oom_score_adj", PROGRAM, "-100", |c| execution(c).oom_score_adj == Some(-100)),
+    ("execution.no_new_privs", PROGRAM, "true", |c| execution(c).no_new_privs),
+    ("limits.hard.memory", PROGRAM, "512MiB", |c| hard(c).memory == Some(512 << 20)),
+    ("limits.hard.open_files", PROGRAM, "64", |c| hard(c).open_files == Some(64)),
+    ("limits.hard.processes", PROGRAM, "unlimited", |c| {
+        hard(c).processes == Some(HardLimits::UNLIMITED)
+    }),
+    ("limits.hard.core", PROGRAM, "0", |c| hard(c).core == Some(0)),
     ("module_type", MODULE, "plugin", |c| first(c).module_type == Some(ModuleType::Plugin)),
     ("module_name", "id: a, type: module", "n", |c| first(c).module_name.as_deref() == Some("n")),
     ("entry_point", PLUGIN, "other", |c| first(c).entry_point.as_deref() == Some("other")),
@@ -112,6 +137,7 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
     }),
+    ("on_master_exit", PROGRAM, "keep", |c| first(c).on_master_exit == Some(OnMasterExit::Keep)),
 ];
 
 /// `a.b` and `v` as `a: {b: v}`.
@@ -141,12 +167,10 @@ pub(super) fn file_with(path: &str, worker: &str, value: &str) -> String {
 fn the_list_has_every_key_that_is_read() {
     let mut known: BTreeSet<String> = BTreeSet::new();
     known.extend(names(MASTER).iter().map(|key| format!("master.{key}")));
-    let parts = parts();
-    for key in names(WORKER) {
-        match parts.iter().find(|(part, _)| *part == key) {
-            Some((part, keys)) => known.extend(keys.iter().map(|key| format!("{part}.{key}"))),
-            None => drop(known.insert(key.to_owned())),
-        }
+    known.extend(names(WORKER).into_iter().map(str::to_owned));
+    for (part, keys) in parts() {
+        assert!(known.remove(part), "{part}");
+        known.extend(keys.iter().map(|key| format!("{part}.{key}")));
     }
     let listed: BTreeSet<String> = KEYS.iter().map(|(path, ..)| (*path).to_owned()).collect();
     assert_eq!(listed, known);
@@ -268,8 +292,11 @@ fn every_misspelt_key_is_told_with_the_key_that_was_meant() {
                     format!("workers[0].{typo}"),
                 ),
                 part => (
-                    format!("workers: [{{{part}: {{{typo}: 1}}, {MODULE}}}]\n"),
-                    15 + part.len(),
+                    format!(
+                        "workers: [{{{}, {MODULE}}}]\n",
+                        nested(&format!("{part}.{typo}"), "1")
+                    ),
+                    15 + part.len() + 2 * part.matches('.').count(),
                     format!("workers[0].{part}.{typo}"),
                 ),
             };

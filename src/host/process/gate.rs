@@ -5,6 +5,8 @@ use std::io;
 use std::process::{Child, ExitStatus};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+#[cfg(target_os = "linux")]
+use crate::host::attached::Attached;
 use crate::host::sys::{self, Target};
 
 pub(super) struct Gate {
@@ -19,14 +21,31 @@ enum State {
     /// Not ordered to start.
     Idle,
     /// To be spawned, or being spawned; what was ordered meanwhile is done once it is there.
-    Spawning { asked: bool, forced: bool },
+    /// With `launcher`, the process is there, and is not the program yet.
+    Spawning { asked: bool, forced: bool, launcher: Option<u32> },
     /// Spawned and not reaped.
-    Live { pid: u32 },
+    Live(Body),
     /// There is nothing to signal, and never will be.
     Closed,
 }
 
+/// A process that can be signalled.
+enum Body {
+    /// Our child, unreaped.
+    Child(u32),
+    /// One that is known by a descriptor, whoever reaps it.
+    #[cfg(target_os = "linux")]
+    Attached(Attached),
+}
+
 impl Gate {
+    /// The gate of a process that is there.
+    #[cfg(target_os = "linux")]
+    pub(super) fn to(process: Attached, stop_signal: i32, group: bool) -> Self {
+        let state = Mutex::new(State::Live(Body::Attached(process)));
+        Self { state, decided: Condvar::new(), stop_signal, group }
+    }
+
     pub(super) fn new(stop_signal: i32, group: bool) -> Self {
         let (state, decided) = (Mutex::new(State::Idle), Condvar::new());
         Self { state, decided, stop_signal, group }
@@ -41,7 +60,7 @@ impl Gate {
     pub(super) fn start(&self) {
         let mut state = self.lock();
         if matches!(*state, State::Idle) {
-            *state = State::Spawning { asked: false, forced: false };
+            *state = State::Spawning { asked: false, forced: false, launcher: None };
             self.decided.notify_all();
         }
     }
@@ -65,15 +84,15 @@ impl Gate {
                 self.decided.notify_all();
             }
             State::Spawning { asked, .. } => *asked = true,
-            State::Live { pid } => self.send_stop(*pid),
+            State::Live(body) => self.send_stop(body),
             State::Closed => {}
         }
     }
 
     /// Lets a stopped process go on, so that it hears what it was told in another way.
     pub(super) fn resume(&self) {
-        if let State::Live { pid } = *self.lock() {
-            self.send(pid, sys::SIGCONT);
+        if let State::Live(body) = &*self.lock() {
+            self.send(body, sys::SIGCONT);
         }
     }
 
@@ -85,8 +104,13 @@ impl Gate {
                 *state = State::Closed;
                 self.decided.notify_all();
             }
-            State::Spawning { forced, .. } => *forced = true,
-            State::Live { pid } => self.send_kill(*pid),
+            State::Spawning { forced, launcher, .. } => {
+                *forced = true;
+                if let Some(pid) = *launcher {
+                    self.send_kill(&Body::Child(pid));
+                }
+            }
+            State::Live(body) => self.send_kill(body),
             State::Closed => {}
         }
     }
@@ -97,24 +121,42 @@ impl Gate {
         while matches!(*state, State::Idle) {
             state = self.decided.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if matches!(*state, State::Spawning { asked: false, forced: false }) {
+        if matches!(*state, State::Spawning { asked: false, forced: false, .. }) {
             return true;
         }
         *state = State::Closed;
         false
     }
 
+    /// The launcher is there, which becomes the program: from now on it can be killed. That it is
+    /// asked to end is left to be told to the program, which alone knows what to do about it.
+    pub(super) fn staged(&self, pid: u32) {
+        let mut state = self.lock();
+        if let State::Spawning { forced, launcher, .. } = &mut *state {
+            *launcher = Some(pid);
+            if *forced {
+                self.send_kill(&Body::Child(pid));
+            }
+        }
+    }
+
+    /// True when the launcher is killed on purpose.
+    pub(super) fn is_forced(&self) -> bool {
+        matches!(*self.lock(), State::Spawning { forced: true, .. })
+    }
+
     /// The process is there: from now on it can be signalled, and gets what was ordered meanwhile.
     pub(super) fn spawned(&self, pid: u32) {
         let mut state = self.lock();
-        let State::Spawning { asked, forced } = *state else { return };
-        *state = State::Live { pid };
+        let State::Spawning { asked, forced, .. } = *state else { return };
+        let body = Body::Child(pid);
         if asked {
-            self.send_stop(pid);
+            self.send_stop(&body);
         }
         if forced {
-            self.send_kill(pid);
+            self.send_kill(&body);
         }
+        *state = State::Live(body);
     }
 
     /// Reaps the process, which has ended, after what is left of its group was killed: as long as
@@ -134,24 +176,54 @@ impl Gate {
         *self.lock() = State::Closed;
     }
 
-    fn send_stop(&self, pid: u32) {
+    /// A process that is known by a descriptor has ended: what is left of its group is killed, and
+    /// nothing is signalled afterwards.
+    #[cfg(target_os = "linux")]
+    pub(super) fn bury(&self) {
+        let mut state = self.lock();
+        if let (State::Live(body), true) = (&*state, self.group) {
+            body.send(true, sys::SIGKILL);
+        }
+        *state = State::Closed;
+    }
+
+    fn send_stop(&self, body: &Body) {
         for signal in [self.stop_signal, sys::SIGCONT] {
-            self.send(pid, signal);
+            self.send(body, signal);
         }
     }
 
-    fn send(&self, pid: u32, signal: i32) {
+    fn send(&self, body: &Body, signal: i32) {
         // A leader that has joined another group leaves none behind.
-        if !(self.group && send(Target::Group(pid), signal)) {
-            send(Target::Process(pid), signal);
+        if !(self.group && body.send(true, signal)) {
+            body.send(false, signal);
         }
     }
 
-    fn send_kill(&self, pid: u32) {
+    fn send_kill(&self, body: &Body) {
         if self.group {
-            send(Target::Group(pid), sys::SIGKILL);
+            body.send(true, sys::SIGKILL);
         }
-        send(Target::Process(pid), sys::SIGKILL);
+        body.send(false, sys::SIGKILL);
+    }
+}
+
+impl Body {
+    /// Sends a signal to the process, or to the group that it leads.
+    fn send(&self, group: bool, signal: i32) -> bool {
+        match self {
+            Self::Child(pid) if group => send(Target::Group(*pid), signal),
+            Self::Child(pid) => send(Target::Process(*pid), signal),
+            #[cfg(target_os = "linux")]
+            Self::Attached(process) => {
+                let sent =
+                    if group { process.signal_group(signal) } else { process.signal(signal) };
+                sent.unwrap_or_else(|error| {
+                    log::warn!("cannot send signal {signal} to process {}: {error}", process.pid());
+                    true
+                })
+            }
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! What comes before a process is there: its program is checked and spawned.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-#[cfg(feature = "cli")]
-use super::ProcessPlan;
+use super::accounts::{self, Identity};
 use super::monitor::{Gone, Monitor, Process};
-use super::{Life, preflight};
-use crate::error::Failure;
+use super::staged::{self, Stage};
+use super::variables::Variables;
+use super::{Life, ProcessPlan, Settings, preflight};
+use crate::error::{ErrorCategory, Failure};
 use crate::host::{Report, protocol};
 use crate::worker::Exit;
 
@@ -17,8 +20,8 @@ use crate::worker::Exit;
 pub(super) fn launch(life: Life) {
     let life = Arc::new(life);
     let gone = Gone::owed_by(&life);
-    let program = match preflight::check(&life.plan) {
-        Ok(program) => program,
+    let prepared = match Prepared::of(&life.plan) {
+        Ok(prepared) => prepared,
         Err(failure) => return gone.told(Exit::Failed(failure)),
     };
     let linked = life.link.is_some();
@@ -33,40 +36,125 @@ pub(super) fn launch(life: Life) {
     if !life.gate.wait_for_start() {
         return gone.told(Exit::Returned);
     }
-    let process = match spawn(&life, &program) {
+    let process = match spawn(&life, prepared) {
         Ok(process) => process,
-        Err(failure) => return gone.told(Exit::Failed(failure)),
+        Err(exit) => return gone.told(exit),
     };
     if !linked {
         (life.report)(Report::Started { pid: Some(process.id()) });
     }
+    process.put_down();
     monitor.watch(process, gone);
 }
 
 /// Checks whether a plan's program could be spawned here and now.
 #[cfg(feature = "cli")]
 pub(super) fn check(plan: &ProcessPlan) -> Result<(), Failure> {
-    preflight::check(plan).map(drop)
+    Prepared::of(plan).map(drop)
+}
+
+/// What is known of a process before it is there.
+pub(super) struct Prepared {
+    pub(super) program: PathBuf,
+    /// `None`: the master's own.
+    pub(super) directory: Option<PathBuf>,
+    pub(super) variables: Variables,
+    pub(super) identity: Option<Identity>,
+}
+
+impl Prepared {
+    /// Looks up whom a plan's process runs as, reads its file of variables, and finds its program.
+    fn of(plan: &ProcessPlan) -> Result<Self, Failure> {
+        let identity = plan.settings.as_deref().map(accounts::resolve).transpose()?;
+        let variables = Variables::of(plan, identity.as_ref())?;
+        let program = preflight::check(plan, variables.get("PATH").as_deref())?;
+        let directory = plan.working_directory.clone();
+        Ok(Self { program, directory, variables, identity })
+    }
 }
 
 /// Spawns the program, so that it can be watched: otherwise nothing of it is left.
-fn spawn(life: &Arc<Life>, program: &Path) -> Result<Process, Failure> {
+fn spawn(life: &Arc<Life>, mut prepared: Prepared) -> Result<Process, Exit> {
+    let socket = life.link.as_ref().and_then(|link| link.take_theirs());
+    let variables = &mut prepared.variables;
+    for (name, value) in life.means.estate.marks(&life.worker, life.incarnation) {
+        variables.set(name, &value);
+    }
+    match &socket {
+        Some(_) => variables.set(protocol::VARIABLE, "1"),
+        None => variables.unset(protocol::VARIABLE),
+    }
+    match life.plan.settings.as_deref() {
+        Some(settings) => spawn_staged(life, settings, &prepared, socket),
+        None => spawn_directly(life, &prepared, socket).map_err(Exit::Failed),
+    }
+}
+
+fn spawn_directly(
+    life: &Arc<Life>,
+    prepared: &Prepared,
+    socket: Option<OwnedFd>,
+) -> Result<Process, Failure> {
+    let Prepared { program, directory, variables, identity: _ } = prepared;
     let plan = &life.plan;
-    // Everything set here keeps std on posix_spawn; `pre_exec` or an id would make it fork, which
-    // takes the longer the more memory the master has.
+    // Everything set here and in `inherited` keeps std on posix_spawn; `pre_exec` or an id would
+    // make it fork, which takes the longer the more memory the master has.
     let mut command = Command::new(program);
-    command.args(&plan.args).envs(&plan.environment).env("HSU_WORKER_ID", life.worker.as_str());
-    match life.link.as_ref().and_then(|link| link.take_theirs()) {
-        Some(socket) => command.stdin(socket).env(protocol::VARIABLE, "1"),
-        None => command.stdin(Stdio::null()).env_remove(protocol::VARIABLE),
-    };
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.args(&plan.args).stdin(socket.map_or_else(Stdio::null, Stdio::from));
+    variables.apply(&mut command);
     if let Some(name) = &plan.name {
         command.arg0(name);
     }
-    if let Some(directory) = &plan.working_directory {
+    if let Some(directory) = directory {
         command.current_dir(directory);
     }
+    let fifos = inherited(life, &mut command)?;
     let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
-    Process::of(life, child)
+    // It has its ends of everything by now, and ours must be the only others.
+    drop(command);
+    Process::of(life, child, fifos)
+}
+
+/// Spawns the launcher, and waits until it has become the program.
+fn spawn_staged(
+    life: &Arc<Life>,
+    settings: &Settings,
+    prepared: &Prepared,
+    socket: Option<OwnedFd>,
+) -> Result<Process, Exit> {
+    let staged = Stage::set(life, settings, prepared, socket.is_some());
+    let (stage, mut command) = staged.map_err(Exit::Failed)?;
+    let fifos = inherited(life, &mut command).map_err(Exit::Failed)?;
+    let child = command.spawn().map_err(|error| Exit::Failed(stage.unspawned(&error)))?;
+    // With it goes our hold on the launcher's end of the line.
+    drop(command);
+    let process = Process::of(life, child, fifos).map_err(Exit::Failed)?;
+    match stage.play(socket) {
+        Ok(()) => {
+            life.gate.spawned(process.id());
+            Ok(process)
+        }
+        Err(Some(failure)) => Err(Exit::Failed(failure)),
+        Err(None) if life.gate.is_forced() => Err(process.end()),
+        Err(None) => Err(Exit::Failed(staged::ended_silently(&process.end()))),
+    }
+}
+
+/// What a program gets of us, whichever way it is spawned. Our ends of the FIFOs that a process
+/// writes to which is to outlive its master: it keeps them open itself.
+fn inherited(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Failure> {
+    let estate = &life.means.estate;
+    estate.expects(&life.worker, &life.plan.afterwards);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    if !life.plan.afterwards.keep {
+        return Ok(None);
+    }
+    let made = estate.make_fifos(&life.worker).map_err(|error| {
+        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
+        let message = "cannot make the FIFOs that its output waits in when its master ends";
+        Failure::new(category, format!("{message}: {error}"))
+    })?;
+    let [(their_out, out), (their_err, err)] = made;
+    command.stdout(their_out).stderr(their_err);
+    Ok(Some([out, err]))
 }

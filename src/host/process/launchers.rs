@@ -11,8 +11,9 @@ use crate::error::{ErrorCategory, Failure};
 use crate::host::{Report, threads};
 use crate::worker::Exit;
 
-/// The standard library's spawn and the search for a program take a good part of it.
-pub(super) const STACK: usize = 128 << 10;
+/// The standard library's spawn and the search for a program take a good part of it; to look up a
+/// user the C library may load others.
+pub(super) const STACK: usize = 256 << 10;
 /// As many launches go on at once, so that a program on a file system that hangs delays nobody.
 pub(super) const MOST: usize = 32;
 /// As many threads stay and wait for the next launch.

@@ -1,6 +1,7 @@
 //! The thread beside each process: it hands on what the process writes, learns of its end from the
 //! kernel, and reports it. It sleeps until one of these things happens.
 
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,15 +14,16 @@ use super::Life;
 use super::link::Listening;
 use super::output::Output;
 use crate::error::{ErrorCategory, Failure};
+use crate::host::estate::Born;
 use crate::host::reaper::Claim;
 use crate::host::sys::{self, Interest};
 use crate::host::{Report, threads};
 use crate::worker::Exit;
 
 /// A monitor calls into the output sink and the logger, but keeps no buffer on its stack.
-const STACK: usize = 128 << 10;
+pub(super) const STACK: usize = 128 << 10;
 /// How long pipes are read that somebody outside the killed group still holds.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// A process that is there, and what to know it by. Dropped unwatched, it is killed and reaped.
 pub(super) struct Process {
@@ -33,23 +35,57 @@ pub(super) struct Process {
 
 impl Process {
     /// Takes a child over, which is killed if it cannot be watched.
-    pub(super) fn of(life: &Arc<Life>, child: Child) -> Result<Self, Failure> {
+    ///
+    /// `fifos`: what it writes to, if these are no pipes.
+    pub(super) fn of(
+        life: &Arc<Life>,
+        child: Child,
+        fifos: Option<[File; 2]>,
+    ) -> Result<Self, Failure> {
         let pid = child.id();
         let claim = Claim::on(pid);
         let mut leader = Leader { life: Arc::clone(life), child, reaped: false, _claim: claim };
+        let staged = life.plan.settings.is_some();
         if let Some(limit) = life.means.nofile
+            && !staged
             && let Err(error) = sys::set_nofile(pid, limit)
         {
             log::warn!("{life}: cannot put its descriptor limit back: {error}");
         }
-        life.gate.spawned(pid);
+        match staged {
+            true => life.gate.staged(pid),
+            false => life.gate.spawned(pid),
+        }
         let ended = sys::pidfd_open(pid).map_err(|error| unwatchable(&error))?;
-        let output = Output::of(life, &mut leader.child).map_err(|error| unwatchable(&error))?;
+        let output = match fifos {
+            Some(fifos) => Output::of_fifos(life, fifos.map(Some)),
+            None => Output::of(life, &mut leader.child),
+        };
+        let output = output.map_err(|error| unwatchable(&error))?;
         Ok(Self { leader, ended, output })
+    }
+
+    /// Kills it and waits for its end.
+    pub(super) fn end(self) -> Exit {
+        self.leader.life.gate.force();
+        self.leader.end()
     }
 
     pub(super) fn id(&self) -> u32 {
         self.leader.child.id()
+    }
+
+    /// Makes it known to those who are there when the master is not.
+    pub(super) fn put_down(&self) {
+        let life = &self.leader.life;
+        life.means.estate.born(&Born {
+            worker: &life.worker,
+            incarnation: life.incarnation,
+            pid: self.id(),
+            afterwards: &life.plan.afterwards,
+            signal: life.plan.signal,
+            group: life.plan.kill_group,
+        });
     }
 }
 
@@ -132,7 +168,12 @@ impl Watched {
         let life = Arc::clone(&gone.life);
         let pid = leader.child.id();
         let line = life.link.as_ref().and_then(|link| Listening::at(link, pid));
-        watch(&life, &ended, &mut output, line.as_ref());
+        let _hold = life.plan.afterwards.keep.then(|| life.means.estate.hold());
+        if watch(&life, &ended, &mut output, line.as_ref()) == Outcome::LeftBehind {
+            output.let_go();
+            leader.let_go();
+            return gone.untold();
+        }
         let exit = leader.end();
         output.drain();
         gone.told(match line {
@@ -143,23 +184,39 @@ impl Watched {
     }
 }
 
-/// Hands on what the process writes and says until it has ended.
-fn watch(life: &Life, ended: &OwnedFd, output: &mut Output, line: Option<&Listening>) {
+/// What a watch ends with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The process has ended.
+    Ended,
+    /// The master has, and the process lives on.
+    LeftBehind,
+}
+
+/// Hands on what the process writes and says until it has ended, or is left behind.
+pub(super) fn watch(
+    life: &Life,
+    ended: &OwnedFd,
+    output: &mut Output,
+    line: Option<&Listening>,
+) -> Outcome {
+    let left = life.plan.afterwards.keep.then(|| life.means.master_ended.as_fd());
     loop {
         let ready = {
             let [out, err] = output.open();
             let [heard, woken] = line.map_or([None; 2], |line| line.readable().map(Some));
             let room = line.and_then(Listening::writable);
-            let patience = line.and_then(Listening::patience);
+            let patience = line.map_or_else(|| output.patience(), Listening::patience);
             let readable = |fd| (fd, Interest::Readable);
-            let fds = [Some(ended.as_fd()), out, err, heard, woken].map(|fd| fd.map(readable));
-            let [ended, out, err, heard, woken] = fds;
+            let fds = [left, Some(ended.as_fd()), out, err, heard, woken];
+            let [left, ended, out, err, heard, woken] = fds.map(|fd| fd.map(readable));
             let room = room.map(|fd| (fd, Interest::Writable));
-            sys::wait_ready([ended, out, err, heard, woken, room], patience)
+            sys::wait_ready([left, ended, out, err, heard, woken, room], patience)
         };
         match ready {
-            Ok([true, ..]) => return,
-            Ok([false, out, err, heard, woken, room]) => {
+            Ok([true, ..]) => return Outcome::LeftBehind,
+            Ok([false, true, ..]) => return Outcome::Ended,
+            Ok([false, false, out, err, heard, woken, room]) => {
                 output.read_ready([out, err]);
                 if let Some(line) = line {
                     line.turn([heard, woken], room);
@@ -168,7 +225,7 @@ fn watch(life: &Life, ended: &OwnedFd, output: &mut Output, line: Option<&Listen
             Err(error) => {
                 // Its end is still learnt of: reaping waits for it.
                 log::error!("{life}: cannot wait for its output: {error}");
-                return;
+                return Outcome::Ended;
             }
         }
     }
@@ -178,20 +235,34 @@ fn watch(life: &Life, ended: &OwnedFd, output: &mut Output, line: Option<&Listen
 pub(super) struct Gone {
     life: Arc<Life>,
     exit: Exit,
+    owed: bool,
 }
 
 impl Gone {
     pub(super) fn owed_by(life: &Arc<Life>) -> Self {
-        Self { life: Arc::clone(life), exit: Exit::Unknown }
+        Self { life: Arc::clone(life), exit: Exit::Unknown, owed: true }
     }
 
     pub(super) fn told(mut self, exit: Exit) {
         self.exit = exit;
     }
+
+    /// It is not gone: its master is.
+    pub(super) fn untold(mut self) {
+        self.life.gate.close();
+        self.owed = false;
+    }
+
+    pub(super) fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
+        if !self.owed {
+            return;
+        }
         self.life.gate.close();
         (self.life.report)(Report::Gone(mem::replace(&mut self.exit, Exit::Unknown)));
     }
@@ -212,12 +283,20 @@ impl Leader {
         self.reap()
     }
 
+    /// It lives on, and is no longer ours to wait for.
+    fn let_go(mut self) {
+        self.reaped = true;
+    }
+
     fn reap(&mut self) -> Exit {
         self.reaped = true;
         let gate = &self.life.gate;
         // The first wait is not under the gate's lock: a debugger may hear of the end before us,
         // and keep us waiting.
-        match sys::await_end(self.child.id()).and_then(|()| gate.reap(&mut self.child)) {
+        let ended = sys::await_end(self.child.id()).and_then(|()| gate.reap(&mut self.child));
+        let Life { worker, plan, means, .. } = &*self.life;
+        means.estate.died(worker, self.child.id(), plan.afterwards.keep);
+        match ended {
             Ok(status) => exit_of(status),
             Err(error) => {
                 gate.close();
@@ -237,7 +316,7 @@ impl Drop for Leader {
     }
 }
 
-fn exit_of(status: ExitStatus) -> Exit {
+pub(super) fn exit_of(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal { signal, core_dumped: status.core_dumped() },

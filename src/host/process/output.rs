@@ -1,4 +1,4 @@
-//! The output of one process: reads its two pipes and hands the bytes on. That a pipe ends is not
+//! The output of one process: reads its two pipes, or FIFOs, and hands the bytes on. That a pipe ends is not
 //! the end of the process, and the end of the process is not the end of its pipes.
 
 use std::fs::File;
@@ -10,12 +10,62 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Life;
+use super::fifo::Fifo;
 use crate::host::{Stream, sys};
 
 /// The open ends of what a process writes.
 pub(super) struct Output {
     life: Arc<Life>,
-    pipes: [Option<File>; 2],
+    pipes: [Option<Source>; 2],
+}
+
+/// One of them.
+enum Source {
+    Pipe(File),
+    Fifo(Fifo),
+}
+
+impl Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Pipe(pipe) => pipe.as_fd(),
+            Self::Fifo(fifo) => fifo.as_fd(),
+        }
+    }
+
+    /// When it is to be read although it is not ready.
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Pipe(_) => None,
+            Self::Fifo(fifo) => fifo.due(),
+        }
+    }
+
+    fn readable_bytes(&self) -> io::Result<usize> {
+        match self {
+            Self::Pipe(pipe) => sys::readable_bytes(pipe.as_fd()),
+            Self::Fifo(fifo) => fifo.readable_bytes(),
+        }
+    }
+
+    /// Reads once, and hands on what came. `all`: also what there is of a line.
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        all: bool,
+        hand_on: impl FnOnce(&[u8]),
+    ) -> io::Result<usize> {
+        match self {
+            Self::Pipe(pipe) => {
+                let read = pipe.read(buffer)?;
+                if read > 0 {
+                    hand_on(&buffer[..read]);
+                }
+                Ok(read)
+            }
+            Self::Fifo(fifo) => fifo.read(buffer, all, hand_on),
+        }
+    }
 }
 
 /// The order of the pipes.
@@ -26,34 +76,52 @@ impl Output {
     pub(super) fn of(life: &Arc<Life>, child: &mut Child) -> io::Result<Self> {
         let out = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         let err = child.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
-        let output = Self { life: Arc::clone(life), pipes: [out, err] };
-        for pipe in output.pipes.iter().flatten() {
+        for pipe in [&out, &err].into_iter().flatten() {
             sys::set_nonblocking(pipe.as_fd())?;
         }
-        Ok(output)
+        Ok(Self { life: Arc::clone(life), pipes: [out, err].map(|pipe| pipe.map(Source::Pipe)) })
+    }
+
+    /// Reads these FIFOs.
+    pub(super) fn of_fifos(life: &Arc<Life>, fifos: [Option<File>; 2]) -> io::Result<Self> {
+        let [out, err] = fifos.map(|fifo| fifo.map(Fifo::of).transpose());
+        let pipes = [out?, err?].map(|fifo| fifo.map(Source::Fifo));
+        Ok(Self { life: Arc::clone(life), pipes })
     }
 
     /// What to wait on: the pipes that are still open.
     pub(super) fn open(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        self.pipes.each_ref().map(|pipe| pipe.as_ref().map(AsFd::as_fd))
+        self.pipes.each_ref().map(|pipe| pipe.as_ref().map(Source::as_fd))
+    }
+
+    /// How long to wait at most before it is read.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let due = self.pipes.iter().flatten().filter_map(Source::due).min();
+        due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     /// Reads once from each pipe that has something.
     pub(super) fn read_ready(&mut self, ready: [bool; 2]) {
         for (which, ready) in ready.into_iter().enumerate() {
-            if ready {
-                self.read(which);
+            let due = self.pipes[which].as_ref().and_then(Source::due);
+            if ready || due.is_some_and(|due| due <= Instant::now()) {
+                self.read(which, false);
             }
         }
+    }
+
+    /// Leaves what is there to somebody else: nothing more is said about it.
+    pub(super) fn let_go(mut self) {
+        self.pipes = [None, None];
     }
 
     /// Reads what is in the pipes now and no more: others may write without end.
     pub(super) fn drain(&mut self) {
         for which in 0..self.pipes.len() {
-            let in_it = self.pipes[which].as_ref().map(|pipe| sys::readable_bytes(pipe.as_fd()));
+            let in_it = self.pipes[which].as_ref().map(Source::readable_bytes);
             let mut left = in_it.and_then(Result::ok).unwrap_or(0);
             while left > 0 {
-                match self.read(which) {
+                match self.read(which, true) {
                     0 => break,
                     read => left = left.saturating_sub(read),
                 }
@@ -70,6 +138,7 @@ impl Output {
                 return;
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let wait = [left, self.patience()].into_iter().flatten().min();
             if left.is_some_and(|left| left.is_zero()) {
                 let life = &self.life;
                 log::warn!(
@@ -79,7 +148,7 @@ impl Output {
                 return;
             }
             let master_ended = self.life.means.master_ended.as_fd();
-            match sys::wait_readable([out, err, Some(master_ended)], left) {
+            match sys::wait_readable([out, err, Some(master_ended)], wait) {
                 Ok([out, err, false]) => self.read_ready([out, err]),
                 Ok([_, _, true]) => return,
                 Err(error) => {
@@ -91,17 +160,13 @@ impl Output {
     }
 
     /// Reads once and hands on what came; how much that was.
-    fn read(&mut self, which: usize) -> usize {
+    fn read(&mut self, which: usize, all: bool) -> usize {
         let Some(pipe) = &mut self.pipes[which] else { return 0 };
         let from = self.life.outlet(STREAMS[which]);
         let means = &self.life.means;
-        let result = means.buffers.lend(|buffer| {
-            let read = pipe.read(buffer)?;
-            if read > 0 {
-                means.output.output(from, &buffer[..read]);
-            }
-            Ok(read)
-        });
+        let result = means
+            .buffers
+            .lend(|buffer| pipe.read(buffer, all, |bytes| means.output.output(from, bytes)));
         match result {
             Ok(0) => self.end(which),
             Ok(read) => return read,

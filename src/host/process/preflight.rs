@@ -17,9 +17,18 @@ use crate::host::sys;
 /// Where programs are looked for when nobody says, as the C library has it.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// Finds the program and checks that nothing known stands against running it. Its absolute path.
-pub(super) fn check(plan: &ProcessPlan) -> Result<PathBuf, Failure> {
+/// Finds the program, without a slash in `search_path`, and checks that nothing known stands
+/// against running it. Its absolute path.
+pub(super) fn check(plan: &ProcessPlan, search_path: Option<&OsStr>) -> Result<PathBuf, Failure> {
     check_strings(plan)?;
+    let directory = directory_of(plan)?;
+    let program = find(plan, search_path, &directory)?;
+    look(&program, &directory)?;
+    Ok(program)
+}
+
+/// The absolute path of the directory that a program runs in, once that is checked.
+fn directory_of(plan: &ProcessPlan) -> Result<PathBuf, Failure> {
     let directory = plan.working_directory.as_deref().unwrap_or(Path::new("."));
     let directory = match path::absolute(directory) {
         Ok(directory) => directory,
@@ -34,10 +43,12 @@ pub(super) fn check(plan: &ProcessPlan) -> Result<PathBuf, Failure> {
     if plan.working_directory.is_some() {
         check_directory(&directory)?;
     }
-    let program = find(plan, &directory)?;
-    check_file(&format!("program {}", program.display()), &program)?;
-    interpreter::check_script(&program, &directory)?;
-    Ok(program)
+    Ok(directory)
+}
+
+fn look(program: &Path, directory: &Path) -> Result<(), Failure> {
+    check_file(&format!("program {}", program.display()), program)?;
+    interpreter::check_script(program, directory)
 }
 
 /// What no system call can take, and no retry can mend.
@@ -81,16 +92,17 @@ fn check_directory(directory: &Path) -> Result<(), Failure> {
 }
 
 /// The program's absolute path, which need not exist if the plan names it with a slash.
-fn find(plan: &ProcessPlan, directory: &Path) -> Result<PathBuf, Failure> {
+fn find(
+    plan: &ProcessPlan,
+    search_path: Option<&OsStr>,
+    directory: &Path,
+) -> Result<PathBuf, Failure> {
     if plan.program.as_os_str().as_bytes().contains(&b'/') {
         return Ok(directory.join(&plan.program));
     }
-    let path = match plan.environment.get("PATH") {
-        Some(path) => path.into(),
-        None => env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()),
-    };
+    let path = search_path.unwrap_or(OsStr::new(DEFAULT_PATH));
     let mut refused = None;
-    for place in env::split_paths(&path) {
+    for place in env::split_paths(path) {
         let candidate = directory.join(place).join(&plan.program);
         if !fs::metadata(&candidate).is_ok_and(|about| about.is_file()) {
             continue;
@@ -170,7 +182,7 @@ pub(super) fn missing(message: String) -> Failure {
     Failure::new(ErrorCategory::ExecutableNotFound, message)
 }
 
-fn denied(message: String) -> Failure {
+pub(super) fn denied(message: String) -> Failure {
     Failure::new(ErrorCategory::PermissionDenied, format!("permission denied: {message}"))
 }
 
@@ -199,7 +211,10 @@ pub(super) fn explain(error: &io::Error, plan: &ProcessPlan, program: &Path) -> 
             Failure::new(ErrorCategory::Unknown, message)
         }
         // What was there at the launch may have gone since.
-        _ => match check(plan).and_then(|program| interpreter::check_loader(&program)) {
+        _ => match directory_of(plan)
+            .and_then(|directory| look(program, &directory))
+            .and_then(|()| interpreter::check_loader(program))
+        {
             Err(failure) => failure,
             Ok(()) => {
                 let category = match ErrorCategory::of_io(error) {

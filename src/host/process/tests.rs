@@ -33,6 +33,11 @@ enum Seen {
 
 struct Sink(Sender<Seen>);
 
+/// No arrangements for the master's end.
+fn estate() -> Arc<Estate> {
+    Arc::new(Estate::open(None, None, &[], Duration::ZERO).unwrap().0)
+}
+
 impl OutputSink for Sink {
     fn output(&self, from: Outlet<'_>, bytes: &[u8]) {
         let _ = self.0.send(Seen::Output(from.stream, bytes.to_vec()));
@@ -60,7 +65,7 @@ impl Watched {
 
     fn launch_limited(plan: ProcessPlan, nofile: Option<sys::Limit>) -> Self {
         let (tell, seen) = unbounded();
-        let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), nofile).unwrap();
+        let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), nofile, estate()).unwrap();
         let report: Reporter = Arc::new(move |report| {
             let _ = tell.send(Seen::Report(report));
         });
@@ -158,6 +163,10 @@ fn plan(program: &str, args: &[&str]) -> ProcessPlan {
         kill_group: true,
         name: None,
         link: None,
+        afterwards: Afterwards::default(),
+        env_file: None,
+        clear_environment: false,
+        settings: None,
     }
 }
 

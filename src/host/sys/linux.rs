@@ -2,12 +2,16 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+mod fifos;
 mod files;
 mod last_words;
+mod launch;
 mod line;
 mod orphans;
+mod others;
 mod own;
 mod poller;
+mod users;
 
 use std::ffi::{CString, c_int};
 use std::fs::{File, OpenOptions};
@@ -20,16 +24,20 @@ use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
+pub(crate) use fifos::*;
 pub(crate) use files::*;
 pub(crate) use last_words::*;
+pub(crate) use launch::*;
 pub(crate) use libc::{
     E2BIG, EAGAIN, EINVAL, ELOOP, EMFILE, ENFILE, ENOENT, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY,
-    SIGCONT, SIGKILL,
+    SIGCONT, SIGKILL, SIGTERM,
 };
 pub(crate) use line::*;
 pub(crate) use orphans::*;
+pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
+pub(crate) use users::*;
 
 use super::Target;
 

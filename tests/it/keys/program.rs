@@ -6,10 +6,11 @@ use hsu_master::WorkerState;
 
 use super::master::conclusion;
 use super::module::TOLD;
-use super::{Row, Scene, outcome};
+use super::settings::ON_MASTER_EXIT;
+use super::{Row, Scene, outcome, settings};
 
 /// The next line that the worker writes.
-fn line(scene: &Scene, _: &str) -> String {
+pub(super) fn line(scene: &Scene, _: &str) -> String {
     let _ticket = scene.bench.master.start_worker_nowait("w");
     scene.bench.line().text
 }
@@ -55,6 +56,15 @@ pub(super) const EXECUTION: &[Row] = &[
         values: [("none", ":"), ("protocol", ":1")],
         observe: line,
     },
+    settings::EXECUTION[0],
+    settings::EXECUTION[1],
+    settings::EXECUTION[2],
+    settings::EXECUTION[3],
+    settings::EXECUTION[4],
+    settings::EXECUTION[5],
+    settings::EXECUTION[6],
+    settings::EXECUTION[7],
+    settings::EXECUTION[8],
 ];
 
 pub(super) const ENDPOINTS: &[Row] = &[
@@ -173,6 +183,7 @@ pub(super) const ROWS: &[Row] = &[
         values: [("[0]", "failed"), ("[3]", "completed")],
         observe: conclusion,
     },
+    ON_MASTER_EXIT,
     TOLD[0],
     TOLD[1],
 ];

@@ -1,4 +1,4 @@
-//! Programs that cannot be run, each refused with the true reason (FAULTS A07 to A11).
+//! Programs that cannot be run, each refused with the true reason (FAULTS A07 to A12).
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,7 +7,7 @@ use hsu_master::{Error, ErrorCategory, WorkerConfig};
 
 use super::{Programs, bench};
 use crate::alone;
-use crate::support::{Bench, quick};
+use crate::support::{Bench, example, quick};
 
 /// Why a worker does not start.
 fn refused(bench: &Bench, config: WorkerConfig) -> Error {
@@ -181,4 +181,47 @@ fn a11_a_limit_on_processes_is_an_error_until_there_is_room_again() {
     // The last one's monitor may be on its way out still.
     crate::support::until(|| bench.master.start_worker(refused[0]).is_ok());
     bench.finish();
+}
+
+#[test]
+fn a12_descriptors_that_run_out_are_an_error_until_they_return() {
+    let limited = ["sh", "-c", r#"ulimit -Sn 64; exec "$@""#, "sh"];
+    if !alone::here(&limited, a12_descriptors_that_run_out_are_an_error_until_they_return) {
+        return;
+    }
+    let bench = Bench::new(hsu_master::Master::builder().host_program(example("actor_host")));
+    let before = descriptors();
+    let ids: Vec<_> = (0..30).map(|number| format!("w{number}")).collect();
+    let (mut up, mut refused) = (Vec::new(), Vec::new());
+    for (number, id) in ids.iter().enumerate() {
+        let sleep = WorkerConfig::executable(id, "/bin/sleep").args(["1000"]);
+        // Every other one through the launcher, whose line takes descriptors too.
+        let umask = (number % 2 == 0).then_some(0o22);
+        let sleep = sleep.execution(|execution| execution.umask = umask);
+        bench.add(sleep.restart(crate::support::slow()));
+        match bench.master.start_worker(id) {
+            Ok(_) => up.push(id),
+            Err(error) => {
+                assert_eq!(error.category(), ErrorCategory::ResourceLimit, "{error}");
+                assert!(!error.permanent());
+                refused.push(id);
+            }
+        }
+    }
+    assert!(up.len() >= 3 && refused.len() >= 3, "{} up of {}", up.len(), ids.len());
+    // Who is up stays up, and is stopped as ever.
+    for id in &up {
+        assert_eq!(bench.known(id).state, hsu_master::WorkerState::Running);
+        bench.master.stop_worker(id).unwrap();
+    }
+    crate::support::until(|| refused[..3].iter().all(|id| bench.master.start_worker(id).is_ok()));
+    for id in &refused[..3] {
+        bench.master.stop_worker(id).unwrap();
+    }
+    crate::support::until(|| descriptors() == before);
+    bench.finish();
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
 }

@@ -89,7 +89,7 @@ fn a_host_dropped_before_the_start_calls_it_off() {
 #[test]
 fn more_launches_at_once_than_threads_are_all_carried_out() {
     let (tell, seen) = unbounded();
-    let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), None).unwrap();
+    let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), None, estate()).unwrap();
     let report: Reporter = Arc::new(move |report| {
         let _ = tell.send(Seen::Report(report));
     });

@@ -79,7 +79,7 @@ impl OutputSink for Broken {
 #[test]
 fn a_monitor_that_panics_leaves_no_process_and_reports_its_end() {
     let (tell, told) = unbounded();
-    let shared = ProcessShared::new(Arc::new(Broken), None).unwrap();
+    let shared = ProcessShared::new(Arc::new(Broken), None, estate()).unwrap();
     let report: Reporter = Arc::new(move |report| {
         let _ = tell.send(report);
     });

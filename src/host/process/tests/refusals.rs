@@ -158,7 +158,7 @@ fn a_directory_that_may_not_be_searched_is_named() {
     let (tell, told) = unbounded();
     let check = move || {
         sys::reach_files_as(NOBODY);
-        tell.send([preflight::check(&program), preflight::check(&entered)]).unwrap();
+        tell.send([preflight::check(&program, None), preflight::check(&entered, None)]).unwrap();
     };
     threads::spawn("nobody", launchers::STACK, check).unwrap().join().unwrap();
     let [searched, entered] = told.recv().unwrap().map(Result::unwrap_err);
@@ -213,7 +213,7 @@ fn descriptors_that_run_out_are_an_error_until_there_are_some_again() {
         return;
     }
     let (tell, seen) = unbounded();
-    let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), None).unwrap();
+    let shared = ProcessShared::new(Arc::new(Sink(tell.clone())), None, estate()).unwrap();
     let report: Reporter = Arc::new(move |report| {
         let _ = tell.send(Seen::Report(report));
     });

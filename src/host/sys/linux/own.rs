@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{checked, raw_pid};
 
 /// Signals are numbered from 1 to this.
@@ -15,7 +17,7 @@ const LAST_SIGNAL: c_int = 64;
 const FIRST_INHERITED: RawFd = 3;
 
 /// How much of something a process may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Limit {
     /// What holds now.
     pub(crate) soft: libc::rlim_t,
@@ -23,18 +25,25 @@ pub(crate) struct Limit {
     pub(crate) hard: libc::rlim_t,
 }
 
-/// A limit that we read or set.
-#[derive(Clone, Copy)]
-pub(super) enum Resource {
+/// What there is a limit of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Resource {
+    AddressSpace,
+    CoreDump,
     Descriptors,
     Locks,
+    Processes,
 }
 
 /// Reads a limit of a process, 0 being ourselves, and sets it if a new one is given.
 pub(super) fn limit(pid: u32, of: Resource, new: Option<Limit>) -> io::Result<Limit> {
     let of = match of {
+        Resource::AddressSpace => libc::RLIMIT_AS,
+        Resource::CoreDump => libc::RLIMIT_CORE,
         Resource::Descriptors => libc::RLIMIT_NOFILE,
         Resource::Locks => libc::RLIMIT_LOCKS,
+        Resource::Processes => libc::RLIMIT_NPROC,
     };
     let new = new.map(|new| libc::rlimit { rlim_cur: new.soft, rlim_max: new.hard });
     let new = new.as_ref().map_or(ptr::null(), ptr::from_ref);
@@ -68,6 +77,14 @@ pub(crate) fn raise_nofile_limit() -> io::Result<Option<Limit>> {
 /// As the call has them.
 pub(crate) fn set_nofile(pid: u32, limit: Limit) -> io::Result<()> {
     nofile(pid, Some(limit)).map(|_| ())
+}
+
+/// Sets a limit of our own.
+///
+/// # Errors
+/// As the call has them.
+pub(crate) fn set_limit(of: Resource, new: Limit) -> io::Result<()> {
+    limit(0, of, Some(new)).map(|_| ())
 }
 
 /// What a process does on `signal`; nothing for a number that is the C library's own.

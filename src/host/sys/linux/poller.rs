@@ -16,6 +16,8 @@ pub(crate) enum Wakes {
     Always,
     /// Once, until it is armed again.
     Once,
+    /// When something new is there, and whenever it is armed.
+    News,
 }
 
 impl Poller {
@@ -64,6 +66,7 @@ impl Poller {
         let events = match wakes {
             Wakes::Always => libc::EPOLLIN,
             Wakes::Once => libc::EPOLLIN | libc::EPOLLONESHOT,
+            Wakes::News => libc::EPOLLIN | libc::EPOLLET,
         };
         let events = events.cast_unsigned();
         let mut event = libc::epoll_event { events, u64: token };
@@ -71,6 +74,14 @@ impl Poller {
         // SAFETY: `event` is readable and outlives the call; both descriptors are open.
         checked(unsafe { libc::epoll_ctl(own, what, fd, &raw mut event) })?;
         Ok(())
+    }
+
+    /// Has it be no longer readable for news that there are.
+    pub(crate) fn hush(&self) {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: `event` has room for the one event that is asked for, and outlives the call. What
+        // it says is learnt by looking.
+        unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, 0) };
     }
 
     /// Waits until a descriptor is ready, and says which.

@@ -1,0 +1,259 @@
+//! What a master leaves behind when it ends, however it ends: a guardian that ends its processes,
+//! and for those that are to live on what the next master must know of them.
+
+mod former;
+mod ledger;
+mod record;
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+use std::process;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::guard::{Guardian, Ward};
+use super::roles::Program;
+use super::state::StateDir;
+use super::sys::{self, FifoEnd};
+use super::{Stream, proc};
+use crate::worker::{WorkerConfig, WorkerId};
+use former::Former;
+pub(crate) use former::{Adoption, Inheritance, fingerprint};
+use ledger::Ledger;
+use record::{Holder, Process, Record, Stop, Wanted};
+
+/// Who the present master is.
+pub(crate) const HOLDER: &str = "master.json";
+
+/// As much as the system lets ordinary users give a pipe.
+const FIFO_ROOM: i32 = 1 << 20;
+/// How long the monitors of what lives on have to let go of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What becomes of one process when its master ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Afterwards {
+    /// True: it lives on, and the next master adopts it.
+    pub(crate) keep: bool,
+    /// Stands for the configuration it is started with.
+    pub(crate) configuration: String,
+    /// How long it may take to end when it is asked.
+    pub(crate) patience: Duration,
+}
+
+/// A process that was just spawned.
+pub(crate) struct Born<'p> {
+    pub(crate) worker: &'p WorkerId,
+    pub(crate) incarnation: u64,
+    pub(crate) pid: u32,
+    pub(crate) afterwards: &'p Afterwards,
+    /// The signal that asks it to end, and whether its group is meant too.
+    pub(crate) signal: i32,
+    pub(crate) group: bool,
+}
+
+/// A master's arrangements for its end.
+pub(crate) struct Estate {
+    nonce: String,
+    boot_id: String,
+    guardian: Guardian,
+    state: Option<Arc<StateDir>>,
+    ledger: Option<Ledger>,
+    /// How many processes are watched that would live on.
+    held: Mutex<usize>,
+    let_go: Condvar,
+}
+
+impl Estate {
+    /// `program`: what is run as the guardian; without it there is none.
+    ///
+    /// With a state directory it begins with what the former master has left there: processes that
+    /// go on with these workers are attached to, all others are ended, which it waits for.
+    ///
+    /// # Errors
+    /// When the system has no random numbers or no thread, or the directory cannot be used.
+    pub(crate) fn open(
+        program: Option<Program>,
+        state: Option<Arc<StateDir>>,
+        workers: &[WorkerConfig],
+        patience: Duration,
+    ) -> io::Result<(Self, Inheritance)> {
+        let mut nonce = String::new();
+        for byte in sys::random()? {
+            let _ = write!(nonce, "{byte:02x}");
+        }
+        // Where there is no /proc there is nothing to adopt either.
+        let boot_id = proc::boot_id().unwrap_or_default();
+        let guardian = Guardian::new(program, &nonce);
+        let (mut inheritance, mut ledger) = (Inheritance::default(), None);
+        if let Some(state) = &state {
+            let mut former = Former::read(state, &boot_id)?;
+            inheritance = former.settle(workers, patience);
+            let known = |worker: &WorkerId| workers.iter().any(|w| w.id == worker.as_str());
+            let (records, strange) = former.records.into_iter().partition(|(id, _)| known(id));
+            ledger = Some(Ledger::open(Arc::clone(state), records, strange)?);
+            let own = proc::began(process::id()).map_or(0, |(start_time, _)| start_time);
+            let holder = Holder::new(&boot_id, &nonce, process::id(), own);
+            state.root().replace(HOLDER, &holder.to_json())?;
+        }
+        let (held, let_go) = (Mutex::default(), Condvar::new());
+        Ok((Self { nonce, boot_id, guardian, state, ledger, held, let_go }, inheritance))
+    }
+
+    /// What every process of this master bears in its environment.
+    pub(crate) fn marks(&self, worker: &WorkerId, incarnation: u64) -> [(&'static str, String); 3] {
+        [
+            (proc::MASTER, self.nonce.clone()),
+            (proc::WORKER, worker.to_string()),
+            (proc::INCARNATION, incarnation.to_string()),
+        ]
+    }
+
+    /// A process is about to be spawned. May block for the spawn of the guardian, once.
+    pub(crate) fn expects(&self, worker: &WorkerId, afterwards: &Afterwards) {
+        if afterwards.keep {
+            self.guardian.spare(worker);
+        } else {
+            self.guardian.begin();
+        }
+    }
+
+    /// A process was spawned, and is not reaped.
+    pub(crate) fn born(&self, born: &Born<'_>) {
+        let Ok((start_time, _)) = proc::began(born.pid) else { return };
+        let Born { worker, incarnation, pid, afterwards, signal, group } = *born;
+        if !afterwards.keep {
+            let worker = worker.clone();
+            self.guardian.started(Ward { worker, pid, start_time, group });
+        }
+        let timeout_ms = u64::try_from(afterwards.patience.as_millis()).unwrap_or(u64::MAX);
+        self.note(worker, |record| {
+            record.incarnation = incarnation;
+            record.master.clone_from(&self.nonce);
+            record.boot_id.clone_from(&self.boot_id);
+            record.stop = Stop { signal, timeout_ms, group };
+            let configuration = afterwards.configuration.clone();
+            let keep = afterwards.keep;
+            record.process = Some(Process { pid, start_time, keep, configuration });
+        });
+    }
+
+    /// A process is gone. To be told before another one of its worker is launched.
+    pub(crate) fn died(&self, worker: &WorkerId, pid: u32, kept: bool) {
+        self.guardian.ended(pid);
+        self.note(worker, |record| record.process = None);
+        if kept {
+            self.remove_fifos(worker);
+        }
+    }
+
+    /// A worker has a new life, whatever runs it.
+    pub(crate) fn lives(&self, worker: &WorkerId, incarnation: u64) {
+        self.note(worker, |record| record.incarnation = incarnation);
+    }
+
+    /// What people want of a worker.
+    pub(crate) fn wants(&self, worker: &WorkerId, up: bool) {
+        let wanted = if up { Wanted::Up } else { Wanted::Down };
+        self.note(worker, |record| record.wanted = wanted);
+    }
+
+    /// A worker is no longer known.
+    pub(crate) fn forget(&self, worker: &WorkerId) {
+        if let Some(ledger) = &self.ledger {
+            ledger.forget(worker);
+        }
+    }
+
+    /// A process of a former master is watched by this one.
+    pub(crate) fn adopts(&self, worker: &WorkerId) {
+        self.guardian.spare(worker);
+    }
+
+    fn note(&self, worker: &WorkerId, change: impl FnOnce(&mut Record)) {
+        if let Some(ledger) = &self.ledger {
+            let new = || Record::new(worker, &self.boot_id, &self.nonce);
+            ledger.change(worker, new, change);
+        }
+    }
+
+    /// Where a process writes that is to live on: for its output and its errors the end that it
+    /// gets, and ours.
+    ///
+    /// # Errors
+    /// There is no state directory, or as the calls have them.
+    pub(crate) fn make_fifos(&self, worker: &WorkerId) -> io::Result<[(File, File); 2]> {
+        let workers = self.state.as_ref().ok_or(io::ErrorKind::NotFound)?.workers();
+        let make = |stream| {
+            let name = fifo_of(worker, stream);
+            // A former one is not used again: somebody may still write to it.
+            workers.remove(&name)?;
+            workers.make_fifo(&name)?;
+            let ours = workers.open_fifo(&name, FifoEnd::Reader)?;
+            let theirs = workers.open_fifo(&name, FifoEnd::Both)?;
+            sys::enlarge_pipe(std::os::fd::AsFd::as_fd(&theirs), FIFO_ROOM);
+            Ok::<_, io::Error>((theirs, ours))
+        };
+        Ok([make(Stream::Stdout)?, make(Stream::Stderr)?])
+    }
+
+    /// Our ends of what a process of a former master writes to; none where there is no FIFO.
+    pub(crate) fn open_fifos(&self, worker: &WorkerId) -> [Option<File>; 2] {
+        [Stream::Stdout, Stream::Stderr].map(|stream| {
+            let workers = self.state.as_ref()?.workers();
+            workers.open_fifo(&fifo_of(worker, stream), FifoEnd::Reader).ok()
+        })
+    }
+
+    fn remove_fifos(&self, worker: &WorkerId) {
+        let Some(state) = &self.state else { return };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            // Made again for the next life, whether this is possible or not.
+            let _ = state.workers().remove(&fifo_of(worker, stream));
+        }
+    }
+
+    /// Counts one that watches a process which would live on, until the hold is dropped.
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Hold(Arc::clone(self))
+    }
+
+    /// The master ends. `orderly`: all its processes have ended but those that are to live on, and
+    /// the guardian is let go; otherwise it ends what is left. Waits until nobody reads any more
+    /// what the next master will read.
+    pub(crate) fn close(&self, orderly: bool) {
+        if orderly {
+            self.guardian.done();
+        } else {
+            self.guardian.act();
+        }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.let_go.wait_timeout_while(held, PATIENCE, |held| *held > 0);
+        drop(waited);
+        let (Some(state), Some(ledger)) = (&self.state, &self.ledger) else { return };
+        let leaves_nothing = ledger.close();
+        if orderly && leaves_nothing {
+            let _ = state.root().remove(HOLDER);
+        }
+    }
+}
+
+/// See [`Estate::hold`].
+pub(crate) struct Hold(Arc<Estate>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.let_go.notify_all();
+    }
+}
+
+fn fifo_of(worker: &WorkerId, stream: Stream) -> String {
+    let suffix = match stream {
+        Stream::Stdout => "out",
+        Stream::Stderr => "err",
+    };
+    format!("{worker}.{suffix}")
+}

@@ -1,0 +1,318 @@
+//! What a former master has left: which of its processes live, which of those go on, and the end of
+//! the others, before anything of theirs is started again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::HOLDER;
+use super::ledger::file_of;
+use super::record::{Holder, Process, Record, Stop, Wanted};
+use crate::host::attached::Attached;
+use crate::host::proc::{self, Marks};
+use crate::host::state::StateDir;
+use crate::host::sys;
+use crate::worker::{ExecutionConfig, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId};
+
+/// How long a killed process may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of former masters.
+#[derive(Debug, Default)]
+pub(super) struct Former {
+    pub(super) records: BTreeMap<WorkerId, Record>,
+    /// The marks of their workers.
+    masters: BTreeSet<String>,
+}
+
+/// What a new master takes over.
+#[derive(Debug, Default)]
+pub(crate) struct Inheritance {
+    /// Processes that go on.
+    pub(crate) adoptions: Vec<Adoption>,
+    /// The last incarnation of each worker that is known.
+    pub(crate) past: BTreeMap<WorkerId, u64>,
+    /// Workers that were stopped by a command and are to stay so.
+    pub(crate) down: BTreeSet<WorkerId>,
+}
+
+/// A process that goes on under a new master.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) worker: WorkerId,
+    pub(crate) process: Attached,
+    pub(crate) record: Record,
+    /// It was started with another configuration than it would be now.
+    pub(crate) outdated: bool,
+}
+
+impl Adoption {
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.record.incarnation
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+/// A process that is ended.
+struct Ending {
+    worker: WorkerId,
+    process: Attached,
+    stop: Stop,
+}
+
+impl Former {
+    /// Reads what is in a state directory. What cannot be believed is put aside.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub(super) fn read(state: &StateDir, boot_id: &str) -> io::Result<Self> {
+        let mut former = Self::default();
+        let holder = state.root().read(HOLDER).unwrap_or_default();
+        if let Some(holder) = holder.as_deref().and_then(Holder::read)
+            && holder.boot_id == boot_id
+        {
+            former.masters.insert(holder.master);
+        }
+        let mut elsewhere = 0;
+        for name in state.workers().names()? {
+            let Some(stem) = name.strip_suffix(".json") else { continue };
+            match read_record(state, stem) {
+                Ok((worker, mut record)) => {
+                    if record.boot_id == boot_id {
+                        former.masters.insert(record.master.clone());
+                    } else if record.process.take().is_some() {
+                        elsewhere += 1;
+                    }
+                    former.records.insert(worker, record);
+                }
+                Err(why) => {
+                    let bad = format!("{stem}.bad");
+                    log::warn!("state of worker {stem}: {why}; ignored, and kept as {bad}");
+                    if let Err(error) = state.workers().rename(&name, &bad) {
+                        log::warn!("state of worker {stem}: cannot be renamed: {error}");
+                    }
+                }
+            }
+        }
+        if elsewhere > 0 {
+            log::warn!(
+                "the state of {elsewhere} workers is of another start of the system, or of another \
+                 container: their processes are gone"
+            );
+        }
+        Ok(former)
+    }
+
+    /// Decides what becomes of each process that a former master has left, and ends those that are
+    /// not to go on. Blocks for as long as that takes: at most `patience` for their own ends.
+    pub(super) fn settle(&mut self, workers: &[WorkerConfig], patience: Duration) -> Inheritance {
+        let configured: BTreeMap<&str, &WorkerConfig> =
+            workers.iter().map(|config| (config.id.as_str(), config)).collect();
+        let mut inheritance = Inheritance::default();
+        let mut endings = Vec::new();
+        // The processes that were recorded and are gone: what they have left may be here still.
+        let mut leaders = BTreeMap::new();
+        for (worker, record) in &mut self.records {
+            inheritance.past.insert(worker.clone(), record.incarnation);
+            let config = configured.get(worker.as_str()).copied();
+            let policy = config.map(|config| config.restart.policy);
+            if record.wanted == Wanted::Down && policy == Some(RestartPolicy::UnlessStopped) {
+                inheritance.down.insert(worker.clone());
+            }
+            let Some(known) = record.process.take() else { continue };
+            match Attached::open(known.pid, known.start_time) {
+                Ok(process) => match config.filter(|config| goes_on(record, &known, config)) {
+                    Some(config) => {
+                        let outdated = known.configuration != fingerprint(config);
+                        record.process = Some(known);
+                        let (worker, record) = (worker.clone(), record.clone());
+                        inheritance.adoptions.push(Adoption { worker, process, record, outdated });
+                    }
+                    None => {
+                        let (worker, stop) = (worker.clone(), record.stop.clone());
+                        endings.push(Ending { worker, process, stop });
+                    }
+                },
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    leaders.insert(worker.clone(), known);
+                }
+                Err(error) => {
+                    log::warn!("{worker}: process {} cannot be watched: {error}", known.pid)
+                }
+            }
+        }
+        self.look_for_unrecorded(&configured, &leaders, &mut inheritance, &mut endings);
+        end(endings, patience);
+        for adoption in &inheritance.adoptions {
+            self.records.insert(adoption.worker.clone(), adoption.record.clone());
+        }
+        inheritance
+    }
+
+    /// Looks through all processes for the marks of former masters: one that was spawned in a
+    /// master's last moment is in no record, and a process that is gone may have left others.
+    fn look_for_unrecorded(
+        &self,
+        configured: &BTreeMap<&str, &WorkerConfig>,
+        leaders: &BTreeMap<WorkerId, Process>,
+        inheritance: &mut Inheritance,
+        endings: &mut Vec<Ending>,
+    ) {
+        let mut found: BTreeMap<WorkerId, Vec<(Attached, Marks)>> = BTreeMap::new();
+        for (process, marks) in self.marked() {
+            let worker = &marks.worker;
+            let adopted = inheritance.adoptions.iter().any(|adopted| adopted.worker == *worker);
+            let ending = endings.iter().any(|ending| ending.process.pid() == process.pid());
+            if !adopted && !ending {
+                found.entry(worker.clone()).or_default().push((process, marks));
+            }
+        }
+        for (worker, mut processes) in found {
+            let record = self.records.get(&worker);
+            let last = record.map_or(0, |record| record.incarnation);
+            let stop = record.map(|record| record.stop.clone()).unwrap_or_default();
+            // The one that was spawned is older than all that it has spawned itself.
+            processes.sort_by_key(|(process, _)| (process.start_time(), process.pid()));
+            let leads =
+                |process: &Attached| sys::group_of(process.pid()).ok() == Some(process.pid());
+            let unrecorded = processes
+                .iter()
+                .position(|(process, marks)| marks.incarnation > last && leads(process));
+            let config = configured.get(worker.as_str()).copied();
+            let wanted = record.map_or(Wanted::Up, |record| record.wanted);
+            if let (Some(at), Some(config)) = (unrecorded, config)
+                && wanted == Wanted::Up
+                && is_kept(config)
+            {
+                let (process, marks) = processes.swap_remove(at);
+                let adoption = adopt_unrecorded(config, process, &marks);
+                inheritance.past.insert(worker, marks.incarnation);
+                inheritance.adoptions.push(adoption);
+                continue;
+            }
+            let known = leaders.get(&worker);
+            for (process, marks) in processes {
+                let fresh = marks.incarnation > last;
+                let group = sys::group_of(process.pid()).ok();
+                let in_group = known.is_some_and(|known| group == Some(known.pid));
+                let kept = known.is_some_and(|known| known.keep);
+                // As at its own end: the group goes with its leader, and who left it lives on; of
+                // those that were not to live on, nothing does.
+                if fresh || stop.group && (in_group || !kept) {
+                    let lone = Stop { group: leads(&process) && stop.group, ..stop.clone() };
+                    endings.push(Ending { worker: worker.clone(), process, stop: lone });
+                }
+            }
+        }
+    }
+
+    /// All processes that bear the marks of a former master.
+    fn marked(&self) -> Vec<(Attached, Marks)> {
+        let marks_of = |pid| Marks::of(pid).filter(|marks| self.masters.contains(&marks.master));
+        if self.masters.is_empty() {
+            return Vec::new();
+        }
+        let marked = |pid: u32| {
+            marks_of(pid)?;
+            // Looked at again: the number may mean another one by now, and can no longer.
+            let process = Attached::of(pid).ok()?;
+            Some((process, marks_of(pid)?))
+        };
+        let all = proc::all().unwrap_or_default();
+        all.into_iter().filter(|pid| *pid != std::process::id()).filter_map(marked).collect()
+    }
+}
+
+fn read_record(state: &StateDir, stem: &str) -> Result<(WorkerId, Record), String> {
+    let worker = WorkerId::new(stem).map_err(|error| error.to_string())?;
+    let json = state.workers().read(&file_of(&worker)).map_err(|error| error.to_string())?;
+    let record = Record::read(&worker, &json.unwrap_or_default())?;
+    Ok((worker, record))
+}
+
+/// Whether a worker's process outlives its master.
+fn is_kept(config: &WorkerConfig) -> bool {
+    config.enabled && config.on_master_exit == Some(OnMasterExit::Keep)
+}
+
+/// Whether a process that is there goes on.
+fn goes_on(record: &Record, process: &Process, config: &WorkerConfig) -> bool {
+    process.keep && is_kept(config) && record.wanted == Wanted::Up
+}
+
+/// A process that is in no record, taken to be what its worker's configuration says.
+fn adopt_unrecorded(config: &WorkerConfig, process: Attached, marks: &Marks) -> Adoption {
+    let worker = marks.worker.clone();
+    let boot_id = proc::boot_id().unwrap_or_default();
+    let mut record = Record::new(&worker, &boot_id, &marks.master);
+    record.incarnation = marks.incarnation;
+    let timeout_ms = u64::try_from(config.stop.timeout.as_millis()).unwrap_or(u64::MAX);
+    record.stop = Stop { signal: config.stop.signal, timeout_ms, group: config.stop.kill_group };
+    let (pid, start_time) = (process.pid(), process.start_time());
+    let configuration = fingerprint(config);
+    record.process = Some(Process { pid, start_time, keep: true, configuration });
+    Adoption { worker, process, record, outdated: false }
+}
+
+/// Ends processes side by side: each is asked, and killed when its time is over.
+fn end(endings: Vec<Ending>, patience: Duration) {
+    let begun = Instant::now();
+    for Ending { worker, process, stop } in &endings {
+        log::info!("{worker}: process {} of a former master is ended", process.pid());
+        send(process, stop, stop.signal);
+        send(process, stop, sys::SIGCONT);
+    }
+    for Ending { process, stop, .. } in &endings {
+        let own = Duration::from_millis(stop.timeout_ms).min(patience);
+        process.wait(Some(own.saturating_sub(begun.elapsed())));
+        // Also when it has ended: others of its group may be left.
+        send(process, stop, sys::SIGKILL);
+    }
+    let killed = Instant::now();
+    for Ending { worker, process, .. } in &endings {
+        if !process.wait(Some(KILL_PATIENCE.saturating_sub(killed.elapsed()))) {
+            log::error!("{worker}: process {} of a former master does not end", process.pid());
+        }
+    }
+}
+
+fn send(process: &Attached, stop: &Stop, signal: i32) {
+    let sent = if stop.group { process.signal_group(signal) } else { process.signal(signal) };
+    if let Err(error) = sent {
+        log::warn!("cannot send signal {signal} to process {}: {error}", process.pid());
+    }
+}
+
+/// Stands for what a process is started with: equal for configurations that start the same. What a
+/// later version adds changes nothing for those who do not use it.
+pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
+    let lines = |execution: &ExecutionConfig| format!("{execution:#?}");
+    let default = lines(&ExecutionConfig::default());
+    let known: BTreeSet<&str> = default.lines().collect();
+    let written = lines(&config.execution.clone().unwrap_or_default());
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    for line in written.lines().filter(|line| !known.contains(line)) {
+        hasher.write(line.as_bytes());
+        hasher.write_u8(b'\n');
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+/// The hash of Fowler, Noll and Vo: the same in every build, which std's own need not be.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

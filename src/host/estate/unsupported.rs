@@ -1,0 +1,57 @@
+//! What a master leaves behind, where it runs no processes yet: nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::host::roles::Program;
+use crate::host::state::StateDir;
+use crate::worker::{WorkerConfig, WorkerId};
+
+/// No arrangements are made.
+pub(crate) struct Estate(());
+
+/// Nothing is taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Inheritance {
+    pub(crate) adoptions: Vec<Adoption>,
+    pub(crate) past: BTreeMap<WorkerId, u64>,
+    pub(crate) down: BTreeSet<WorkerId>,
+}
+
+/// There is none.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) worker: WorkerId,
+    pub(crate) outdated: bool,
+}
+
+impl Adoption {
+    pub(crate) fn incarnation(&self) -> u64 {
+        0
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        0
+    }
+}
+
+impl Estate {
+    pub(crate) fn open(
+        _program: Option<Program>,
+        _state: Option<Arc<StateDir>>,
+        _workers: &[WorkerConfig],
+        _patience: Duration,
+    ) -> io::Result<(Self, Inheritance)> {
+        Ok((Self(()), Inheritance::default()))
+    }
+
+    pub(crate) fn lives(&self, _worker: &WorkerId, _incarnation: u64) {}
+
+    pub(crate) fn wants(&self, _worker: &WorkerId, _up: bool) {}
+
+    pub(crate) fn forget(&self, _worker: &WorkerId) {}
+
+    pub(crate) fn close(&self, _orderly: bool) {}
+}

@@ -1,0 +1,139 @@
+//! What the system tells of processes that need not be ours: when one began, whether it has ended,
+//! and the marks that a master gives its workers in their environment.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+
+use crate::worker::WorkerId;
+
+/// In the environment of every process worker: its master's nonce.
+pub(crate) const MASTER: &str = "HSU_MASTER";
+/// As above: which worker it is.
+pub(crate) const WORKER: &str = "HSU_WORKER_ID";
+/// As above: which of that worker's lives.
+pub(crate) const INCARNATION: &str = "HSU_INCARNATION";
+
+/// An environment is looked through so far.
+const MAX_ENVIRONMENT: u64 = 8 << 20;
+
+/// Names this start of the system, and our view of its processes: what was written down under
+/// another name means nothing to us.
+///
+/// # Errors
+/// There is no `/proc`.
+pub(crate) fn boot_id() -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let space = fs::read_link("/proc/self/ns/pid")?;
+    Ok(format!("{} {}", boot.trim(), space.to_string_lossy()))
+}
+
+/// When a process began, in ticks since the system's start, and whether it has ended and is only
+/// not reaped. Together with its number this means one process of this start of the system.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn began(pid: u32) -> io::Result<(u64, bool)> {
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&stat).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat is not what is expected")
+    })
+}
+
+/// The name in brackets may be any bytes, brackets and spaces too.
+fn parse_stat(stat: &[u8]) -> Option<(u64, bool)> {
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&stat[name_ends + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    // The state is the third field, the beginning the twenty-second.
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some((start_time, matches!(state, "Z" | "X" | "x")))
+}
+
+/// The numbers of all processes that we can see.
+///
+/// # Errors
+/// There is no `/proc`.
+pub(crate) fn all() -> io::Result<Vec<u32>> {
+    let names =
+        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Whose worker a process is, by its environment. Its descendants bear the same marks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) master: String,
+    pub(crate) worker: WorkerId,
+    /// 0: it does not say.
+    pub(crate) incarnation: u64,
+}
+
+impl Marks {
+    /// Those of a process; `None` for one that has none, has ended, or must not be looked at.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let mut environment = Vec::new();
+        let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+        file.take(MAX_ENVIRONMENT).read_to_end(&mut environment).ok()?;
+        Self::read(&environment)
+    }
+
+    fn read(environment: &[u8]) -> Option<Self> {
+        let value = |name: &str| {
+            let mut variables = environment.split(|byte| *byte == 0);
+            variables.find_map(|variable| {
+                let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+                std::str::from_utf8(value).ok()
+            })
+        };
+        let master = value(MASTER)?.to_owned();
+        let worker = WorkerId::new(value(WORKER)?).ok()?;
+        let incarnation = value(INCARNATION).and_then(|text| text.parse().ok()).unwrap_or(0);
+        Some(Self { master, worker, incarnation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_beginning_whatever_it_is_called() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
+        for name in ["a", "a b", ") S 1 2 3", "((", "\u{e4}"] {
+            let stat = format!("77 ({name}) {rest}");
+            assert_eq!(parse_stat(stat.as_bytes()), Some((4711, false)), "{name}");
+        }
+        let mut stat = b"77 (\xff\xfe) ".to_vec();
+        stat.extend_from_slice(rest.replace('S', "Z").as_bytes());
+        assert_eq!(parse_stat(&stat), Some((4711, true)));
+        for broken in
+            ["", "77 (a", "77 (a) S 1 2", "77 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 x"]
+        {
+            assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");
+        }
+        let (own, ended) = began(std::process::id()).unwrap();
+        assert!(own > 0 && !ended);
+        assert_eq!(began(std::process::id()).unwrap().0, own);
+        assert!(began(u32::MAX).is_err());
+        assert!(all().unwrap().contains(&std::process::id()));
+        assert!(boot_id().unwrap().contains("pid:["), "{:?}", boot_id());
+    }
+
+    #[test]
+    fn marks_are_read_from_any_environment() {
+        let read = |text: &str| Marks::read(text.as_bytes());
+        let marks = read("A=b\0HSU_MASTER=f00\0HSU_WORKER_ID=api\0HSU_INCARNATION=3\0").unwrap();
+        assert_eq!((marks.master.as_str(), marks.worker.as_str()), ("f00", "api"));
+        assert_eq!(marks.incarnation, 3);
+        assert_eq!(
+            read("HSU_WORKER_ID=a\0HSU_MASTER=x\0HSU_INCARNATION=-1").unwrap().incarnation,
+            0
+        );
+        for none in ["", "HSU_MASTER=x", "HSU_MASTER=x\0HSU_WORKER_ID=../x", "XHSU_MASTER=x\0\0="] {
+            assert_eq!(read(none), None, "{none}");
+        }
+        let own = Marks::of(std::process::id());
+        assert!(own.is_none() || std::env::var(MASTER).is_ok());
+    }
+}

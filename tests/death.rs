@@ -1,0 +1,17 @@
+//! The end of a master that did not stop its workers, and the beginning of the next one: the real
+//! binary, killed, with real processes (FAULTS S01 to S06, S16, S20, L16, A32, I36, I37, I40).
+#![cfg(all(target_os = "linux", feature = "cli"))]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+#[path = "death/adoption.rs"]
+mod adoption;
+#[path = "death/embedded.rs"]
+mod embedded;
+#[path = "death/guardian.rs"]
+mod guardian;
+#[path = "death/output.rs"]
+mod output;
+#[path = "death/rounds.rs"]
+mod rounds;
+#[path = "death/support.rs"]
+mod support;

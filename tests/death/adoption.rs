@@ -1,0 +1,260 @@
+//! Workers that outlive their master, and the next master that goes on with them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use crate::support::{Bystander, Site, kill, lives, until};
+
+const KEPT: &str = "workers: [ { id: w, command: [sleep, '1000'], on_master_exit: keep } ]\n";
+
+#[test]
+fn s01_a_kept_worker_is_adopted_watched_restarted_and_stopped() {
+    let site = Site::new(KEPT);
+    let mut first = site.run();
+    let pid = first.runs("w#1");
+    assert_eq!(site.recorded("w"), pid);
+    first.kill();
+    let mut second = site.run();
+    assert_eq!(second.runs("w#1"), pid);
+    assert_eq!(site.of("w"), [pid]);
+    // Its end is seen, and how it ended is not known.
+    assert!(kill(pid, "KILL"));
+    second.until("w#1 failed: ended, exit status unknown");
+    let next = second.runs("w#2");
+    assert_ne!(next, pid);
+    until(|| site.record("w")["incarnation"] == 2);
+    site.recorded("w");
+    second.kill();
+    let mut third = site.run();
+    assert_eq!(third.runs("w#2"), next);
+    let (status, said) = third.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("w#2 is stopped") && !lives(next), "{said}");
+    assert_eq!(site.all(), Vec::<u32>::new());
+    assert_eq!(fs::read_dir(site.state().join("workers")).unwrap().count(), 1);
+    // Numbers go on.
+    let mut fourth = site.run();
+    fourth.runs("w#3");
+}
+
+#[test]
+fn s03_a_process_in_no_record_is_found_by_its_marks() {
+    let site = Site::new(
+        "workers:
+- { id: kept, command: [/bin/sh, -c, 'sleep 1000 & wait'], on_master_exit: keep }
+- { id: again, command: [sleep, '1000'], on_master_exit: keep }
+",
+    );
+    let mut first = site.run();
+    let (kept, again) = (first.runs("kept#1"), first.runs("again#1"));
+    until(|| site.of("kept").len() == 2);
+    site.recorded("kept");
+    site.recorded("again");
+    first.kill();
+    // As if the master had been killed before it wrote them down.
+    fs::remove_file(site.record_file("kept")).unwrap();
+    fs::remove_file(site.record_file("again")).unwrap();
+    let mut second = site.run();
+    assert_eq!(second.runs("kept#1"), kept);
+    assert_eq!(second.runs("again#1"), again);
+    assert_eq!((site.of("kept").len(), site.of("again").len()), (2, 1));
+    let (_, said) = second.stop();
+    assert!(site.all().is_empty(), "{said}");
+}
+
+#[test]
+fn s04_what_has_ended_meanwhile_is_started_afresh() {
+    let site = Site::new(
+        "workers:
+- { id: w, command: [/bin/sh, -c, 'sleep 1000 & wait'], on_master_exit: keep }
+",
+    );
+    let mut first = site.run();
+    let pid = first.runs("w#1");
+    site.recorded("w");
+    until(|| site.of("w").len() == 2);
+    first.kill();
+    // The leader alone: what it leaves goes before the next one comes.
+    assert!(kill(pid, "KILL"));
+    until(|| !lives(pid));
+    let left = site.of("w")[0];
+    let mut second = site.run();
+    let next = second.runs("w#2");
+    assert!(!lives(left));
+    assert!(site.of("w").contains(&next));
+}
+
+#[test]
+fn s05_another_process_of_the_same_number_is_not_touched() {
+    let site = Site::new(KEPT);
+    let mut first = site.run();
+    let pid = first.runs("w#1");
+    site.recorded("w");
+    first.kill();
+    let mut bystander = Bystander::new();
+    // The record names the bystander's number, and another beginning.
+    let stranger = bystander.pid();
+    let text = fs::read_to_string(site.record_file("w")).unwrap();
+    let changed = text.replace(&format!("\"pid\":{pid}"), &format!("\"pid\":{stranger}"));
+    assert_ne!(changed, text);
+    fs::write(site.record_file("w"), changed).unwrap();
+    let mut second = site.run();
+    let next = second.runs("w#2");
+    assert_ne!(next, stranger);
+    // There is one worker, not two: the one that was in no record any more was found.
+    until(|| site.of("w") == [next]);
+    assert!(second.stop().0.success());
+    assert!(bystander.is_unharmed());
+}
+
+#[test]
+fn a32_s05_a_number_that_is_used_again_means_nobody_to_signal() {
+    let probe = "echo 400 > /proc/sys/kernel/ns_last_pid && test \"$(sh -c 'echo $$')\" -lt 500";
+    let unshare = |script: &str, site: Option<&Site>| {
+        let mut command = Command::new("unshare");
+        command.args(["-p", "-f", "--mount-proc", "/bin/sh", "-c", script]);
+        if let Some(site) = site {
+            command.current_dir(site.path()).env("HSU_STATE_DIR", site.state());
+        }
+        command.output()
+    };
+    if !unshare(probe, None).is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: process numbers cannot be chosen here (unshare -p, ns_last_pid)");
+        return;
+    }
+    let site = Site::new(KEPT);
+    let binary = env!("CARGO_BIN_EXE_hsu-master");
+    // In a space of process numbers of its own: the worker ends while no master runs, and a
+    // stranger gets its number, in the master's own way of counting them.
+    let script = format!(
+        "wait_for() {{ n=0; until eval \"$1\"; do sleep 0.05; n=$((n+1)); \
+         test $n -lt 1200 || exit 9; done; }}
+         {binary} run -c workers.yaml 2> first & master=$!
+         wait_for 'grep -q pid.: state/workers/w.json 2> /dev/null'
+         pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' state/workers/w.json)
+         kill -9 $master; wait $master
+         kill -9 $pid; wait_for '! test -e /proc/$pid'
+         echo $((pid - 1)) > /proc/sys/kernel/ns_last_pid
+         sleep 1000 & stranger=$!
+         test $stranger = $pid || exit 8
+         {binary} run -c workers.yaml --run-duration 1s 2> second || exit 7
+         grep -q 'w#2 is running' second || exit 6
+         kill -0 $stranger || exit 5
+         cat /proc/$stranger/comm"
+    );
+    let output = unshare(&script, Some(&site)).unwrap();
+    let said = fs::read_to_string(site.path().join("second")).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(0), "{output:?}\n{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "sleep");
+}
+
+#[test]
+fn s06_records_that_cannot_be_believed_are_put_aside() {
+    let site = Site::new("workers: [ { id: w, command: [sleep, '1000'] } ]\n");
+    let workers = site.state().join("workers");
+    let mut first = site.run();
+    first.runs("w#1");
+    site.recorded("w");
+    let good = fs::read_to_string(site.record_file("w")).unwrap();
+    assert!(first.stop().0.success());
+    let put = |name: &str, text: &str| fs::write(workers.join(format!("{name}.json")), text);
+    put("empty", "").unwrap();
+    put("torn", &good[..good.len() / 2]).unwrap();
+    put("huge", &"x".repeat(70_000)).unwrap();
+    put("newer", &good.replace("\"version\":1", "\"version\":7")).unwrap();
+    put("another", &good).unwrap();
+    put("-bad-name", &good).unwrap();
+    fs::create_dir(workers.join("directory.json")).unwrap();
+    symlink("/etc/passwd", workers.join("link.json")).unwrap();
+    fs::write(site.state().join("master.json"), "{").unwrap();
+    let mut second = site.run();
+    second.runs("w#2");
+    for name in ["empty", "torn", "huge", "newer", "another", "-bad-name", "directory", "link"] {
+        second.until(&format!("state of worker {name}: "));
+        assert!(workers.join(format!("{name}.bad")).symlink_metadata().is_ok(), "{name}");
+        assert!(workers.join(format!("{name}.json")).symlink_metadata().is_err(), "{name}");
+    }
+    assert!(second.stop().0.success());
+}
+
+#[test]
+fn s06_what_another_start_of_the_system_knew_is_no_process_now() {
+    let site = Site::new(KEPT);
+    let mut first = site.run();
+    let pid = first.runs("w#1");
+    site.recorded("w");
+    first.kill();
+    let text = fs::read_to_string(site.record_file("w")).unwrap();
+    let boot = site.record("w")["boot_id"].as_str().unwrap().to_owned();
+    fs::write(site.record_file("w"), text.replace(&boot, "00000000 pid:[1]")).unwrap();
+    let holder = fs::read_to_string(site.state().join("master.json")).unwrap();
+    let holder = holder.replace(&boot, "00000000 pid:[1]");
+    fs::write(site.state().join("master.json"), holder).unwrap();
+    let mut second = site.run();
+    second.until("of another start of the system");
+    assert_ne!(second.runs("w#2"), pid);
+    // Nothing says that it is ours.
+    assert!(lives(pid));
+}
+
+#[test]
+fn what_is_no_longer_wanted_ends_before_anything_starts() {
+    let yaml = |gone: &str, changed: &str| {
+        format!(
+            "workers:
+- {{ id: other, command: [sleep, '1000'] }}
+{gone}
+- {{ id: changed, command: [sleep, '{changed}'], on_master_exit: keep }}
+"
+        )
+    };
+    let gone = "- { id: gone, command: [sleep, '1000'], on_master_exit: keep }
+- { id: off, command: [sleep, '1000'], on_master_exit: keep }
+- { id: stops, command: [sleep, '1000'], on_master_exit: keep }";
+    let site = Site::new(&yaml(gone, "1000"));
+    let mut first = site.run();
+    let pids: Vec<_> =
+        ["gone#1", "off#1", "stops#1", "changed#1"].map(|life| first.runs(life)).to_vec();
+    for worker in ["gone", "off", "stops", "changed"] {
+        site.recorded(worker);
+    }
+    first.kill();
+    let gone = "- { id: off, enabled: false, command: [sleep, '1000'], on_master_exit: keep }
+- { id: stops, command: [sleep, '1000'] }";
+    site.configure(&yaml(gone, "2000"));
+    let mut second = site.run();
+    for (worker, pid) in ["gone", "off", "stops"].iter().zip(&pids) {
+        second.until(&format!("{worker}: process {pid} of a former master is ended"));
+    }
+    second.runs("stops#2");
+    second.until("changed: its configuration has changed");
+    second.until("changed#1 is stopped");
+    second.runs("changed#2");
+    assert!(pids.iter().all(|pid| !lives(*pid)), "{pids:?}");
+    until(|| !site.record_file("gone").exists());
+    assert!(second.stop().0.success());
+}
+
+#[test]
+fn s20_records_that_cannot_be_written_harm_nobody() {
+    let site = Site::new(KEPT);
+    // Nothing can be renamed over a directory that is not empty.
+    let first = site.run();
+    drop(first);
+    fs::create_dir_all(site.record_file("w").join("x")).unwrap();
+    fs::rename(site.record_file("w"), site.state().join("away")).unwrap_or_default();
+    let mut second = site.run();
+    let pid = second.runs("w#1");
+    site.recorded("w");
+    fs::remove_file(site.record_file("w")).unwrap();
+    fs::create_dir_all(site.record_file("w").join("x")).unwrap();
+    assert!(kill(pid, "KILL"));
+    second.until("its state cannot be written");
+    let next = second.runs("w#2");
+    fs::remove_dir_all(site.record_file("w")).unwrap();
+    second.until("the state of workers is written again");
+    assert_eq!(site.recorded("w"), next);
+    second.kill();
+    assert_eq!(site.run().runs("w#2"), next);
+}

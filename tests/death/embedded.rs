@@ -1,0 +1,90 @@
+//! Masters within this very program: what they refuse, what they remember, what they let go of.
+
+use hsu_master::{
+    Master, MasterConfig, OnMasterExit, RestartConfig, RestartPolicy, WorkerConfig, WorkerState,
+};
+
+use crate::support::lives;
+
+fn nap(id: &str) -> WorkerConfig {
+    WorkerConfig::executable(id, "/bin/sleep").args(["1000"])
+}
+
+fn problems(config: MasterConfig) -> Vec<String> {
+    let error = Master::builder().config(config).build().unwrap_err();
+    error.problems().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_cannot_be_guarded_or_kept_here_is_refused() {
+    let stop = MasterConfig::new().worker(nap("w").on_master_exit(OnMasterExit::Stop));
+    let found = problems(stop);
+    assert!(found[0].contains("hsu_master::host_if_requested"), "{found:?}");
+    let keep = MasterConfig::new().worker(nap("w").on_master_exit(OnMasterExit::Keep));
+    let found = problems(keep);
+    assert!(found[0].contains("needs a state directory"), "{found:?}");
+    // Without a word about it such a program has no guardian, and runs.
+    let master = Master::builder().config(MasterConfig::new().worker(nap("w"))).build().unwrap();
+    master.start_all().unwrap();
+    assert!(!master.worker_diagnostics("w").unwrap().capabilities.adoptable);
+}
+
+#[test]
+fn what_was_stopped_by_a_command_stays_down_over_a_new_master() {
+    let directory = tempfile::tempdir().unwrap();
+    let unless_stopped = RestartConfig::policy(RestartPolicy::UnlessStopped);
+    let config = || {
+        MasterConfig::new()
+            .state_dir(directory.path().join("state"))
+            .worker(nap("stopped").restart(unless_stopped.clone()))
+            .worker(nap("running").restart(unless_stopped.clone()))
+            .worker(nap("usual"))
+    };
+    let master = Master::builder().config(config()).build().unwrap();
+    master.start_all().unwrap();
+    master.restart_worker("running", false).unwrap();
+    for worker in ["stopped", "usual"] {
+        master.stop_worker(worker).unwrap();
+    }
+    master.shutdown().unwrap();
+    drop(master);
+    let master = Master::builder().config(config()).build().unwrap();
+    assert_eq!(master.start_all_nowait().len(), 2);
+    let known = |worker: &str| master.worker_diagnostics(worker).unwrap();
+    assert_eq!(known("stopped").state, WorkerState::Uninitialized);
+    assert_eq!(known("stopped").incarnation, 1, "the last one that there was");
+    // Until somebody starts it.
+    assert_eq!(master.start_worker("stopped").unwrap(), 2);
+    assert_eq!(master.start_worker("running").unwrap(), 3);
+    drop(master);
+    let master = Master::builder().config(config()).build().unwrap();
+    assert_eq!(master.start_all_nowait().len(), 3);
+}
+
+#[test]
+fn what_a_master_lets_go_of_is_taken_over_in_the_same_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = || {
+        MasterConfig::new()
+            .state_dir(directory.path().join("state"))
+            .worker(nap("kept").on_master_exit(OnMasterExit::Keep))
+            .worker(nap("not"))
+    };
+    let master = Master::builder().config(config()).build().unwrap();
+    master.start_all().unwrap();
+    let known = master.worker_diagnostics("kept").unwrap();
+    assert!(known.capabilities.adoptable);
+    let (kept, not) = (known.pid.unwrap(), master.worker_diagnostics("not").unwrap().pid.unwrap());
+    let report = master.shutdown_keeping().unwrap();
+    assert!(report.killed.is_empty() && report.stuck.is_empty());
+    drop(master);
+    assert!(lives(kept) && !lives(not));
+    let master = Master::builder().config(config()).build().unwrap();
+    let known = master.worker_diagnostics("kept").unwrap();
+    assert_eq!((known.state, known.pid), (WorkerState::Running, Some(kept)));
+    assert_eq!((known.cause.as_str(), known.incarnation), ("adopted", 1));
+    assert_eq!(master.restart_worker("kept", false).unwrap(), 2);
+    assert!(!lives(kept));
+    master.stop_worker("kept").unwrap();
+    master.shutdown().unwrap();
+}
