@@ -169,7 +169,7 @@ impl Quickstart {
     fn tell(&self, event: &Event) {
         #[expect(clippy::wildcard_enum_match_arm, reason = "there may be more, later")]
         let what = match &event.kind {
-            EventKind::State { from, to, cause } => {
+            EventKind::State { from, to, cause, .. } => {
                 let why = self.why(&event.worker, *to).unwrap_or_else(|| (*cause).to_owned());
                 format!("{:<20} {why}", format!("{from} -> {to}"))
             }

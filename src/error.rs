@@ -213,7 +213,7 @@ pub(crate) fn cut(mut text: String) -> String {
 }
 
 /// One mistake in a configuration: what, where, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Problem {
     /// The file, as it was named; empty when the text did not come from a file.
@@ -313,6 +313,23 @@ impl Error {
 
     pub(crate) fn of_failure(worker: &str, failure: &Failure) -> Self {
         Self::from(failure).of_worker(worker)
+    }
+
+    /// What a master said over its socket.
+    pub(crate) fn told(
+        category: ErrorCategory,
+        message: String,
+        worker: Option<String>,
+        permanent: bool,
+        problems: Vec<Problem>,
+    ) -> Self {
+        let source = None;
+        Self(Arc::new(Inner { category, worker, message, permanent, problems, source }))
+    }
+
+    /// The message alone, without the worker's name.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The same error, as one that no retry can mend.

@@ -44,6 +44,7 @@
 //! 6  cli, main    what people type: `App`, run, check, modules, plugin check
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
+//! 4  control      a running master's socket: the server inside it, and the client
 //! 4  testing      a module's life without a master, for its author's tests
 //! 3  runtime      the one loop: inbox + deadline -> core -> hosts; tickets, events, board, calls
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
@@ -84,6 +85,7 @@ pub mod bench_support;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod config;
+pub mod control;
 mod core;
 mod error;
 mod host;
@@ -113,7 +115,7 @@ pub use module::{
     ModuleError, ModuleFactory, ModuleInfo, ModuleRegistry, ModuleResult, OnStop, StopToken, Ticks,
     WorkerModule, configured, from_config,
 };
-pub use runtime::{Event, EventKind, ShutdownReport, Ticket};
+pub use runtime::{Event, EventKind, Past, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,

@@ -11,6 +11,7 @@ mod modules;
 mod output;
 mod reload;
 mod rights;
+mod served;
 mod signals;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use checks::check_worker;
 pub(crate) use checks::preflight;
 pub(crate) use checks::unavailable;
 pub use difference::{Plan, PlanAction, PlanStep};
+pub(crate) use function::Callable;
 pub use function::Function;
 pub use handle::Worker;
 use heirs::Inherited;
@@ -36,6 +38,8 @@ pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
 pub(crate) use rights::unprivileged;
 
+#[cfg(target_os = "linux")]
+use crate::control::Server;
 use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
@@ -77,6 +81,7 @@ struct Shared {
     /// Held by who puts another one in its place: one at a time.
     reloading: Mutex<()>,
     source: Option<reload::ConfigSource>,
+    reader: Option<reload::ConfigReader>,
     applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
@@ -92,6 +97,9 @@ struct Owned {
     _signals: Option<signals::Signals>,
     #[cfg(target_os = "linux")]
     _reaper: Option<Reaper>,
+    /// Says the last word to whoever operates the master.
+    #[cfg(target_os = "linux")]
+    _server: Option<Server>,
     /// Nobody else has this directory before all of that has ended.
     _state: Option<Arc<StateDir>>,
 }
@@ -186,7 +194,7 @@ impl Master {
 
     /// As [`start_worker`](Self::start_worker), without waiting.
     pub fn start_worker_nowait(&self, worker: &str) -> Ticket<u64> {
-        self.about(worker, |worker| Command::Start { worker, force: false }, running)
+        self.start_nowait(worker, false)
     }
 
     /// Stops a worker and waits until it is gone, which its stop timeout bounds. Stopping a stopped

@@ -12,6 +12,7 @@ mod heirs;
 mod main_worker;
 mod narrate;
 mod plan;
+mod probe;
 mod route;
 mod slot;
 mod ticket;
@@ -36,11 +37,11 @@ use crate::host::roles::Program;
 use crate::host::runner::Setting;
 use crate::host::{Order, Report, threads};
 use crate::module::EndpointInfo;
-use crate::worker::{WorkerConfig, WorkerId, WorkerState, WorkerType};
+use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState, WorkerType};
 
 use aside::Aside;
-pub use board::ShutdownReport;
-pub(crate) use board::{Board, Known};
+pub(crate) use board::{Board, Described, Known, Watch};
+pub use board::{Past, ShutdownReport};
 use clock::Clock;
 use directory::Directory;
 use feed::Feed;
@@ -122,6 +123,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         board,
         directory,
         all_down: false,
+        ended: None,
         main_unwell: false,
         leaving: false,
     };
@@ -145,6 +147,8 @@ struct Loop {
     board: Arc<Board>,
     directory: Arc<Directory>,
     all_down: bool,
+    /// The end of an incarnation, while what follows from it is done.
+    ended: Option<(WorkerId, u64, Exit)>,
     /// The main worker's checks have put its goal down.
     main_unwell: bool,
     /// The master shuts down.
@@ -285,8 +289,10 @@ impl Loop {
                 }
                 let gone =
                     Event::of_worker(&worker, incarnation, EventKind::Gone { exit: exit.clone() });
+                self.ended = Some((worker.clone(), incarnation, exit.clone()));
                 let report = core::Report::Gone(exit);
                 self.decide(now, CoreEvent::Report { worker, incarnation, report });
+                self.ended = None;
                 self.feed.tell(&gone);
                 return;
             }
@@ -372,7 +378,11 @@ impl Loop {
                     self.board.update(worker, &slot.config, status, &slot.facts);
                 }
             }
-            Effect::Transition(transition) => self.connect(transition),
+            Effect::Transition(transition) => {
+                self.connect(transition);
+                let status = self.core.status(transition.worker.as_str());
+                self.board.note(transition, status.as_ref());
+            }
             Effect::Forgotten { worker } => {
                 if let Some(slot) = self.workers.get(worker) {
                     slot.facts.line.forget();
@@ -425,15 +435,7 @@ impl Loop {
                 self.order(&worker, incarnation, Order::Abandon);
             }
             Effect::LetGo { worker, incarnation } => self.let_go(&worker, incarnation),
-            Effect::Transition(transition) => {
-                if log::log_enabled!(log::Level::Error) {
-                    let worker = &transition.worker;
-                    let status = self.core.status(worker.as_str());
-                    let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
-                    narrate::transition(&transition, status.as_ref(), pid);
-                }
-                self.feed.transition(transition);
-            }
+            Effect::Transition(transition) => self.tell_transition(transition),
             Effect::Health { worker, incarnation, health, reason } => {
                 let kind = EventKind::Health { health, reason };
                 self.feed.tell(&Event::of_worker(&worker, incarnation, kind));
@@ -455,16 +457,20 @@ impl Loop {
         }
     }
 
-    /// Asks an incarnation for its health, or answers for it where it counts that it is there.
-    fn probe(&mut self, worker: WorkerId, incarnation: u64, probe: u64) {
-        let slot = self.workers.get(&worker);
-        if slot.is_some_and(|slot| slot.config.is_checked_by_presence()) {
-            let report = Report::Probed { probe, healthy: true, reason: String::new() };
-            // What it was told of its end meanwhile is heard first.
-            let _ = self.sender.send(Input::Report { worker, incarnation, report });
-        } else {
-            self.order(&worker, incarnation, Order::Probe { probe });
+    /// Tells an edge to the log and to all readers of events.
+    fn tell_transition(&mut self, transition: core::Transition) {
+        let worker = &transition.worker;
+        let status = self.core.status(worker.as_str());
+        if log::log_enabled!(log::Level::Error) {
+            let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
+            narrate::transition(&transition, status.as_ref(), pid);
         }
+        let failed = transition.to == WorkerState::Failed;
+        let failure = status.as_ref().filter(|_| failed).and_then(|s| s.last_failure.as_ref());
+        let is_its =
+            |end: &&(WorkerId, u64, Exit)| end.0 == *worker && end.1 == transition.incarnation;
+        let exit = self.ended.as_ref().filter(is_its).map(|(.., exit)| exit);
+        self.feed.transition(transition, failure.map(|(failure, _)| failure), exit);
     }
 
     fn order(&mut self, worker: &WorkerId, incarnation: u64, order: Order) {

@@ -5,6 +5,8 @@
 
 #[path = "death/adoption.rs"]
 mod adoption;
+#[path = "death/dying.rs"]
+mod dying;
 #[path = "death/embedded.rs"]
 mod embedded;
 #[path = "death/guardian.rs"]
@@ -15,3 +17,5 @@ mod output;
 mod rounds;
 #[path = "death/support.rs"]
 mod support;
+#[path = "death/writer.rs"]
+mod writer;

@@ -93,10 +93,12 @@ fn start(
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
     let (modules, file, wanted) =
         (registry.clone(), arguments.config.clone(), arguments.only.clone());
+    let (others, only) = (registry.clone(), arguments.only.clone());
     let mut builder = Master::builder()
         .registry(registry)
         .config(config)
         .source(move || read(&modules, &file, &wanted))
+        .reader(move |file| read(&others, file, &only))
         .applied(|config| logger::set_level(config.log_level))
         .own_process();
     if !arguments.quiet {

@@ -101,7 +101,7 @@ impl From<WireFailure> for Failure {
 }
 
 /// Puts a value's line behind what is in `out`. Plain data of ours always has a text.
-fn push_line(out: &mut Vec<u8>, value: &impl Serialize) {
+pub(crate) fn push_line(out: &mut Vec<u8>, value: &impl Serialize) {
     let before = out.len();
     match serde_json::to_writer(&mut *out, value) {
         Ok(()) => out.push(b'\n'),
@@ -113,7 +113,7 @@ fn push_line(out: &mut Vec<u8>, value: &impl Serialize) {
 }
 
 /// Bytes of a call, as text.
-mod payload {
+pub(crate) mod payload {
     use base64::prelude::{BASE64_STANDARD, Engine as _};
 
     /// Puts the text of `bytes` behind what is in `out`.
@@ -125,7 +125,11 @@ mod payload {
         let _ = BASE64_STANDARD.encode_slice(bytes, &mut out[start..]);
     }
 
-    pub(super) fn read(text: &str) -> Result<Vec<u8>, String> {
+    pub(crate) fn text(bytes: &[u8]) -> String {
+        BASE64_STANDARD.encode(bytes)
+    }
+
+    pub(crate) fn read(text: &str) -> Result<Vec<u8>, String> {
         BASE64_STANDARD.decode(text).map_err(|error| format!("payload_b64: {error}"))
     }
 }

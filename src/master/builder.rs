@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::checks::check_workers;
 use super::heirs::Inherited;
 use super::output::{LineSink, Output, OutputLine};
-use super::reload::{Applied, ConfigSource};
+use super::reload::{Applied, ConfigReader, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::estate::Estate;
@@ -31,6 +31,7 @@ pub struct MasterBuilder {
     seed: Option<u64>,
     host_program: Option<PathBuf>,
     source: Option<ConfigSource>,
+    reader: Option<ConfigReader>,
     applied: Option<Applied>,
 }
 
@@ -45,6 +46,7 @@ impl Default for MasterBuilder {
             seed: None,
             host_program: None,
             source: None,
+            reader: None,
             applied: None,
         }
     }
@@ -80,6 +82,17 @@ impl MasterBuilder {
         source: impl Fn() -> Result<MasterConfig> + Send + Sync + 'static,
     ) -> Self {
         self.source = Some(Box::new(source));
+        self
+    }
+
+    /// How a file is read that might become the configuration, for those who ask what it would
+    /// change.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reader(
+        mut self,
+        reader: impl Fn(&Path) -> Result<MasterConfig> + Send + Sync + 'static,
+    ) -> Self {
+        self.reader = Some(Box::new(reader));
         self
     }
 
@@ -201,7 +214,7 @@ impl MasterBuilder {
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
         let (handle, thread) = runtime::start(Parts {
-            name,
+            name: name.clone(),
             seed,
             shutdown_timeout,
             setting,
@@ -216,6 +229,7 @@ impl MasterBuilder {
             current: Mutex::new(self.config),
             reloading: Mutex::new(()),
             source: self.source,
+            reader: self.reader,
             applied: self.applied,
             prober,
             has_state,
@@ -226,6 +240,8 @@ impl MasterBuilder {
             _signals: None,
             #[cfg(target_os = "linux")]
             _reaper: None,
+            #[cfg(target_os = "linux")]
+            _server: None,
             _state: state,
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
@@ -236,6 +252,8 @@ impl MasterBuilder {
             master.add_worker(worker)?;
         }
         master.adopt(inheritance.adoptions)?;
+        #[cfg(target_os = "linux")]
+        master.listen(&name)?;
         Ok(master)
     }
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::module::{read_reply, write_request};
-use crate::runtime::{Route, Ticket};
+use crate::runtime::{Origin, ReplySender, Route, Ticket};
 
 /// How long a call to another process may take unless the caller says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,13 +58,51 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Clone)]
 pub struct Function {
-    route: Arc<Route>,
+    route: Arc<dyn Callable>,
     timeout: Duration,
+}
+
+/// The way to one function of one worker: in this process, or over a master's socket.
+pub(crate) trait Callable: Send + Sync {
+    fn worker(&self) -> &str;
+    fn function(&self) -> &str;
+    /// Whom the outcome of a call is told of.
+    fn origin(&self) -> Origin;
+    /// Calls and waits for the reply.
+    fn call(&self, payload: &[u8], timeout: Duration) -> Result<Vec<u8>>;
+    /// Calls without waiting: the outcome goes to `answer`.
+    fn call_nowait(self: Arc<Self>, payload: Vec<u8>, timeout: Duration, answer: ReplySender);
+}
+
+impl Callable for Route {
+    fn worker(&self) -> &str {
+        Self::worker(self)
+    }
+
+    fn function(&self) -> &str {
+        Self::function(self)
+    }
+
+    fn origin(&self) -> Origin {
+        Self::origin(self)
+    }
+
+    fn call(&self, payload: &[u8], timeout: Duration) -> Result<Vec<u8>> {
+        Self::call(self, payload, timeout)
+    }
+
+    fn call_nowait(self: Arc<Self>, payload: Vec<u8>, timeout: Duration, answer: ReplySender) {
+        Self::call_nowait(&self, payload, timeout, answer);
+    }
 }
 
 impl Function {
     pub(super) fn new(route: Route) -> Self {
-        Self { route: Arc::new(route), timeout: TIMEOUT }
+        Self::of(Arc::new(route))
+    }
+
+    pub(crate) fn of(route: Arc<dyn Callable>) -> Self {
+        Self { route, timeout: TIMEOUT }
     }
 
     /// The worker's id.
@@ -100,7 +138,7 @@ impl Function {
     pub fn call_nowait<Resp: DeserializeOwned>(&self, request: &impl Serialize) -> Ticket<Resp> {
         let (ticket, answer) = Ticket::of_call(self.route.origin(), |reply| read_reply(&reply));
         match write_request(request) {
-            Ok(payload) => self.route.call_nowait(payload, self.timeout, answer),
+            Ok(payload) => Arc::clone(&self.route).call_nowait(payload, self.timeout, answer),
             Err(error) => answer.of_call(Err(error.of_worker(self.worker()))),
         }
         ticket
@@ -119,7 +157,7 @@ impl Function {
     /// [`call_nowait`](Self::call_nowait).
     pub fn call_bytes_nowait(&self, payload: impl Into<Vec<u8>>) -> Ticket<Vec<u8>> {
         let (ticket, answer) = Ticket::of_call(self.route.origin(), Ok);
-        self.route.call_nowait(payload.into(), self.timeout, answer);
+        Arc::clone(&self.route).call_nowait(payload.into(), self.timeout, answer);
         ticket
     }
 }

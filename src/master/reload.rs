@@ -1,6 +1,7 @@
 //! Another configuration for a master that runs: what it would do, and doing it. The difference
 //! decides; this takes its steps with the commands that everybody has.
 
+use std::path::Path;
 use std::sync::PoisonError;
 
 use super::checks::check_workers;
@@ -15,6 +16,9 @@ use crate::worker::{WorkerConfig, WorkerId};
 
 /// Where a master's configuration comes from, to be asked again.
 pub(super) type ConfigSource = Box<dyn Fn() -> Result<MasterConfig> + Send + Sync>;
+
+/// Reads a file that might become the configuration.
+pub(super) type ConfigReader = Box<dyn Fn(&Path) -> Result<MasterConfig> + Send + Sync>;
 
 /// Told of each configuration that holds from now on.
 pub(super) type Applied = Box<dyn Fn(&MasterConfig) + Send + Sync>;

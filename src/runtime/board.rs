@@ -1,19 +1,28 @@
 //! What the loop last published about every worker: queries read here and never ask the loop.
 
+mod history;
+mod watch;
+
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::directory::Line;
 use super::heirs::is_kept;
-use crate::core::event::{Goal, Status};
+use crate::core::event::{Goal, Status, Transition};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::module::EndpointInfo;
 use crate::worker::{
     Exit, LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
     WorkerId, WorkerState, WorkerType,
 };
+
+use history::History;
+pub use history::Past;
+pub(crate) use watch::Watch;
+use watch::Watchers;
 
 /// What a shutdown could not do in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +35,11 @@ pub struct ShutdownReport {
 }
 
 impl ShutdownReport {
+    /// What another process's master says.
+    pub(crate) fn of_names(killed: Vec<String>, stuck: Vec<String>) -> Self {
+        Self { killed, stuck }
+    }
+
     pub(crate) fn new(killed: &[WorkerId], stuck: &[WorkerId]) -> Self {
         let names = |ids: &[WorkerId]| ids.iter().map(ToString::to_string).collect();
         Self { killed: names(killed), stuck: names(stuck) }
@@ -97,6 +111,17 @@ struct State {
     end: Option<End>,
     report: ShutdownReport,
     waiting: usize,
+    watchers: Watchers,
+    past: BTreeMap<WorkerId, History>,
+}
+
+/// Everything there is to say about one worker.
+pub(crate) struct Described {
+    pub(crate) diagnostics: WorkerDiagnostics,
+    pub(crate) config: Arc<WorkerConfig>,
+    /// Failed incarnations in a row, as the restart policy counts them.
+    pub(crate) failures: u32,
+    pub(crate) history: Vec<Past>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,7 +154,7 @@ impl Board {
         });
         let entry = Entry { order, config: Arc::clone(config), status, facts: facts.clone() };
         state.workers.insert(worker.clone(), entry);
-        self.tell(&state);
+        self.tell(&state, worker);
     }
 
     pub(super) fn update_facts(&self, worker: &WorkerId, facts: &Facts) {
@@ -137,13 +162,14 @@ impl Board {
         if let Some(entry) = state.workers.get_mut(worker) {
             entry.facts = facts.clone();
         }
-        self.tell(&state);
+        self.tell(&state, worker);
     }
 
     pub(super) fn forget(&self, worker: &WorkerId) {
         let mut state = self.state();
         state.workers.remove(worker);
-        self.tell(&state);
+        state.past.remove(worker);
+        self.tell(&state, worker);
     }
 
     /// What the shutdown came to, for whoever waits for the end.
@@ -160,13 +186,27 @@ impl Board {
     pub(super) fn close(&self, died: bool) {
         let mut state = self.state();
         state.end = Some(if died { End::Died } else { End::Orderly });
-        self.tell(&state);
-    }
-
-    fn tell(&self, state: &State) {
+        state.watchers.wake_all();
         if state.waiting > 0 {
             self.changed.notify_all();
         }
+    }
+
+    fn tell(&self, state: &State, worker: &WorkerId) {
+        state.watchers.wake(worker.as_str());
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Remembers a change of a worker's state, and the status that it led to.
+    pub(super) fn note(&self, transition: &Transition, status: Option<&Status>) {
+        let mut state = self.state();
+        state.past.entry(transition.worker.clone()).or_default().note(transition, status);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().end.is_some()
     }
 
     pub(crate) fn has_died(&self) -> bool {
@@ -244,6 +284,40 @@ impl Board {
             Some((id, entry)) => Ok(self.diagnose(id, entry)),
             None => Err(self.unknown(worker, &state)),
         }
+    }
+
+    /// The last changes of a worker's state, the oldest first.
+    pub(crate) fn history(&self, worker: &str) -> Result<Vec<Past>> {
+        let state = self.state();
+        if !state.workers.contains_key(worker) {
+            return Err(self.unknown(worker, &state));
+        }
+        Ok(state.past.get(worker).map(History::all).unwrap_or_default())
+    }
+
+    pub(crate) fn describe(&self, worker: &str) -> Result<Described> {
+        let state = self.state();
+        let Some((id, entry)) = state.workers.get_key_value(worker) else {
+            return Err(self.unknown(worker, &state));
+        };
+        Ok(Described {
+            diagnostics: self.diagnose(id, entry),
+            config: Arc::clone(&entry.config),
+            failures: entry.status.failures,
+            history: state.past.get(worker).map(History::all).unwrap_or_default(),
+        })
+    }
+
+    /// The next so many workers in alphabetical order, after the one called `after`.
+    pub(crate) fn some_diagnostics(
+        &self,
+        after: Option<&str>,
+        count: usize,
+    ) -> Vec<WorkerDiagnostics> {
+        let state = self.state();
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = state.workers.range::<str, _>((first, Bound::Unbounded));
+        rest.take(count).map(|(id, entry)| self.diagnose(id, entry)).collect()
     }
 
     pub(crate) fn all_diagnostics(&self) -> Vec<WorkerDiagnostics> {

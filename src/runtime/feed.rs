@@ -1,6 +1,8 @@
 //! Events for whoever wants to follow along. A slow reader misses some and is told how many; the
 //! loop waits for nobody.
 
+mod json;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -41,6 +43,10 @@ pub enum EventKind {
         to: WorkerState,
         /// Why, in a word or two.
         cause: &'static str,
+        /// What went wrong, for an edge that leads to `Failed`.
+        message: Option<String>,
+        /// How its incarnation ended, where that end is what moved it.
+        exit: Option<Exit>,
     },
     /// A worker's health changed.
     Health {
@@ -161,10 +167,19 @@ impl Feed {
         self.subscribers.retain_mut(|subscriber| subscriber.tell(event));
     }
 
-    pub(super) fn transition(&mut self, transition: Transition) {
+    /// Tells an edge, what went wrong if it leads to `Failed`, and the end of the incarnation that
+    /// moved the worker, if one did.
+    pub(super) fn transition(
+        &mut self,
+        transition: Transition,
+        failure: Option<&Failure>,
+        exit: Option<&Exit>,
+    ) {
         let Transition { worker, incarnation, from, to, cause } = transition;
         if !self.subscribers.is_empty() {
-            let kind = EventKind::State { from, to, cause: cause.as_str() };
+            let (cause, exit) = (cause.as_str(), exit.cloned());
+            let message = failure.map(ToString::to_string);
+            let kind = EventKind::State { from, to, cause, message, exit };
             self.tell(&Event::of_worker(&worker, incarnation, kind));
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::{Board, route};
 use crate::core::event::{Done, Refusal, Reply};
 use crate::error::{Error, ErrorCategory, Failure, Result};
@@ -143,6 +144,13 @@ impl Drop for ReplySender {
 }
 
 impl Origin {
+    /// For a request about a worker of another process's master, for which no thread of this
+    /// process is needed.
+    pub(crate) fn elsewhere(worker: &str) -> Self {
+        let board = Arc::new(Board::new(Clock::new()));
+        Self { board, realm: identity::next_realm(), worker: Some(worker.to_owned()) }
+    }
+
     /// Refuses to let a thread wait for something that waits for this very thread.
     pub(crate) fn refuse_deadlock(&self) -> Result<()> {
         let Some(identity) = identity::current().filter(|i| i.realm == self.realm) else {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::WorkerType;
 use super::limits::LimitsConfig;
 use super::policy::{
@@ -14,7 +16,8 @@ use super::unmanaged::UnmanagedConfig;
 use crate::module::EndpointInfo;
 
 /// Where a module comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ModuleType {
     /// Compiled into the program and registered by name.

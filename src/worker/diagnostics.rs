@@ -232,7 +232,7 @@ impl WorkerDiagnostics {
 }
 
 /// What depends on where a worker runs; said by its type, never guessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerCapabilities {
     /// A crash beyond a panic (a segmentation fault, an abort) stays the worker's own.

@@ -82,7 +82,8 @@ impl fmt::Display for WorkerState {
 }
 
 /// What `wait_for` waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum WaitFor {
     /// The state `Running`.

@@ -3,11 +3,11 @@
 use std::fs;
 
 use crate::support::{Site, until};
+use crate::writer::Writer;
 
 /// The numbers of the lines that a master was told.
 fn numbers(said: &[String]) -> Vec<u64> {
-    let lines = said.iter().filter_map(|line| line.strip_prefix("w | "));
-    lines.filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect()
+    said.iter().map(|line| line.strip_prefix("line ").unwrap().parse().unwrap()).collect()
 }
 
 /// What of a worker's lines is missing, and what came twice, over the lives of two masters.
@@ -56,27 +56,19 @@ fn l16_what_is_written_while_no_master_runs_waits_for_the_next() {
 
 #[test]
 fn l16_no_line_is_lost_when_the_master_is_killed_amid_ten_megabytes() {
-    // 10 MB in lines of a known number; the rest after that is silence.
-    let count = 700_000;
-    let site = Site::new(&format!(
-        "workers:
-- {{ id: w, on_master_exit: keep,
-    command: [/bin/sh, -c, 'seq -f \"line %.0f\" {count}; exec sleep 1000'] }}
-"
-    ));
-    for stop_at in ["w | line 50000", "w | line 333333"] {
-        let mut first = site.run();
-        first.until(stop_at);
-        let workers = site.of("w");
-        assert!(!workers.is_empty());
+    // 10 MB in lines of a known number, and then silence.
+    let count = 780_000;
+    let script = format!("seq -f 'line %.0f' {count}; exec sleep 1000");
+    for kill_at in [1_000_000, 8_000_000] {
+        let site = Site::new("workers: []\n");
+        let mut first = Writer::start(site.path(), "first", &script);
+        first.has(kill_at);
         first.kill();
-        let mut second = site.run();
-        second.until(&format!("w | line {count}"));
-        // Nobody but the master writes to its standard error: what it said before its death is
-        // complete once that is closed.
-        first.rest();
-        check(&numbers(&first.seen), &numbers(&second.seen), count);
-        assert!(second.stop().0.success());
+        let told = numbers(&first.lines());
+        assert!(told.len() < count, "it was killed too late");
+        let second = Writer::start(site.path(), "second", &script);
+        until(|| second.ends_with(&format!("line {count}\n")));
+        check(&told, &numbers(&second.lines()), count as u64);
     }
 }
 

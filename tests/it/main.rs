@@ -10,6 +10,7 @@
 mod actor;
 mod alone;
 mod conformance;
+mod control;
 mod hosted;
 mod keys;
 mod launching;

@@ -261,6 +261,11 @@ pub(crate) fn once(
     known()
 }
 
+/// Says why a test did nothing here.
+pub(crate) fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 /// Waits until something is so that nobody tells: looks again whenever a moment has passed.
 #[track_caller]
 pub(crate) fn until(so: impl Fn() -> bool) {

@@ -39,6 +39,11 @@ impl Frames {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// True when there are bytes of a line that is not taken.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.buffer.len() > self.start
+    }
+
     /// The next whole line, without its newline. Lines of nothing but white space are passed over.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod orphans;
 mod others;
 mod own;
 mod poller;
+mod sockets;
 mod users;
 
 use std::ffi::{CString, c_int};
@@ -37,6 +38,7 @@ pub(crate) use orphans::*;
 pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
+pub(crate) use sockets::*;
 pub(crate) use users::*;
 
 use super::Target;

@@ -1,0 +1,421 @@
+//! What a master says of its workers over its socket: plain data with the names of the wire.
+//! Versions are told apart by fields: a reader passes over those it does not know.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ErrorCategory;
+use crate::master::KnownModule;
+use crate::module::{EndpointInfo, EndpointType, ModuleInfo};
+use crate::runtime::ShutdownReport;
+use crate::worker::{
+    EndpointKind, Exit, HealthStatus, ModuleType, WorkerCapabilities, WorkerConfig,
+    WorkerDiagnostics, WorkerEndpoint, WorkerState, WorkerType,
+};
+
+mod stamp;
+
+/// Everything known about one worker at a moment: an object of `status --json`.
+///
+/// Times are RFC 3339 in UTC on the wire, spans are milliseconds; what does not apply is null.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerReport {
+    /// The worker's id.
+    pub id: String,
+    /// Where it runs.
+    #[serde(rename = "type")]
+    pub worker_type: WorkerType,
+    /// Where its module comes from, for a module.
+    pub module_type: Option<ModuleType>,
+    /// The module's name, for a module.
+    pub module_name: Option<String>,
+    /// The program as it is configured, for a program.
+    pub executable_path: Option<String>,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// What its checks say.
+    pub health: HealthStatus,
+    /// What it is meant to do: `up`, `down` or `gone`.
+    pub goal: String,
+    /// Where its incarnation is: `none`, `launching`, `starting`, `up` or `ending`.
+    pub phase: String,
+    /// True while an incarnation is on its way out.
+    pub ending: bool,
+    /// True while it is up and ready.
+    pub ready: bool,
+    /// The number of its current or last incarnation; 0 before the first.
+    pub incarnation: u64,
+    /// The process id of a live process worker.
+    pub pid: Option<u32>,
+    /// When it entered its state.
+    #[serde(with = "stamp")]
+    pub since: SystemTime,
+    /// How long it has been up, in milliseconds.
+    pub uptime_ms: Option<u64>,
+    /// Starts that no one asked for: retries, trials and repeats.
+    pub restarts: u64,
+    /// When it will be started again by itself.
+    #[serde(with = "stamp::optional", default)]
+    pub retry_at: Option<SystemTime>,
+    /// How long until then, in milliseconds.
+    pub retry_in_ms: Option<u64>,
+    /// True when it failed too often and rests.
+    pub gave_up: bool,
+    /// True when its last incarnation ended with success.
+    #[serde(default)]
+    pub completed: bool,
+    /// What its start waits for.
+    #[serde(default)]
+    pub waiting_for: Vec<WaitingFor>,
+    /// Why it entered its state, in a word or two.
+    pub cause: String,
+    /// How its last incarnation ended.
+    pub exit: Option<ExitReport>,
+    /// The last thing that went wrong.
+    pub last_error: Option<ErrorReport>,
+    /// An error while it stopped, which did not keep it from stopping.
+    pub warning: Option<String>,
+    /// Incarnations that never ended and were written off or are stuck.
+    pub abandoned_threads: u64,
+    /// Tasks of its module that failed without ending it.
+    #[serde(default)]
+    pub task_failures: u64,
+    /// Calls of its functions that panicked, without ending it.
+    pub call_panics: u64,
+    /// Addresses it can be reached at.
+    pub endpoints: Vec<EndpointReport>,
+    /// What it uses, where that is known.
+    pub usage: Option<Usage>,
+    /// What its deployment allows.
+    pub capabilities: Option<WorkerCapabilities>,
+}
+
+/// A worker, with a condition, that another one's start waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WaitingFor {
+    /// The worker.
+    pub id: String,
+    /// `started`, `healthy` or `completed`.
+    pub condition: String,
+}
+
+/// How an incarnation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ExitReport {
+    /// The exit code of a process that exited.
+    pub code: Option<i32>,
+    /// The number of the signal that ended a process.
+    pub signal: Option<i32>,
+    /// The same for people: `exit 1`, `signal SIGKILL (9)`, `returned`, or what broke.
+    pub text: String,
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ErrorReport {
+    /// Its kind.
+    #[serde(deserialize_with = "category")]
+    pub category: ErrorCategory,
+    /// What happened, for people.
+    pub message: String,
+    /// When.
+    #[serde(with = "stamp")]
+    pub at: SystemTime,
+}
+
+/// Where a worker can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct EndpointReport {
+    /// Its name within the worker.
+    pub name: String,
+    /// `http`, `grpc`, `tcp`, `unix` or `function`.
+    #[serde(rename = "type")]
+    pub endpoint_type: EndpointType,
+    /// `url`, `ipc` or `function`.
+    pub kind: EndpointKind,
+    /// `host:port`, a socket's path, or a function's name.
+    pub address: String,
+}
+
+/// What a worker's processes use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Of one processor, in percent.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory.
+    pub rss_bytes: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+}
+
+/// Everything there is to say about one worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Description {
+    /// What `status` says.
+    #[serde(flatten)]
+    pub worker: WorkerReport,
+    /// Failed incarnations in a row, as the restart policy counts them.
+    #[serde(default)]
+    pub failures: u32,
+    /// How it is configured.
+    pub config: ConfigReport,
+    /// Its last changes of state, the oldest first; at most 64.
+    pub history: Vec<PastReport>,
+    /// The last lines it wrote before it last failed.
+    #[serde(default)]
+    pub last_output: Vec<String>,
+}
+
+/// The part of a worker's configuration that explains what it does. Values of its environment and a
+/// module's `config` are not told: they may be secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ConfigReport {
+    /// False: it is not started with the others.
+    pub enabled: bool,
+    /// Its program and arguments, for a program.
+    pub command: Option<Vec<String>>,
+    /// Where the program runs.
+    pub working_directory: Option<String>,
+    /// The names of the variables that are set for it.
+    pub environment: Vec<String>,
+    /// How long launch and start may take together.
+    pub start_timeout_ms: u64,
+    /// How long it has to end before it is killed.
+    pub stop_timeout_ms: u64,
+    /// The number of the signal that asks it to end.
+    pub stop_signal: i32,
+    /// The restart policy's word.
+    pub restart_policy: String,
+    /// Retries in a row before it gives up; 0: it never does.
+    pub max_retries: u32,
+    /// Up for so long, and the failures are forgotten.
+    pub reset_after_ms: u64,
+    /// So long after giving up it is tried once more; 0: never.
+    pub half_open_after_ms: u64,
+    /// How often its health is asked for, if it is.
+    pub health_interval_ms: Option<u64>,
+    /// Exit codes that count as success.
+    pub success_codes: Vec<i32>,
+}
+
+/// One change of a worker's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PastReport {
+    /// When.
+    #[serde(with = "stamp")]
+    pub at: SystemTime,
+    /// The state it left.
+    pub from: WorkerState,
+    /// The state it entered.
+    pub to: WorkerState,
+    /// Why, in a word or two.
+    pub cause: String,
+    /// The incarnation it is about.
+    pub incarnation: u64,
+    /// What went wrong, if that is why.
+    pub message: Option<String>,
+    /// How the incarnation ended, if it had.
+    pub exit: Option<ExitReport>,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Ended {
+    /// The worker.
+    pub id: String,
+    /// The incarnation that runs now, after a start or restart that was waited for.
+    pub incarnation: Option<u64>,
+    /// What the worker is doing now; null when it is not known any more.
+    pub state: Option<WorkerState>,
+}
+
+/// Whom one talks to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Hello {
+    /// The version of what is spoken: the first number must be equal on both sides.
+    pub protocol: [u32; 2],
+    /// The program's version.
+    #[serde(default)]
+    pub version: String,
+    /// The master's process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The master's name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// One line of a worker's log, or word of what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogEntry {
+    /// The worker that wrote it.
+    pub worker: String,
+    /// The line as it stands in the log, without its newline.
+    pub line: Vec<u8>,
+    /// True when this is no line of the worker's, but tells that some are missing.
+    pub notice: bool,
+}
+
+/// What a reload does or would do: as the master itself says it.
+pub type PlanReport = crate::master::Plan;
+
+impl Hello {
+    pub(super) fn of_nobody() -> Self {
+        Self { protocol: [0, 0], version: String::new(), pid: 0, name: String::new() }
+    }
+}
+
+/// What a shutdown came to, as it is written.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct ShutdownWire {
+    #[serde(default)]
+    killed: Vec<String>,
+    #[serde(default)]
+    stuck: Vec<String>,
+}
+
+impl From<ShutdownReport> for ShutdownWire {
+    fn from(report: ShutdownReport) -> Self {
+        Self { killed: report.killed, stuck: report.stuck }
+    }
+}
+
+impl From<ShutdownWire> for ShutdownReport {
+    fn from(wire: ShutdownWire) -> Self {
+        Self::of_names(wire.killed, wire.stuck)
+    }
+}
+
+/// A module, as it is written.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct ModuleWire {
+    name: String,
+    #[serde(rename = "type")]
+    module_type: ModuleType,
+    info: ModuleInfo,
+}
+
+impl From<KnownModule> for ModuleWire {
+    fn from(known: KnownModule) -> Self {
+        let KnownModule { name, module_type, info } = known;
+        Self { name, module_type, info }
+    }
+}
+
+pub(super) fn modules_from(wire: Vec<ModuleWire>) -> Vec<KnownModule> {
+    let known = |ModuleWire { name, module_type, info }| KnownModule { name, module_type, info };
+    wire.into_iter().map(known).collect()
+}
+
+/// A span in milliseconds, as it is written.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A word of a later version is no reason to lose the rest.
+fn category<'de, D: serde::Deserializer<'de>>(from: D) -> Result<ErrorCategory, D::Error> {
+    let word = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(word).unwrap_or(ErrorCategory::Unknown))
+}
+
+impl From<&Exit> for ExitReport {
+    fn from(exit: &Exit) -> Self {
+        let (code, signal) = match exit {
+            Exit::Code(code) => (Some(*code), None),
+            Exit::Signal { signal, .. } => (None, Some(*signal)),
+            Exit::Returned | Exit::Failed(_) | Exit::Unknown => (None, None),
+        };
+        Self { code, signal, text: exit.to_string() }
+    }
+}
+
+impl From<WorkerDiagnostics> for WorkerReport {
+    fn from(known: WorkerDiagnostics) -> Self {
+        let endpoint = |info| {
+            let WorkerEndpoint { kind, info, .. } = WorkerEndpoint::new("", 0, info);
+            let EndpointInfo { name, endpoint_type, address } = info;
+            EndpointReport { name, endpoint_type, kind, address }
+        };
+        let waiting = known.waiting_for.into_iter();
+        Self {
+            id: known.id,
+            worker_type: known.worker_type,
+            module_type: known.module_type,
+            module_name: known.module_name,
+            executable_path: known.executable_path,
+            state: known.state,
+            health: known.health,
+            goal: known.goal.to_owned(),
+            phase: known.phase.to_owned(),
+            ending: known.ending,
+            ready: known.ready,
+            incarnation: known.incarnation,
+            pid: known.pid,
+            since: known.since,
+            uptime_ms: known.uptime.map(millis),
+            restarts: known.restarts,
+            retry_at: known.retry_at,
+            retry_in_ms: known.retry_in.map(millis),
+            gave_up: known.gave_up,
+            completed: known.completed,
+            waiting_for: waiting
+                .map(|(id, condition)| WaitingFor { id, condition: condition.to_owned() })
+                .collect(),
+            cause: known.cause,
+            exit: known.exit.as_ref().map(ExitReport::from),
+            last_error: known.last_error.map(|error| ErrorReport {
+                category: error.category,
+                message: error.message,
+                at: error.at,
+            }),
+            warning: known.warning,
+            abandoned_threads: known.abandoned_threads as u64,
+            task_failures: known.task_failures,
+            call_panics: known.call_panics,
+            endpoints: known.endpoints.into_iter().map(endpoint).collect(),
+            usage: None,
+            capabilities: Some(known.capabilities),
+        }
+    }
+}
+
+impl From<&WorkerConfig> for ConfigReport {
+    fn from(config: &WorkerConfig) -> Self {
+        let execution = config.execution.as_ref();
+        let command = execution.map(|execution| {
+            let program = execution.executable_path.display().to_string();
+            std::iter::once(program).chain(execution.args.iter().cloned()).collect()
+        });
+        let directory = execution.and_then(|execution| execution.working_directory.as_ref());
+        Self {
+            enabled: config.enabled,
+            command,
+            working_directory: directory.map(|directory| directory.display().to_string()),
+            environment: execution
+                .map(|execution| execution.environment.keys().cloned().collect())
+                .unwrap_or_default(),
+            start_timeout_ms: millis(config.start.timeout),
+            stop_timeout_ms: millis(config.stop.timeout),
+            stop_signal: config.stop.signal,
+            restart_policy: config.restart.policy.as_str().to_owned(),
+            max_retries: config.restart.max_retries,
+            reset_after_ms: millis(config.restart.reset_after),
+            half_open_after_ms: millis(config.restart.half_open_after),
+            health_interval_ms: config.health_check.as_ref().map(|check| millis(check.interval)),
+            success_codes: config.success_codes.codes.clone(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What can be answered at once: who the master is, and what its board says.
+
+use super::{Shared, wire};
+use crate::control::report::{
+    ConfigReport, Description, ExitReport, Hello, PastReport, WorkerReport,
+};
+use crate::error::{Error, ErrorCategory, Result};
+use crate::runtime::{Described, Past};
+
+/// So many workers are in one answer at most,
+const PAGE: usize = 256;
+/// and no more once it is that long.
+const PAGE_BYTES: usize = 256 << 10;
+
+impl Shared {
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            protocol: wire::VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// Puts the answer behind what is in `out`: the workers' reports as they are read from the
+    /// board, and after which one to go on.
+    pub(super) fn push_status(&self, out: &mut Vec<u8>, id: u64, asked: &wire::Status) {
+        let workers = match self.asked_for(asked) {
+            Ok(workers) => workers,
+            Err(error) => return wire::push_error(out, Some(id), &error),
+        };
+        let full = asked.ids.is_empty() && workers.len() == PAGE;
+        let before = out.len();
+        out.extend_from_slice(format!(r#"{{"id":{id},"result":{{"workers":["#).as_bytes());
+        let mut last = None;
+        let mut workers = workers.into_iter().peekable();
+        while let Some(worker) = workers.next() {
+            if last.is_some() {
+                out.push(b',');
+            }
+            if let Err(error) = serde_json::to_writer(&mut *out, &worker) {
+                out.truncate(before);
+                let error = Error::new(ErrorCategory::Internal, error.to_string());
+                return wire::push_error(out, Some(id), &error);
+            }
+            let more = workers.peek().is_some() || full;
+            last = Some((worker.id, more));
+            if asked.ids.is_empty() && out.len() - before > PAGE_BYTES {
+                break;
+            }
+        }
+        let next = match &last {
+            // An id has no letter that would have to be escaped.
+            Some((id, true)) => format!(r#""{id}""#),
+            Some((_, false)) | None => "null".to_owned(),
+        };
+        out.extend_from_slice(format!("],\"next\":{next}}}}}\n").as_bytes());
+    }
+
+    fn asked_for(&self, asked: &wire::Status) -> Result<Vec<WorkerReport>> {
+        let board = self.master.board();
+        if asked.ids.is_empty() {
+            let some = board.some_diagnostics(asked.after.as_deref(), PAGE);
+            return Ok(some.into_iter().map(WorkerReport::from).collect());
+        }
+        if asked.ids.len() > wire::MAX_NAMED {
+            let most = wire::MAX_NAMED;
+            let message = format!("`params.ids`: at most {most} are answered at a time");
+            return Err(Error::configuration(message));
+        }
+        let named = asked.ids.iter().map(|id| board.diagnostics(id).map(WorkerReport::from));
+        named.collect()
+    }
+
+    pub(super) fn describe(&self, id: &str) -> Result<Description> {
+        let Described { diagnostics, config, failures, history } =
+            self.master.board().describe(id)?;
+        Ok(Description {
+            worker: diagnostics.into(),
+            failures,
+            config: ConfigReport::from(&*config),
+            history: history.into_iter().map(PastReport::from).collect(),
+            last_output: Vec::new(),
+        })
+    }
+}
+
+impl From<Past> for PastReport {
+    fn from(past: Past) -> Self {
+        let Past { at, from, to, cause, incarnation, message, exit } = past;
+        let (cause, exit) = (cause.to_owned(), exit.as_ref().map(ExitReport::from));
+        Self { at, from, to, cause, incarnation, message, exit }
+    }
+}

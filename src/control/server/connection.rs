@@ -1,0 +1,365 @@
+//! One connection: reads its requests, answers what can be answered at once, and waits for the
+//! rest, all on one thread that waits for nothing but its socket and its mailbox.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::mailbox::{Letters, Mailbox};
+use super::work::{Answer, Look, Work};
+use super::{FAREWELL, Shared, wire};
+use crate::error::{Error, ErrorCategory, Result};
+use crate::host::protocol::frames::Frames;
+use crate::host::sys::{self, Peer, Readiness};
+
+mod requests;
+
+/// A line must be whole so long after its first byte, and be taken so long after it was sent.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So many requests may be open; more are not read before one is answered.
+const MAX_OPEN: usize = 64;
+/// Nothing more is read, and no stream goes on, while so many bytes wait for the client.
+const MAX_OUT: usize = 256 << 10;
+
+/// A connection to one client.
+pub(super) struct Connection<'s> {
+    shared: &'s Arc<Shared>,
+    socket: UnixStream,
+    peer: Peer,
+    mailbox: Arc<Mailbox>,
+    phase: Phase,
+    frames: Frames,
+    /// Since when a line is awaited that has begun, or the first one.
+    begun: Option<Instant>,
+    /// It has said something that was understood.
+    greeted: bool,
+    out: Vec<u8>,
+    /// Since when what waits for the client waits, or when some of it was last taken.
+    waits: Option<Instant>,
+    open: BTreeMap<u64, Open>,
+    last: u64,
+    streams: usize,
+    /// The master has ended: by then all is said.
+    farewell: Option<Instant>,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Reading,
+    /// Nothing more is read; what is open is answered.
+    Answering,
+    /// Nothing more is said but what waits to be taken.
+    Flushing,
+    /// Nobody is there any more. Commands are waited for, to be able to tell how they ended.
+    Gone,
+}
+
+/// A request that is not answered yet.
+struct Open {
+    /// Its number on the wire.
+    id: u64,
+    work: Work,
+    deadline: Option<Instant>,
+    /// How long was asked for.
+    asked: Duration,
+    /// What is told of it in the log.
+    audit: Option<String>,
+}
+
+impl<'s> Connection<'s> {
+    pub(super) fn new(
+        shared: &'s Arc<Shared>,
+        socket: UnixStream,
+        peer: Peer,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            socket,
+            peer,
+            mailbox,
+            phase: Phase::Reading,
+            frames: Frames::default(),
+            begun: Some(now),
+            greeted: false,
+            out: Vec::new(),
+            waits: None,
+            open: BTreeMap::new(),
+            last: 0,
+            streams: 0,
+            farewell: None,
+        }
+    }
+
+    /// Serves the client until it is gone and all its commands have ended.
+    pub(super) fn serve(mut self) {
+        loop {
+            let more = self.take_lines();
+            self.pump();
+            self.flush();
+            if self.is_over() {
+                return;
+            }
+            // Lines that wait here are not to be heard of from the socket.
+            let patience = if more && self.has_room() { Some(Duration::ZERO) } else { self.rest() };
+            let Ok(ready) = self.wait(patience) else { return };
+            if ready.woken {
+                let letters = self.mailbox.take();
+                self.open_letters(letters);
+            }
+            if ready.readable {
+                self.read(ready.hung_up);
+            } else if ready.hung_up {
+                self.leave();
+            }
+            self.expire();
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.phase == Phase::Reading && self.open.len() < MAX_OPEN && self.out.len() < MAX_OUT
+    }
+
+    fn wait(&self, patience: Option<Duration>) -> io::Result<Readiness> {
+        if self.phase == Phase::Gone {
+            let [woken] = sys::wait_readable([Some(self.mailbox.as_fd())], patience)?;
+            return Ok(Readiness { woken, ..Readiness::default() });
+        }
+        let wanted = [self.has_room(), !self.out.is_empty()];
+        sys::wait_connection(self.socket.as_fd(), wanted, self.mailbox.as_fd(), patience)
+    }
+
+    /// How long until something is late; `None`: nothing can be.
+    fn rest(&self) -> Option<Duration> {
+        let line = self.begun.filter(|_| self.has_room()).map(|begun| begun + PATIENCE);
+        let taken = self.waits.map(|since| since + PATIENCE);
+        let open = self.open.values().filter_map(|open| open.deadline).min();
+        let first = [line, taken, open, self.farewell].into_iter().flatten().min()?;
+        Some(first.saturating_duration_since(Instant::now()))
+    }
+
+    fn read(&mut self, hung_up: bool) {
+        let mut buffer = [0; 16 << 10];
+        match sys::receive_now(&self.socket, &mut buffer) {
+            Ok(0) if hung_up => self.leave(),
+            Ok(0) => self.phase = Phase::Answering,
+            Ok(count) => self.frames.push(buffer.get(..count).unwrap_or_default()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                _ => self.leave(),
+            },
+        }
+    }
+
+    /// Takes the lines that are whole, as far as there is room. True: there may be more.
+    fn take_lines(&mut self) -> bool {
+        let mut taken = false;
+        while self.has_room() {
+            // The frames are not ours while a line of theirs is looked at.
+            let mut frames = std::mem::take(&mut self.frames);
+            match frames.next() {
+                Ok(Some(line)) => {
+                    taken = true;
+                    self.hear(line);
+                    self.frames = frames;
+                }
+                Ok(None) => {
+                    self.begun = match (frames.has_begun(), taken) {
+                        (true, false) => self.begun.or_else(|| Some(Instant::now())),
+                        (true, true) => Some(Instant::now()),
+                        // The first line is awaited from the beginning.
+                        (false, _) if !self.greeted => self.begun,
+                        (false, _) => None,
+                    };
+                    self.frames = frames;
+                    return false;
+                }
+                Err(error) => self.give_up(&Error::configuration(error.to_string())),
+            }
+        }
+        // The client is not to blame for what we do not read.
+        self.begun = None;
+        self.phase == Phase::Reading
+    }
+
+    /// Says what cannot be made good, and that it is the end.
+    fn give_up(&mut self, why: &Error) {
+        wire::push_error(&mut self.out, None, why);
+        self.phase = Phase::Flushing;
+        self.forsake();
+    }
+
+    /// Nobody is there any more.
+    fn leave(&mut self) {
+        self.phase = Phase::Gone;
+        self.out = Vec::new();
+        self.waits = None;
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.forsake();
+    }
+
+    /// Waits for nothing any more but for the outcome of commands.
+    fn forsake(&mut self) {
+        self.open.retain(|_, open| open.work.is_command() && open.audit.is_some());
+        self.streams = 0;
+    }
+
+    fn open_letters(&mut self, letters: Letters) {
+        let Letters { ready, results, closed } = letters;
+        for (key, result) in results {
+            self.answer(key, result.map(Answer::Text));
+        }
+        for key in ready {
+            self.look(key);
+        }
+        if closed {
+            self.end();
+        }
+    }
+
+    /// The master has ended: whatever is not answered by now never will be.
+    fn end(&mut self) {
+        let keys: Vec<_> = self.open.keys().copied().collect();
+        for key in keys {
+            self.look(key);
+            let streams = |open: &Open| matches!(open.work, Work::Streaming(_));
+            if !self.open.get(&key).is_none_or(streams) {
+                let error = Error::new(ErrorCategory::Cancelled, "the master has ended");
+                self.answer(key, Err(error));
+            }
+        }
+        if self.phase == Phase::Reading {
+            self.phase = Phase::Answering;
+        }
+        self.farewell = Some(Instant::now() + FAREWELL);
+    }
+
+    /// Looks whether a request can be answered now.
+    fn look(&mut self, key: u64) {
+        loop {
+            let Some(open) = self.open.get_mut(&key) else { return };
+            let waker = self.mailbox.waker(key);
+            match open.work.look(self.shared, &waker) {
+                Look::Later => return,
+                Look::Answer(answer) => return self.answer(key, answer),
+                Look::Becomes(work, until) => {
+                    open.work = work;
+                    open.deadline = Some(open.deadline.map_or(until, |end| end.min(until)));
+                }
+            }
+        }
+    }
+
+    /// Answers a request: the one place that does, for those that are not answered at once.
+    fn answer(&mut self, key: u64, answer: Result<Answer>) {
+        let Some(open) = self.open.remove(&key) else { return };
+        if let Some(what) = &open.audit {
+            self.log(what, answer.as_ref().err());
+        }
+        if matches!(open.work, Work::Streaming(_)) {
+            self.streams = self.streams.saturating_sub(1);
+        }
+        match answer {
+            _ if matches!(self.phase, Phase::Flushing | Phase::Gone) => {}
+            Ok(answer) => answer.push(&mut self.out, open.id),
+            Err(error) => wire::push_error(&mut self.out, Some(open.id), &error),
+        }
+    }
+
+    fn log(&self, what: &str, error: Option<&Error>) {
+        let Peer { pid, uid } = self.peer;
+        match error {
+            None => log::info!("control: pid {pid} (uid {uid}): {what}: done"),
+            Some(error) => {
+                log::info!("control: pid {pid} (uid {uid}): {what}: {}: {error}", error.category());
+            }
+        }
+    }
+
+    /// Lets streams go on, as far as there is room.
+    fn pump(&mut self) {
+        if self.streams == 0 {
+            return;
+        }
+        let mut ended = Vec::new();
+        for (key, open) in &mut self.open {
+            if let Work::Streaming(stream) = &mut open.work
+                && stream.pump(&mut self.out, open.id, MAX_OUT)
+            {
+                ended.push(*key);
+            }
+        }
+        for key in ended {
+            self.answer(key, Ok(Answer::Nothing));
+        }
+    }
+
+    /// Sends what there is room for.
+    fn flush(&mut self) {
+        let mut sent = 0;
+        while let Some(rest) = self.out.get(sent..).filter(|rest| !rest.is_empty()) {
+            match sys::send_now(self.socket.as_fd(), rest) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return self.leave(),
+            }
+        }
+        self.out.drain(..sent);
+        self.waits = match self.waits {
+            _ if self.out.is_empty() => None,
+            Some(since) if sent == 0 => Some(since),
+            Some(_) | None => Some(Instant::now()),
+        };
+        if self.out.is_empty() && self.out.capacity() > MAX_OUT {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Whatever is late by now is dealt with.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let due = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
+        if self.begun.is_some_and(due) && self.has_room() {
+            let message = format!("a line must be whole {PATIENCE:?} after its first byte");
+            self.give_up(&Error::new(ErrorCategory::Timeout, message));
+        }
+        if self.waits.is_some_and(due) {
+            let Peer { pid, uid } = self.peer;
+            log::warn!("control: pid {pid} (uid {uid}) does not read its answers: dropped");
+            self.leave();
+        }
+        let late = self.open.iter().filter(|(_, open)| open.deadline.is_some_and(|at| at <= now));
+        let late: Vec<_> = late.map(|(key, _)| *key).collect();
+        for key in late {
+            self.look(key);
+            if let Some(open) = self.open.get(&key)
+                && open.deadline.is_some_and(|at| at <= now)
+            {
+                let outcome = open.work.expire(self.shared, open.asked);
+                self.answer(key, outcome);
+            }
+        }
+        if self.farewell.is_some_and(|end| end <= now) {
+            self.leave();
+            self.open.clear();
+        }
+    }
+
+    /// Moves on where nothing is left to be done, and says whether that is the end.
+    fn is_over(&mut self) -> bool {
+        if self.phase == Phase::Answering && self.open.is_empty() {
+            self.phase = Phase::Flushing;
+        }
+        if self.phase == Phase::Flushing && self.out.is_empty() {
+            self.leave();
+        }
+        self.phase == Phase::Gone && self.open.is_empty()
+    }
+}

@@ -1,0 +1,128 @@
+//! What wakes a connection's thread, beside its socket: answers that have come, and the master's
+//! end.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+
+use crate::error::Result;
+use crate::host::sys;
+
+/// A descriptor that becomes readable when it is raised, until it is cleared.
+pub(super) struct Signal(File);
+
+impl Signal {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(File::from(sys::eventfd()?)))
+    }
+
+    pub(super) fn raise(&self) {
+        // A counter that is full is readable anyway.
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
+    pub(super) fn clear(&self) {
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.raise();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.raise();
+    }
+}
+
+/// Where a connection's thread finds out what it was woken for.
+pub(super) struct Mailbox {
+    signal: Signal,
+    letters: Mutex<Letters>,
+}
+
+/// What has come since the thread last looked.
+#[derive(Default)]
+pub(super) struct Letters {
+    /// Requests that may have their answer now.
+    pub(super) ready: BTreeSet<u64>,
+    /// Results, as text, of requests that had threads of their own.
+    pub(super) results: Vec<(u64, Result<Vec<u8>>)>,
+    /// The master has ended.
+    pub(super) closed: bool,
+}
+
+impl Letters {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.results.is_empty() && !self.closed
+    }
+}
+
+impl Mailbox {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { signal: Signal::new()?, letters: Mutex::default() })
+    }
+
+    /// What wakes the thread for this request.
+    pub(super) fn waker(self: &Arc<Self>, request: u64) -> Waker {
+        Waker::from(Arc::new(Bell { mailbox: Arc::clone(self), request }))
+    }
+
+    pub(super) fn deliver(&self, request: u64, result: Result<Vec<u8>>) {
+        self.put(|letters| letters.results.push((request, result)));
+    }
+
+    /// The master has ended: what can be answered is, and then the connection is closed.
+    pub(super) fn close(&self) {
+        self.put(|letters| letters.closed = true);
+    }
+
+    pub(super) fn take(&self) -> Letters {
+        self.signal.clear();
+        std::mem::take(&mut *self.letters())
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signal.as_fd()
+    }
+
+    fn put(&self, change: impl FnOnce(&mut Letters)) {
+        let mut letters = self.letters();
+        let first = letters.is_empty();
+        change(&mut letters);
+        drop(letters);
+        if first {
+            self.signal.raise();
+        }
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request's way to wake its connection.
+struct Bell {
+    mailbox: Arc<Mailbox>,
+    request: u64,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.mailbox.put(|letters| {
+            letters.ready.insert(self.request);
+        });
+    }
+}

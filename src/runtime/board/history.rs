@@ -1,0 +1,89 @@
+//! What became of each worker: its last changes of state, so that one can ask why it is where it
+//! is.
+
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+use crate::core::event::{Cause, Status, Transition};
+use crate::worker::{Exit, WorkerState};
+
+/// So many changes of each worker are remembered.
+const MAX_PAST: usize = 64;
+
+/// One change of a worker's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Past {
+    /// When, by the wall clock as it was then.
+    pub at: SystemTime,
+    /// The state it left.
+    pub from: WorkerState,
+    /// The state it entered.
+    pub to: WorkerState,
+    /// Why, in a word or two.
+    pub cause: &'static str,
+    /// The incarnation it is about; 0 when there was none yet.
+    pub incarnation: u64,
+    /// What went wrong, where that is why.
+    pub message: Option<String>,
+    /// How the incarnation ended, where it had.
+    pub exit: Option<Exit>,
+}
+
+impl Past {
+    /// A change that has just happened, and the status that it led to.
+    fn new(transition: &Transition, status: Option<&Status>) -> Self {
+        let Transition { worker: _, incarnation, from, to, cause } = transition;
+        let failed = matches!(cause, Cause::Failed(_) | Cause::GaveUp);
+        let failure = status.filter(|_| failed).and_then(|status| status.last_failure.as_ref());
+        let down = matches!(to, WorkerState::Failed | WorkerState::Stopped);
+        Self {
+            at: SystemTime::now(),
+            from: *from,
+            to: *to,
+            cause: cause.as_str(),
+            incarnation: *incarnation,
+            message: failure.map(|(failure, _)| failure.to_string()),
+            exit: status
+                .filter(|status| down && status.phase == "none")
+                .and_then(|status| status.exit.clone()),
+        }
+    }
+}
+
+/// The past of one worker.
+#[derive(Debug, Default)]
+pub(super) struct History(VecDeque<Past>);
+
+impl History {
+    pub(super) fn note(&mut self, transition: &Transition, status: Option<&Status>) {
+        if self.0.len() == MAX_PAST {
+            self.0.pop_front();
+        }
+        self.0.push_back(Past::new(transition, status));
+    }
+
+    /// The oldest first.
+    pub(super) fn all(&self) -> Vec<Past> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::WorkerId;
+
+    #[test]
+    fn the_last_changes_are_kept_and_no_more() {
+        let mut history = History::default();
+        for incarnation in 0..1000 {
+            let worker = WorkerId::new("w").unwrap();
+            let (from, to) = (WorkerState::Running, WorkerState::Failed);
+            let cause = Cause::Completed;
+            history.note(&Transition { worker, incarnation, from, to, cause }, None);
+        }
+        let kept: Vec<_> = history.all().iter().map(|past| past.incarnation).collect();
+        assert_eq!(kept, (936..1000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,114 @@
+//! Many clients at a time, and many workers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hsu_master::control::{Client, CommandOptions};
+use hsu_master::{ErrorCategory, WaitFor, WorkerConfig};
+use serde_json::{Value, json};
+
+use super::{Operated, Raw, sleeper};
+use crate::support::{PATIENCE, until};
+
+#[test]
+fn a_thousand_connections_are_served_or_told_that_there_is_no_room() {
+    let operated = Operated::new();
+    let first = operated.client();
+    let mut crowd: Vec<Raw> = Vec::new();
+    let mut busy = 0;
+    for n in 0..1000 {
+        let mut raw = operated.raw();
+        // Who is turned away may have been closed already.
+        let _ = std::io::Write::write_all(&mut raw.socket, b"{\"id\":1,\"method\":\"hello\"}\n");
+        let answer = raw.line().unwrap();
+        if answer["error"].is_null() {
+            assert_eq!(answer["id"], 1, "{n}");
+            crowd.push(raw);
+        } else {
+            assert_eq!(answer["error"]["category"], "refused", "{answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().starts_with("busy"), "{answer}");
+            assert_eq!(answer["id"], Value::Null);
+            assert_eq!(raw.line(), None);
+            busy += 1;
+        }
+    }
+    assert_eq!((crowd.len(), busy), (63, 937));
+    let error = Client::connect(operated.socket()).unwrap_err();
+    assert_eq!(error.category(), ErrorCategory::Refused, "{error}");
+    first.status(&[]).unwrap();
+    drop(crowd);
+    until(|| Client::connect(operated.socket()).is_ok());
+    operated.bench.finish();
+}
+
+/// A number that looks random and is the same in every run.
+fn dice(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+#[test]
+fn conflicting_commands_of_many_get_one_order_and_one_answer_each() {
+    let operated = Operated::new();
+    let workers = ["a", "b", "c"];
+    workers.iter().for_each(|id| operated.bench.add(sleeper(id)));
+    let answers = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for client in 0..50_u64 {
+            let (operated, answers) = (&operated, &answers);
+            scope.spawn(move || {
+                let mut state = client;
+                let mut raw = operated.raw();
+                for id in 0..20 {
+                    let worker = workers[usize::try_from(dice(&mut state) % 3).unwrap()];
+                    let method = ["start", "stop", "restart"]
+                        [usize::try_from(dice(&mut state) % 3).unwrap()];
+                    let force = dice(&mut state) % 2 == 0;
+                    raw.ask(id, method, &json!({ "id": worker, "force": force }));
+                }
+                let mut seen: Vec<_> = (0..20)
+                    .map(|_| {
+                        let answer = raw.line().unwrap();
+                        let category = &answer["error"]["category"];
+                        assert!(
+                            !answer["result"].is_null() || category == "cancelled",
+                            "neither done nor overtaken: {answer}"
+                        );
+                        answers.fetch_add(1, Ordering::Relaxed);
+                        answer["id"].as_u64().unwrap()
+                    })
+                    .collect();
+                seen.sort_unstable();
+                assert_eq!(seen, (0..20).collect::<Vec<_>>());
+            });
+        }
+    });
+    assert_eq!(answers.into_inner(), 1000);
+    // What is wanted last is what is.
+    let client = operated.client();
+    for id in workers {
+        client.stop(id, CommandOptions::new()).unwrap();
+        client.start(id, CommandOptions::new()).unwrap();
+        client.wait_for(id, WaitFor::Running, PATIENCE).unwrap();
+    }
+    operated.bench.finish();
+}
+
+#[test]
+fn the_status_of_any_number_of_workers_is_whole() {
+    let operated = Operated::new();
+    let ids: Vec<_> = (0..1100).map(|n| format!("w-{n:04}")).collect();
+    for id in &ids {
+        let worker = WorkerConfig::executable(id, "/bin/true").args(["x".repeat(100)]);
+        operated.bench.master.add_worker_nowait(worker).unwrap().wait().unwrap();
+    }
+    let client = operated.client();
+    let known: Vec<_> = client.status(&[]).unwrap().into_iter().map(|worker| worker.id).collect();
+    assert_eq!(known, ids);
+    let mut raw = operated.raw();
+    let page = raw.answer(1, "status", &json!({ "after": "w-1095" }));
+    assert_eq!(page["result"]["next"], Value::Null);
+    assert_eq!(page["result"]["workers"].as_array().unwrap().len(), 4);
+    let named: Vec<_> = ids.iter().map(String::as_str).collect();
+    assert_eq!(client.status(&named).unwrap().len(), 1100);
+    operated.bench.finish();
+}
