@@ -10,6 +10,7 @@ mod events;
 mod explain;
 mod find;
 mod idle;
+mod import;
 mod logger;
 mod logs;
 mod modules;
@@ -194,6 +195,7 @@ impl App {
             Ok(args::Verb::Running(address, request)) => {
                 running::ask(&self.program, &address, &request)
             }
+            Ok(args::Verb::Import(arguments)) => import::import(&arguments),
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.
                 let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };

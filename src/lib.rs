@@ -121,8 +121,9 @@ pub use runtime::{Event, EventKind, Past, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
-    HealthCheckConfig, HealthStatus, Integration, LastError, LimitsConfig, LogMode, LogsConfig,
-    ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
-    StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
-    WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    HealthCheckConfig, HealthCheckType, HealthStatus, Integration, LastError, LimitsConfig,
+    LogMode, LogsConfig, ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig,
+    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, UnmanagedConfig, WaitFor,
+    WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
+    WorkerType,
 };

@@ -44,6 +44,7 @@ pub(super) enum Verb {
     PluginCheck(PluginCheck),
     /// What is asked of a running master.
     Running(Address, Request),
+    Import(Import),
 }
 
 /// `run`
@@ -80,6 +81,12 @@ pub(super) struct PluginCheck {
     pub(super) json: bool,
 }
 
+/// `import hsu-go`
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Import {
+    pub(super) file: PathBuf,
+}
+
 /// Reads the arguments; the first is the program's name.
 pub(super) fn parse<A: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = A>,
@@ -105,6 +112,12 @@ pub(super) fn parse<A: Into<OsString> + Clone>(
         }
         Some(("plugin", plugin)) => match plugin.subcommand() {
             Some(("check", check)) => Verb::PluginCheck(plugin_check(check)),
+            Some(_) | None => return Err(no_command(program)),
+        },
+        Some(("import", import)) => match import.subcommand() {
+            Some(("hsu-go", import)) => {
+                Verb::Import(Import { file: import.get_one("file").cloned().unwrap_or_default() })
+            }
             Some(_) | None => return Err(no_command(program)),
         },
         Some((name, matches)) => match running::request(name, matches) {
@@ -175,6 +188,7 @@ fn command(program: &Program) -> Command {
                 .arg(json_argument()),
         ))
         .subcommand(plugin_command())
+        .subcommand(import_command())
 }
 
 fn plugin_command() -> Command {
@@ -200,6 +214,23 @@ fn plugin_command() -> Command {
                         .help("The worker's entry_point [default: hsu_module_descriptor]"),
                 )
                 .arg(json_argument()),
+        )
+}
+
+fn import_command() -> Command {
+    Command::new("import")
+        .about("Print another supervisor's configuration as workers.yaml")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(
+            Command::new("hsu-go").about("The format of hsu-master's Go version").arg(
+                Arg::new("file")
+                    .value_name("FILE")
+                    .required(true)
+                    .value_parser(value_parser!(PathBuf))
+                    .help("The file to translate"),
+            ),
         )
 }
 
@@ -270,13 +301,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_imported_is_a_file() {
+        let import = parse(["x", "import", "hsu-go", "a.yaml"]).unwrap();
+        assert_eq!(import, Verb::Import(Import { file: "a.yaml".into() }));
+    }
+
+    #[test]
     fn mistakes_are_usage_errors_that_suggest() {
         let error = parse(["x", "chekc"]).unwrap_err();
         assert!(error.use_stderr() && error.to_string().contains("check"), "{error}");
         let error = parse(["x", "run", "--run-duration", "10"]).unwrap_err();
         assert!(error.to_string().contains("10s"), "{error}");
-        assert!(parse(["x", "plugin"]).unwrap_err().use_stderr());
-        assert!(parse(["x", "plugin", "check"]).unwrap_err().use_stderr());
+        for nothing in [&["x", "plugin"][..], &["x", "plugin", "check"], &["x", "import"]] {
+            assert!(parse(nothing).unwrap_err().use_stderr(), "{nothing:?}");
+        }
         assert!(!parse(["x", "--help"]).unwrap_err().use_stderr());
         let program = Program { name: "my-app", version: "7", named: true };
         let version = super::parse(["x", "--version"], &program).unwrap_err();

@@ -12,6 +12,7 @@ mod alone;
 mod conformance;
 mod control;
 mod hosted;
+mod keys;
 mod launching;
 mod logged;
 mod logs;
@@ -26,3 +27,4 @@ mod reload;
 #[cfg(feature = "cli")]
 mod signals;
 mod support;
+mod unmanaged;
