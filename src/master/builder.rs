@@ -15,7 +15,7 @@ use crate::host::identity;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
-use crate::host::state::StateDir;
+use crate::host::state::{StateDir, Tenure};
 use crate::host::sys;
 use crate::logs::Logs;
 use crate::module::{ModuleFactory, ModuleRegistry};
@@ -249,7 +249,7 @@ impl MasterBuilder {
             _reaper: None,
             #[cfg(target_os = "linux")]
             _server: None,
-            _state: state,
+            _state: state.map(Tenure),
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
         if self.own_process {
