@@ -89,8 +89,8 @@ impl App {
     }
 
     /// Runs the command that the program's arguments ask for, and returns its exit code: 0 done, 1
-    /// the operation failed, 2 usage or configuration, 70 the master's own fault. With a main worker
-    /// it is that worker's, 128+N for signal N.
+    /// the operation failed, 2 usage or configuration, 70 the master's own fault. With a main
+    /// worker it is that worker's, 128+N for signal N.
     ///
     /// To be called in `main`, before anything else: it takes the process over (see
     /// [`MasterBuilder::own_process`](crate::MasterBuilder::own_process)) and installs a logger.
