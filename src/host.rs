@@ -37,6 +37,7 @@ pub(crate) mod state;
 pub(crate) mod state;
 pub(crate) mod sys;
 pub(crate) mod threads;
+pub(crate) mod unmanaged;
 
 use std::fs::File;
 use std::io;

@@ -41,7 +41,7 @@
 //! Imports go downward only; a test checks it.
 //!
 //! ```text
-//! 6  cli, main    what people type: `App`, run, check, modules, plugin check
+//! 6  cli, main    what people type: `App`, the master itself, and the commands that ask one
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
 //! 4  control      a running master's socket: the server inside it, and the client
@@ -121,8 +121,9 @@ pub use runtime::{Event, EventKind, Past, ShutdownReport, Ticket};
 pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
-    HealthCheckConfig, HealthStatus, Integration, LastError, LimitsConfig, LogMode, LogsConfig,
-    ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
-    StopConfig, SuccessCodes, TRANSITIONS, WaitFor, WorkerCapabilities, WorkerConfig,
-    WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    HealthCheckConfig, HealthCheckType, HealthStatus, Integration, LastError, LimitsConfig,
+    LogMode, LogsConfig, ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig,
+    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, UnmanagedConfig, WaitFor,
+    WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
+    WorkerType,
 };

@@ -12,6 +12,7 @@ mod heirs;
 mod main_worker;
 mod narrate;
 mod plan;
+mod probe;
 mod route;
 mod slot;
 mod ticket;
@@ -428,7 +429,7 @@ impl Loop {
                 self.order(&worker, incarnation, Order::Start);
             }
             Effect::Probe { worker, incarnation, probe } => {
-                self.order(&worker, incarnation, Order::Probe { probe });
+                self.probe(worker, incarnation, probe);
             }
             Effect::Ask { worker, incarnation, patience } => {
                 self.order(&worker, incarnation, Order::Ask { patience });
@@ -505,7 +506,7 @@ impl Drop for Loop {
                 continue;
             }
             for host in slot.hosts.values_mut() {
-                host.order(Order::Force { patience: Duration::ZERO });
+                host.end_with_loop();
             }
         }
         if std::thread::panicking() {

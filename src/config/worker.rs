@@ -10,7 +10,7 @@ use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
     ExecutionConfig, Integration, LogMode, Mistake, ModuleType, OnMasterExit, RestartPolicy,
-    SuccessCodes, WorkerConfig, WorkerType, signal_number,
+    SuccessCodes, UnmanagedConfig, WorkerConfig, WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.
@@ -37,6 +37,9 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     ("package", |r, node, draft| draft.config.package = Some(name(r, node))),
     ("execution", |r, node, draft| {
         r.mapping(node, EXECUTION, draft.config.execution.get_or_insert_default());
+    }),
+    ("unmanaged", |r, node, draft| {
+        r.mapping(node, UNMANAGED, draft.config.unmanaged.get_or_insert_default());
     }),
     ("module_type", |r, node, draft| {
         let words = [ModuleType::Native, ModuleType::Plugin].map(|kind| (kind.as_str(), kind));
@@ -99,6 +102,20 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
     ("oom_score_adj", |r, node, execution| r.set(node, &mut execution.oom_score_adj, number)),
     ("no_new_privs", |r, node, execution| {
         r.set(node, &mut execution.no_new_privs, Reader::boolean);
+    }),
+];
+
+pub(super) const UNMANAGED: &[Key<UnmanagedConfig>] = &[
+    ("pid_file", |r, node, unmanaged| {
+        unmanaged.pid_file = Some(r.path(node).unwrap_or_else(|| UNREADABLE.into()));
+    }),
+    ("process_name", |r, node, unmanaged| unmanaged.process_name = Some(name(r, node))),
+    ("process_args", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.process_args, |r, node| r.list(node, Reader::text));
+    }),
+    ("port", |r, node, unmanaged| unmanaged.port = Some(r.port(node).unwrap_or(1))),
+    ("can_terminate", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.can_terminate, Reader::boolean);
     }),
 ];
 
@@ -189,7 +206,10 @@ fn values(node: &Node) -> usize {
 fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig {
     let since = r.found();
     let mut config = WorkerConfig::new("", WorkerType::Process);
-    config.restart = defaults.restart.clone();
+    config.restart = match node.entry("unmanaged") {
+        Some(_) => defaults.unmanaged_restart.clone(),
+        None => defaults.restart.clone(),
+    };
     config.stop = defaults.stop.clone();
     config.start = defaults.start.clone();
     config.logs = defaults.logs;
@@ -255,6 +275,7 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("stop.kill_group", "is for processes: a module has no process group"),
             ("limits", "is for processes: a module shares the master's; write `type: process`"),
         ],
+        WorkerType::Process if config.unmanaged.is_some() => return of_others(node, config),
         WorkerType::Process if config.is_module() => &[
             ("command", "contradicts module_name: a worker runs a program or a module"),
             ("success_codes", "is for programs: a module says itself that its work is done"),
@@ -278,7 +299,33 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("logs.timestamps", "has no file to be applied to: the mode is inherit or discard"),
         ],
     };
-    let written = without_meaning.iter().chain(logs).filter(|(path, _)| node.find(path).is_some());
+    let mut found = written(node, without_meaning);
+    found.extend(written(node, logs));
+    found
+}
+
+/// The keys that have no meaning for a process that somebody else starts.
+fn of_others(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
+    let mut without_meaning = vec![
+        ("command", "contradicts unmanaged: somebody else starts that process"),
+        ("stack_size", "is for modules: a program's stack is its own"),
+        ("config", "is for modules and for programs with `integration: protocol`"),
+        ("main", "is for the master's own processes: how others' end cannot be known"),
+        ("success_codes", "is for the master's own processes: how others' end cannot be known"),
+        ("on_master_exit", "is for the master's own processes: others' outlive it anyway"),
+        ("limits", "is for the master's own processes"),
+        ("stop.kill_group", "is for the master's own processes: others' groups are not touched"),
+    ];
+    if config.unmanaged.as_ref().is_some_and(|unmanaged| !unmanaged.can_terminate) {
+        let message = "does nothing without `can_terminate: true`: a stop only lets go of it";
+        without_meaning.extend([("stop.signal", message), ("stop.timeout", message)]);
+    }
+    written(node, &without_meaning)
+}
+
+/// The keys among these that are written.
+fn written(node: &Node, keys: &[(&str, &str)]) -> Vec<Mistake> {
+    let written = keys.iter().filter(|(path, _)| node.find(path).is_some());
     written.map(|(path, message)| ((*path).to_owned(), (*message).to_owned())).collect()
 }
 

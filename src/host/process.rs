@@ -1,6 +1,7 @@
 //! Process workers: each incarnation is a child process. A launcher checks and spawns it; a monitor
 //! thread of its own reads its output and reports its end. Orders go past both, through the gate.
 
+#[cfg(target_os = "linux")]
 mod accounts;
 #[cfg(target_os = "linux")]
 mod adopted;
@@ -47,6 +48,8 @@ use std::time::Duration;
 use super::estate::Estate;
 #[cfg(target_os = "linux")]
 use super::estate::{Adoption, Afterwards};
+#[cfg(target_os = "linux")]
+use super::reaper::end_escapees;
 #[cfg(target_os = "linux")]
 use super::{Dialect, Launch, Outlet, Report, Stream};
 use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
@@ -232,6 +235,21 @@ impl Life {
             Some(LinkPlan { hosted: true, .. }) => Dialect::Records,
         };
         Outlet { worker: &self.worker, incarnation: self.incarnation, stream, dialect }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Life {
+    /// Kills what has left the group of a process that is no more, where that would be killed too.
+    fn end_escapees(&self) {
+        if !self.plan.kill_group {
+            return;
+        }
+        let (worker, incarnation) = (&self.worker, self.incarnation);
+        let found = end_escapees(|marks| self.means.estate.marked(marks, worker, incarnation));
+        if found > 0 {
+            log::warn!("{self}: {found} of its processes had left its group, and were killed");
+        }
     }
 }
 

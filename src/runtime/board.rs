@@ -479,11 +479,11 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
     let process = config.worker_type == WorkerType::Process;
     WorkerCapabilities {
         isolated: process,
-        killable: process,
+        killable: process && config.can_be_killed(),
         limitable: false,
         adoptable: is_kept(config),
         functions: config.is_conversant(),
-        health: config.is_conversant(),
+        health: config.is_conversant() || config.is_checked_by_presence(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
 #[cfg(feature = "cli")]
 use crate::host::roles::this_program;
+use crate::host::unmanaged::UnmanagedPlan;
 use crate::worker::{
     HealthCheckConfig, LogMode, ModuleType, SuccessCodes, WorkerConfig, WorkerType,
 };
@@ -27,6 +28,8 @@ pub(super) enum Plan {
     Module { module: ModuleSource },
     /// A program.
     Process(Arc<ProcessPlan>),
+    /// A process that somebody else starts.
+    Unmanaged(Arc<UnmanagedPlan>),
     /// Something that cannot be run yet: its launch fails with this.
     NotYet(Failure),
 }
@@ -57,9 +60,13 @@ impl Plan {
                 plan.link = config.is_integrated().then(|| link(config, none, false));
                 Self::Process(Arc::new(plan))
             }
-            (None, _, None, None) => {
-                not_yet(ErrorCategory::Configuration, "there is nothing to run")
-            }
+            (None, _, None, None) => match config.unmanaged.clone() {
+                Some(what) => {
+                    let signal = config.stop.signal;
+                    Self::Unmanaged(Arc::new(UnmanagedPlan { what, signal }))
+                }
+                None => not_yet(ErrorCategory::Configuration, "there is nothing to run"),
+            },
         }
     }
 }
@@ -154,6 +161,8 @@ pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
             plan.link.as_ref().map_or(Ok(()), |link| look(&link.module))
         }
         Plan::Module { module } => look(&module),
+        // It may come at any time.
+        Plan::Unmanaged(_) => Ok(()),
         Plan::NotYet(failure) => Err(failure),
     }
 }
@@ -165,8 +174,9 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
     WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
-        killable: config.worker_type == WorkerType::Process,
-        keeps: is_kept(config),
+        killable: config.worker_type == WorkerType::Process && config.can_be_killed(),
+        // Who has not started a process does not end it with himself.
+        keeps: is_kept(config) || config.unmanaged.is_some(),
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -14,6 +15,7 @@ use super::{Input, Parts};
 use crate::host::estate::Adoption;
 use crate::host::process::ProcessHost;
 use crate::host::runner::{ModuleRunner, Setting};
+use crate::host::unmanaged::UnmanagedHost;
 use crate::host::{Launch, Order, Report, Reporter};
 use crate::logs::WorkerLog;
 use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState};
@@ -86,6 +88,9 @@ impl Slot {
                 let processes = &parts.processes;
                 Host::Process(ProcessHost::launch(worker, incarnation, plan, processes, report))
             }
+            Plan::Unmanaged(plan) => {
+                Host::Unmanaged(UnmanagedHost::launch(worker, incarnation, plan, report))
+            }
             Plan::NotYet(failure) => {
                 report(Report::Gone(Exit::Failed(failure.clone())));
                 return;
@@ -144,6 +149,7 @@ pub(super) enum Host {
     // Boxed, since a map has room for several hosts even where there is one, a small one.
     Module(Box<ModuleRunner>, Reporter),
     Process(ProcessHost),
+    Unmanaged(UnmanagedHost),
 }
 
 impl Host {
@@ -151,6 +157,7 @@ impl Host {
         match self {
             Self::Module(runner, report) => runner.order(order, report),
             Self::Process(process) => process.order(&order),
+            Self::Unmanaged(process) => process.order(&order),
         }
     }
 
@@ -159,6 +166,18 @@ impl Host {
         match self {
             Self::Module(runner, _) => runner.functions().map(Callee::Local),
             Self::Process(process) => process.functions().map(Callee::Remote),
+            Self::Unmanaged(_) => None,
+        }
+    }
+
+    /// The loop ends without having ended this: what it has started goes with it.
+    pub(super) fn end_with_loop(&mut self) {
+        match self {
+            Self::Module(..) | Self::Process(_) => {
+                self.order(Order::Force { patience: Duration::ZERO });
+            }
+            // Somebody else has started it.
+            Self::Unmanaged(_) => {}
         }
     }
 }

@@ -12,6 +12,7 @@ mod alone;
 mod conformance;
 mod control;
 mod hosted;
+mod keys;
 mod launching;
 mod logged;
 mod logs;
@@ -23,4 +24,7 @@ mod process_wide;
 mod processes;
 mod reaping;
 mod reload;
+#[cfg(feature = "cli")]
+mod signals;
 mod support;
+mod unmanaged;

@@ -105,6 +105,30 @@ pub(crate) fn find_last_byte(byte: u8, bytes: &[u8]) -> Option<usize> {
     bytes.iter().rposition(|known| *known == byte)
 }
 
+#[cfg(feature = "cli")]
+pub(crate) fn somebody_listens(_socket: &Path) -> bool {
+    false
+}
+
+/// The end of another process: never heard of.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct Ending;
+
+#[cfg(feature = "cli")]
+impl Ending {
+    pub(crate) fn of(_pid: u32) -> io::Result<Self> {
+        Err(unsupported())
+    }
+
+    pub(crate) fn wait(&self, _patience: std::time::Duration) {}
+}
+
+#[cfg(feature = "cli")]
+pub(crate) fn terminal_size() -> Option<(usize, usize)> {
+    None
+}
+
 pub(crate) fn other_deadly_signals() -> impl Iterator<Item = i32> {
     [].into_iter()
 }
