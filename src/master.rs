@@ -45,7 +45,7 @@ use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
 use crate::host::reaper::Reaper;
-use crate::host::state::StateDir;
+use crate::host::state::Tenure;
 use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
@@ -104,7 +104,7 @@ struct Owned {
     #[cfg(target_os = "linux")]
     _server: Option<Server>,
     /// Nobody else has this directory before all of that has ended.
-    _state: Option<Arc<StateDir>>,
+    _state: Option<Tenure>,
 }
 
 /// Which program runs modules in processes of their own.
