@@ -19,7 +19,7 @@ use hsu_master::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Bench, PATIENCE, ms, quick, slow, until};
+use crate::support::{Bench, PATIENCE, ms, slow, until};
 
 /// A master that can be operated, and the directory it listens in.
 pub(crate) struct Operated {

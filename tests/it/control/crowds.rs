@@ -112,7 +112,7 @@ fn conflicting_commands_of_many_get_one_order_and_one_answer_each() {
                     let worker = workers[usize::try_from(dice(&mut state) % 3).unwrap()];
                     let method = ["start", "stop", "restart"]
                         [usize::try_from(dice(&mut state) % 3).unwrap()];
-                    let force = dice(&mut state) % 2 == 0;
+                    let force = dice(&mut state).is_multiple_of(2);
                     raw.ask(id, method, &json!({ "id": worker, "force": force }));
                 }
                 let mut seen: Vec<_> = (0..20)
