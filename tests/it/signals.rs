@@ -167,7 +167,11 @@ fn s09_the_first_asks_the_second_kills_and_the_third_leaves_with_a_list() {
 
 #[test]
 fn s10_a_master_that_starts_500_workers_ends_when_it_is_told_to() {
-    let mut program = Program::run("workers:\n- {id: w, replicas: 500, command: sleep 1000}\n");
+    // However slow the machine is, none of them is killed.
+    let mut program = Program::run(&format!(
+        "{PATIENT}defaults: {{stop: {{timeout: 10m}}}}\n\
+         workers:\n- {{id: w, replicas: 500, command: sleep 1000}}\n"
+    ));
     program.says("#1 is running");
     program.signal("TERM");
     program.ends_in_order();
