@@ -4,6 +4,9 @@
 mod execution;
 mod include;
 mod interpolate;
+mod older;
+#[cfg(feature = "cli")]
+mod place;
 mod reader;
 mod schema;
 mod source;
@@ -23,6 +26,9 @@ use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
 use crate::worker::{Mistake, WorkerConfig};
 use interpolate::Lookup;
+use older::Translation;
+#[cfg(feature = "cli")]
+pub(crate) use place::place;
 use reader::{Check, Reader, Source};
 use yaml::{Fault, Node, Value};
 
@@ -81,15 +87,48 @@ fn load(path: &Path, lookup: Lookup<'_>, check: Check<'_>) -> Result<MasterConfi
     let file = path.display().to_string();
     let absolute = std::path::absolute(path);
     let directory = absolute.as_deref().ok().and_then(Path::parent);
-    let text = source::read(path)
-        .map_err(|message| unplaced(&file, message))
-        .and_then(|bytes| source::text(bytes).map_err(|fault| rejected(&file, fault)))?;
+    let text = text_of(path, &file)?;
     let mut config = master(Source { file: &file, directory, lookup, check }, &text)?;
     if config.name.is_none() {
         config.name =
             directory.and_then(Path::file_name).and_then(|name| as_name(&name.to_string_lossy()));
     }
     Ok(config)
+}
+
+/// The text of the file at `path`, which is called `file`.
+fn text_of(path: &Path, file: &str) -> Result<String, Error> {
+    source::read(path)
+        .map_err(|message| unplaced(file, message))
+        .and_then(|bytes| source::text(bytes).map_err(|fault| rejected(file, fault)))
+}
+
+/// A file of hsu-master's Go version in today's format.
+#[cfg(feature = "cli")]
+pub(crate) struct Imported {
+    /// The text of a file that says the same.
+    pub(crate) text: String,
+    /// What of the older file has no equal, or is not known yet.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Translates the file at `path`.
+///
+/// # Errors
+/// It is not in that format, or something is wrong with it.
+#[cfg(feature = "cli")]
+pub(crate) fn import_hsu_go(path: &Path) -> Result<Imported, Error> {
+    let file = path.display().to_string();
+    let absolute = std::path::absolute(path);
+    let directory = absolute.as_deref().ok().and_then(Path::parent);
+    let text = text_of(path, &file)?;
+    let source = Source { file: &file, directory, lookup: &variable, check: &nothing };
+    let (_, translation) = master_and_translation(source, &text)?;
+    let translation = translation.ok_or_else(|| {
+        let message = "is not in the format of hsu-master's Go version: no worker has a `unit`";
+        unplaced(&file, message.to_owned())
+    })?;
+    Ok(Imported { text: translation.text(&file), warnings: translation.warnings() })
 }
 
 /// The nearest text to `name` that follows the rule for names.
@@ -103,15 +142,34 @@ fn as_name(name: &str) -> Option<String> {
 
 /// Reads a whole file's text.
 fn master(source: Source<'_>, text: &str) -> Result<MasterConfig, Error> {
+    master_and_translation(source, text).map(|(config, _)| config)
+}
+
+/// Reads a whole file's text, and says what was made of it if it is in the older format.
+fn master_and_translation(
+    source: Source<'_>,
+    text: &str,
+) -> Result<(MasterConfig, Option<Translation>), Error> {
     let (root, text) = tree(text).map_err(|fault| rejected(source.file, fault))?;
     let mut reader = Reader::new(source, text);
     let mut draft = schema::Draft::of(Path::new(source.file));
-    reader.mapping(&root, schema::FILE, &mut draft);
+    let translation = older::translate(&mut reader, &root);
+    let root = match &translation {
+        Some(translation) => &translation.known,
+        // What is wrong with the whole is told alone.
+        None if reader.found() > 0 => return reader.finish((draft.config, None)),
+        None => &root,
+    };
+    reader.mapping(root, schema::FILE, &mut draft);
     let names = |key| root.entry(key).is_some();
     if matches!(root.value, Value::Null | Value::Map(_)) && !names("workers") && !names("include") {
         reader.problem(root.at, schema::NO_WORKERS);
     }
-    reader.finish(draft.config)
+    if let Some(translation) = &translation {
+        draft.config.warnings.extend(translation.warnings());
+        draft.config.warnings.sort_by_key(|warning| (warning.line, warning.column));
+    }
+    reader.finish((draft.config, translation))
 }
 
 /// Reads one worker's text.

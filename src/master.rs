@@ -7,6 +7,7 @@ mod difference;
 mod function;
 mod handle;
 mod heirs;
+mod logs;
 mod modules;
 mod output;
 mod reload;
@@ -44,7 +45,8 @@ use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
 use crate::host::reaper::Reaper;
-use crate::host::state::StateDir;
+use crate::host::state::Tenure;
+use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
     Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
@@ -89,6 +91,7 @@ struct Shared {
     has_state: bool,
     /// What the former master's end means for the first start.
     inherited: Mutex<Inherited>,
+    logs: Logs,
 }
 
 /// What a master is alone in having. Dropped in this order, after the loop's end.
@@ -101,7 +104,7 @@ struct Owned {
     #[cfg(target_os = "linux")]
     _server: Option<Server>,
     /// Nobody else has this directory before all of that has ended.
-    _state: Option<Arc<StateDir>>,
+    _state: Option<Tenure>,
 }
 
 /// Which program runs modules in processes of their own.

@@ -6,8 +6,10 @@ mod config;
 mod diagnostics;
 mod differences;
 mod limits;
+mod logs;
 mod policy;
 mod state;
+mod unmanaged;
 mod validate;
 
 use std::borrow::Borrow;
@@ -24,11 +26,13 @@ pub use diagnostics::{
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
 pub use limits::{HardLimits, LimitsConfig};
+pub use logs::{LogMode, LogsConfig};
 pub use policy::{
-    HealthCheckConfig, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig, StopConfig,
-    SuccessCodes,
+    HealthCheckConfig, HealthCheckType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
+    StartConfig, StopConfig, SuccessCodes,
 };
 pub use state::{TRANSITIONS, WaitFor, WorkerState};
+pub use unmanaged::UnmanagedConfig;
 pub(crate) use validate::Mistake;
 
 use crate::error::Error;

@@ -260,6 +260,45 @@ fn usage_errors_and_help_have_their_exit_codes() {
     assert_eq!(setting.output(&["check", "-c", "missing.yaml"]).status.code(), Some(2));
 }
 
+const OLDER: &str = "
+master: { port: 50055 }
+workers:
+  - id: ticker
+    type: managed
+    unit:
+      managed:
+        metadata: { name: Ticker }
+        control:
+          execution: { executable_path: /bin/sh, args: [-c, 'echo $X; exec sleep 1000'], environment: ['X=tick'] }
+";
+
+#[test]
+fn a_file_of_the_go_version_runs_and_is_translated() {
+    let setting = Setting::new(OLDER);
+    let output = setting.output(&["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("warning: workers.yaml:2:11: master.port: has no equal"), "{said}");
+
+    let output = setting.output(&["import", "hsu-go", "workers.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let warning = text(&output.stderr);
+    assert!(warning.starts_with("warning: workers.yaml:2:11: master.port: "), "{warning}");
+    let translated = Setting::new(&text(&output.stdout));
+    let checked = text(&translated.output(&["check"]).stdout);
+    assert_eq!(checked, "workers.yaml: 1 worker, no problems\n  ticker  process  /bin/sh\n");
+    let again = translated.output(&["import", "hsu-go", "workers.yaml"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("is not in the format of"), "{}", text(&again.stderr));
+
+    for setting in [setting, translated] {
+        let mut master = setting.run(&[]);
+        master.until("ticker | tick");
+        master.signal("TERM");
+        assert_eq!(master.end().0.code(), Some(0));
+    }
+}
+
 #[test]
 fn closed_standard_descriptors_do_no_harm() {
     let setting = Setting::new(

@@ -8,7 +8,7 @@ use crate::error::{Problem, Result};
 use crate::master::preflight;
 use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
-use crate::worker::{ModuleType, WorkerConfig};
+use crate::worker::{ModuleType, UnmanagedConfig, WorkerConfig};
 
 pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
     let file = arguments.config.display().to_string();
@@ -65,7 +65,19 @@ fn what_runs(worker: &WorkerConfig) -> String {
         }
         (None, Some(module), _) => format!("module {module}"),
         (None, None, Some(execution)) => execution.executable_path.display().to_string(),
-        (None, None, None) => "nothing".to_owned(),
+        (None, None, None) => worker.unmanaged.as_ref().map_or_else(String::new, whom),
+    }
+}
+
+/// Which process of others is meant.
+fn whom(unmanaged: &UnmanagedConfig) -> String {
+    match (&unmanaged.pid_file, &unmanaged.process_name, unmanaged.port) {
+        (Some(path), ..) => format!("the process in {}", path.display()),
+        (None, Some(name), _) => {
+            format!("the process {name} {}", unmanaged.process_args.join(" ")).trim_end().to_owned()
+        }
+        (None, None, Some(port)) => format!("the process that listens on port {port}"),
+        (None, None, None) => String::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::reader::{Reader, Source, below};
 use super::schema::{Draft, INCLUDED};
 use super::yaml::{Fault, Mark, Node};
-use super::{source, tree};
+use super::{older, source, tree};
 
 /// How many files may stand between a file and the one that was asked for.
 const MAX_DEPTH: usize = 8;
@@ -100,6 +100,10 @@ fn read(
     draft: &mut Draft,
 ) -> Result<(), Fault> {
     let (root, text) = tree(text)?;
+    if let Some(at) = older::mark(&root) {
+        let message = "is in the format of hsu-master's Go version, and cannot be included";
+        return Err(Fault { at, path: String::new(), message: message.to_owned() });
+    }
     let mut reader = r.of_file(Source { file, directory: path.parent(), ..r.source }, text);
     reader.mapping(&root, INCLUDED, draft);
     let (problems, expansion_left) = reader.into_parts();

@@ -132,11 +132,21 @@ impl<'a> Reader<'a> {
 
     /// Does `read` with the path extended by `key`.
     pub(super) fn under<R>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> R) -> R {
+        let step = self.step_into(key);
+        let result = read(self);
+        self.step_out(step);
+        result
+    }
+
+    /// Extends the path by `key`, until [`step_out`](Self::step_out) with what this returns.
+    pub(super) fn step_into(&mut self, key: &str) -> usize {
         let length = self.path.len();
         self.path = join(&self.path, key);
-        let result = read(self);
-        self.path.truncate(length);
-        result
+        length
+    }
+
+    pub(super) fn step_out(&mut self, step: usize) {
+        self.path.truncate(step);
     }
 
     /// The entries of a mapping, each key once.
@@ -275,7 +285,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number or a boolean as it is written: `1.10` keeps its zero.
-    fn literal(&self, node: &Node) -> Option<&'a str> {
+    pub(super) fn literal(&self, node: &Node) -> Option<&'a str> {
         let Line { text, ascii } = self.lines.get(node.at.line - 1)?;
         let skipped = node.at.column - 1;
         let start = match *ascii {
@@ -337,6 +347,15 @@ impl<'a> Reader<'a> {
             let wrong = || format!("is not a whole number from 0 to {}", u32::MAX);
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
             text.parse().ok().filter(|_| digits).ok_or_else(wrong)
+        })
+    }
+
+    /// A TCP port.
+    pub(super) fn port(&mut self, node: &Node) -> Option<u16> {
+        self.scalar(node, "a port", |text| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let port = text.parse().ok().filter(|port| digits && *port > 0);
+            port.ok_or_else(|| "is not a port, 1 to 65535".to_owned())
         })
     }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::MasterConfig;
+use super::execution::{HARD, LIMITS};
 use super::include::{Included, Used, include};
 use super::reader::{Key, Reader};
-use super::worker;
+use super::worker::{self, EXECUTION, UNMANAGED};
 use super::yaml::{Mark, Node, Value};
 use crate::worker::{
-    HealthCheckConfig, Mistake, OnUnhealthy, RestartConfig, RestartPolicy, StartConfig, StopConfig,
-    WorkerConfig, WorkerId, signal_number,
+    HealthCheckConfig, HealthCheckType, LogMode, LogsConfig, Mistake, OnUnhealthy, RestartConfig,
+    RestartPolicy, StartConfig, StopConfig, UnmanagedConfig, WorkerConfig, WorkerId, signal_number,
 };
 
 /// What is said of a file without workers: it is more likely a mistake than a wish.
@@ -42,14 +43,31 @@ impl Draft {
 }
 
 /// What a worker has where it says nothing itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Defaults {
     pub(super) restart: RestartConfig,
+    /// The same for workers that somebody else starts.
+    pub(super) unmanaged_restart: RestartConfig,
     /// Somebody has written the restart policy.
     pub(super) policy_is_written: bool,
     pub(super) stop: StopConfig,
     pub(super) start: StartConfig,
     pub(super) health_check: Option<HealthCheckConfig>,
+    pub(super) logs: LogsConfig,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            restart: RestartConfig::default(),
+            unmanaged_restart: UnmanagedConfig::restart(),
+            policy_is_written: false,
+            stop: StopConfig::default(),
+            start: StartConfig::default(),
+            health_check: None,
+            logs: LogsConfig::default(),
+        }
+    }
 }
 
 /// The file. The order counts: a worker is read with the defaults known.
@@ -87,8 +105,13 @@ pub(super) const MASTER: &[Key<Draft>] = &[
 
 pub(super) const DEFAULTS: &[Key<Defaults>] = &[
     ("restart", |r, node, defaults| {
+        let since = r.found();
         defaults.restart =
             part(r, node, RESTART, RestartConfig::default(), RestartConfig::mistakes);
+        if r.found() == since {
+            // What is not written has another value for these.
+            r.mapping(node, RESTART, &mut defaults.unmanaged_restart);
+        }
         defaults.policy_is_written = node.entry("policy").is_some();
     }),
     ("stop", |r, node, defaults| {
@@ -101,6 +124,9 @@ pub(super) const DEFAULTS: &[Key<Defaults>] = &[
         let base = HealthCheckConfig::default();
         defaults.health_check =
             Some(part(r, node, HEALTH_CHECK, base, HealthCheckConfig::mistakes));
+    }),
+    ("logs", |r, node, defaults| {
+        defaults.logs = part(r, node, LOGS, LogsConfig::default(), LogsConfig::mistakes);
     }),
 ];
 
@@ -133,9 +159,8 @@ pub(super) const START: &[Key<StartConfig>] =
     &[("timeout", |r, node, start| r.set(node, &mut start.timeout, Reader::duration))];
 
 pub(super) const HEALTH_CHECK: &[Key<HealthCheckConfig>] = &[
-    ("type", |r, node, _| {
-        // The one kind there is so far leaves nothing to store.
-        r.word(node, &[("module", ())]);
+    ("type", |r, node, check| {
+        r.set(node, &mut check.check_type, |r, node| r.word(node, HEALTH_TYPES).map(Some));
     }),
     ("interval", |r, node, check| r.set(node, &mut check.interval, Reader::duration)),
     ("timeout", |r, node, check| r.set(node, &mut check.timeout, Reader::duration)),
@@ -147,6 +172,38 @@ pub(super) const HEALTH_CHECK: &[Key<HealthCheckConfig>] = &[
     }),
 ];
 
+pub(super) const LOGS: &[Key<LogsConfig>] = &[
+    ("mode", |r, node, logs| {
+        let words = LogMode::ALL.map(|mode| (mode.as_str(), mode));
+        r.set(node, &mut logs.mode, |r, node| r.word(node, &words));
+    }),
+    ("max_size", |r, node, logs| {
+        r.set(node, &mut logs.max_size, |r, node| r.size(node).map(|size| size as u64));
+    }),
+    ("max_files", |r, node, logs| r.set(node, &mut logs.max_files, Reader::count)),
+    ("timestamps", |r, node, logs| r.set(node, &mut logs.timestamps, Reader::boolean)),
+];
+
+/// The keys of a mapping.
+pub(super) fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
+    keys.iter().map(|(key, _)| *key).collect()
+}
+
+/// The mappings within a worker, with their keys.
+pub(super) fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("execution", names(EXECUTION)),
+        ("unmanaged", names(UNMANAGED)),
+        ("start", names(START)),
+        ("health_check", names(HEALTH_CHECK)),
+        ("restart", names(RESTART)),
+        ("stop", names(STOP)),
+        ("logs", names(LOGS)),
+        ("limits", names(LIMITS)),
+        ("limits.hard", names(HARD)),
+    ]
+}
+
 const LOG_LEVELS: &[(&str, LevelFilter)] = &[
     ("error", LevelFilter::Error),
     ("warn", LevelFilter::Warn),
@@ -155,6 +212,9 @@ const LOG_LEVELS: &[(&str, LevelFilter)] = &[
     ("trace", LevelFilter::Trace),
     ("off", LevelFilter::Off),
 ];
+
+pub(super) const HEALTH_TYPES: &[(&str, HealthCheckType)] =
+    &[("module", HealthCheckType::Module), ("process", HealthCheckType::Process)];
 
 const ON_UNHEALTHY: &[(&str, OnUnhealthy)] =
     &[("restart", OnUnhealthy::Restart), ("log", OnUnhealthy::Log), ("stop", OnUnhealthy::Stop)];

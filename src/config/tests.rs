@@ -6,6 +6,7 @@ mod fuzz;
 mod include;
 mod keys;
 mod mistakes;
+mod older;
 mod values;
 
 use std::ffi::OsString;

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::execution::{LIMITS, account, number, umask};
 use super::reader::{Key, Reader, Replica, below};
-use super::schema::{Defaults, HEALTH_CHECK, RESTART, START, STOP};
+use super::schema::{Defaults, HEALTH_CHECK, LOGS, RESTART, START, STOP};
 use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, Mistake, ModuleType, OnMasterExit, RestartPolicy, SuccessCodes,
-    WorkerConfig, WorkerType, signal_number,
+    ExecutionConfig, Integration, LogMode, Mistake, ModuleType, OnMasterExit, RestartPolicy,
+    SuccessCodes, UnmanagedConfig, WorkerConfig, WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.
@@ -38,6 +38,9 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     ("execution", |r, node, draft| {
         r.mapping(node, EXECUTION, draft.config.execution.get_or_insert_default());
     }),
+    ("unmanaged", |r, node, draft| {
+        r.mapping(node, UNMANAGED, draft.config.unmanaged.get_or_insert_default());
+    }),
     ("module_type", |r, node, draft| {
         let words = [ModuleType::Native, ModuleType::Plugin].map(|kind| (kind.as_str(), kind));
         r.set(node, &mut draft.config.module_type, |r, node| r.word(node, &words).map(Some));
@@ -52,6 +55,7 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     }),
     ("restart", |r, node, draft| r.mapping(node, RESTART, &mut draft.config.restart)),
     ("stop", |r, node, draft| r.mapping(node, STOP, &mut draft.config.stop)),
+    ("logs", |r, node, draft| r.mapping(node, LOGS, &mut draft.config.logs)),
     ("endpoints", |r, node, draft| {
         r.set(node, &mut draft.config.endpoints, |r, node| r.list(node, endpoint));
     }),
@@ -98,6 +102,20 @@ pub(super) const EXECUTION: &[Key<ExecutionConfig>] = &[
     ("oom_score_adj", |r, node, execution| r.set(node, &mut execution.oom_score_adj, number)),
     ("no_new_privs", |r, node, execution| {
         r.set(node, &mut execution.no_new_privs, Reader::boolean);
+    }),
+];
+
+pub(super) const UNMANAGED: &[Key<UnmanagedConfig>] = &[
+    ("pid_file", |r, node, unmanaged| {
+        unmanaged.pid_file = Some(r.path(node).unwrap_or_else(|| UNREADABLE.into()));
+    }),
+    ("process_name", |r, node, unmanaged| unmanaged.process_name = Some(name(r, node))),
+    ("process_args", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.process_args, |r, node| r.list(node, Reader::text));
+    }),
+    ("port", |r, node, unmanaged| unmanaged.port = Some(r.port(node).unwrap_or(1))),
+    ("can_terminate", |r, node, unmanaged| {
+        r.set(node, &mut unmanaged.can_terminate, Reader::boolean);
     }),
 ];
 
@@ -188,9 +206,13 @@ fn values(node: &Node) -> usize {
 fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig {
     let since = r.found();
     let mut config = WorkerConfig::new("", WorkerType::Process);
-    config.restart = defaults.restart.clone();
+    config.restart = match node.entry("unmanaged") {
+        Some(_) => defaults.unmanaged_restart.clone(),
+        None => defaults.restart.clone(),
+    };
     config.stop = defaults.stop.clone();
     config.start = defaults.start.clone();
+    config.logs = defaults.logs;
     config.health_check = node.entry("health_check").and(defaults.health_check.clone());
     if !matches!(node.value, Value::Map(_)) {
         r.mismatch(node, "a worker's mapping, such as `id: a`");
@@ -200,6 +222,10 @@ fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig 
     r.mapping(node, WORKER, &mut draft);
     let Draft { mut config, worker_type, command } = draft;
     config.worker_type = worker_type.unwrap_or(WorkerType::Process);
+    if config.is_module() && node.find("logs.mode").is_none() {
+        // A default that is not for modules is not meant for them.
+        config.logs = config.logs.for_module();
+    }
     if config.main && !defaults.policy_is_written && node.find("restart.policy").is_none() {
         config.restart.policy = RestartPolicy::Never;
     }
@@ -249,6 +275,7 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("stop.kill_group", "is for processes: a module has no process group"),
             ("limits", "is for processes: a module shares the master's; write `type: process`"),
         ],
+        WorkerType::Process if config.unmanaged.is_some() => return of_others(node, config),
         WorkerType::Process if config.is_module() => &[
             ("command", "contradicts module_name: a worker runs a program or a module"),
             ("success_codes", "is for programs: a module says itself that its work is done"),
@@ -263,7 +290,42 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         }
         WorkerType::Process => &[],
     };
-    let written = without_meaning.iter().filter(|(path, _)| node.find(path).is_some());
+    let logs: &[(&str, &str)] = match config.logs.mode {
+        LogMode::Capture => &[],
+        LogMode::File => &[("logs.timestamps", "is for `mode: capture`: the process writes it")],
+        LogMode::Inherit | LogMode::Discard => &[
+            ("logs.max_size", "has no file to be applied to: the mode is inherit or discard"),
+            ("logs.max_files", "has no file to be applied to: the mode is inherit or discard"),
+            ("logs.timestamps", "has no file to be applied to: the mode is inherit or discard"),
+        ],
+    };
+    let mut found = written(node, without_meaning);
+    found.extend(written(node, logs));
+    found
+}
+
+/// The keys that have no meaning for a process that somebody else starts.
+fn of_others(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
+    let mut without_meaning = vec![
+        ("command", "contradicts unmanaged: somebody else starts that process"),
+        ("stack_size", "is for modules: a program's stack is its own"),
+        ("config", "is for modules and for programs with `integration: protocol`"),
+        ("main", "is for the master's own processes: how others' end cannot be known"),
+        ("success_codes", "is for the master's own processes: how others' end cannot be known"),
+        ("on_master_exit", "is for the master's own processes: others' outlive it anyway"),
+        ("limits", "is for the master's own processes"),
+        ("stop.kill_group", "is for the master's own processes: others' groups are not touched"),
+    ];
+    if config.unmanaged.as_ref().is_some_and(|unmanaged| !unmanaged.can_terminate) {
+        let message = "does nothing without `can_terminate: true`: a stop only lets go of it";
+        without_meaning.extend([("stop.signal", message), ("stop.timeout", message)]);
+    }
+    written(node, &without_meaning)
+}
+
+/// The keys among these that are written.
+fn written(node: &Node, keys: &[(&str, &str)]) -> Vec<Mistake> {
+    let written = keys.iter().filter(|(path, _)| node.find(path).is_some());
     written.map(|(path, message)| ((*path).to_owned(), (*message).to_owned())).collect()
 }
 

@@ -30,14 +30,14 @@ impl Mark {
 
 /// One value and where it stands. A list or a mapping stands where its first entry does, an empty
 /// one where the scalar before it does.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) at: Mark,
     pub(super) value: Value,
 }
 
 /// What a node holds.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Null,
     Bool(bool),
@@ -50,7 +50,7 @@ pub(super) enum Value {
 }
 
 /// One key and its value. A mapping keeps a key that was written twice.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: Node,
     pub(super) value: Node,

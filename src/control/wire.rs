@@ -342,16 +342,39 @@ impl Called {
     }
 }
 
-/// A line of a log. What is no UTF-8 is written as base64.
+/// Some whole lines of a log, each with its newline. What is no UTF-8 is written as base64.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct LogLine {
-    pub(super) worker: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) line: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) line_b64: Option<String>,
+pub(super) struct LogText<'t> {
+    #[serde(borrow)]
+    worker: Cow<'t, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'t, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    text_b64: Option<Cow<'t, str>>,
     #[serde(default)]
     pub(super) notice: bool,
+}
+
+impl<'t> LogText<'t> {
+    pub(super) fn new(worker: &'t str, bytes: &'t [u8], notice: bool) -> Self {
+        let (text, text_b64) = match std::str::from_utf8(bytes) {
+            Ok(text) => (Some(text.into()), None),
+            Err(_) => (None, Some(payload::text(bytes).into())),
+        };
+        Self { worker: worker.into(), text, text_b64, notice }
+    }
+
+    /// The worker and the bytes.
+    ///
+    /// # Errors
+    /// What is to be base64 is none.
+    pub(super) fn into_parts(self) -> Result<(String, Vec<u8>), String> {
+        let bytes = match self.text_b64 {
+            Some(text) => payload::read(&text)?,
+            None => self.text.unwrap_or_default().into_owned().into_bytes(),
+        };
+        Ok((self.worker.into_owned(), bytes))
+    }
 }
 
 /// A line that came from a master.

@@ -1,6 +1,7 @@
 //! Process workers: each incarnation is a child process. A launcher checks and spawns it; a monitor
 //! thread of its own reads its output and reports its end. Orders go past both, through the gate.
 
+#[cfg(target_os = "linux")]
 mod accounts;
 #[cfg(target_os = "linux")]
 mod adopted;
@@ -55,15 +56,15 @@ use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
 #[cfg(not(target_os = "linux"))]
 use crate::worker::HardLimits;
-use crate::worker::{ExecutionConfig, Exit, WorkerId};
+use crate::worker::{ExecutionConfig, Exit, LogMode, WorkerId};
 use gate::Gate;
 use launchers::Launchers;
 #[cfg(target_os = "linux")]
 use link::Link;
 pub(crate) use settings::Settings;
 
-/// As much as a pipe holds.
-const BUFFER: usize = 64 << 10;
+/// As much is read at once; of what is not filled no memory is taken.
+const BUFFER: usize = 256 << 10;
 /// As many idle buffers are kept; there may be more in use.
 const SPARE_BUFFERS: usize = 4;
 
@@ -86,6 +87,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) name: Option<OsString>,
     /// It speaks the worker protocol.
     pub(crate) link: Option<LinkPlan>,
+    /// Where its output goes.
+    pub(crate) output: LogMode,
     /// What becomes of it when the master ends.
     #[cfg(target_os = "linux")]
     pub(crate) afterwards: Afterwards,

@@ -11,6 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::sys::{self, Dir, Opening};
@@ -29,7 +31,23 @@ pub(crate) struct StateDir {
     root: Dir,
     workers: Dir,
     /// Locked until it is closed, by whatever end.
-    _lock: File,
+    lock: File,
+    /// The master's loop has ended, and nothing of it is written here any more.
+    done: AtomicBool,
+}
+
+/// A master's hold on its directory. When it is given up the next master may have it, even if a
+/// thread or a child that is just being spawned still has it open.
+#[derive(Debug)]
+pub(crate) struct Tenure(pub(crate) Arc<StateDir>);
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        // Where the loop outlives its master, the lock ends with the last hold of the loop.
+        if self.0.done.load(Ordering::SeqCst) {
+            let _ = self.0.lock.unlock();
+        }
+    }
 }
 
 impl StateDir {
@@ -58,12 +76,17 @@ impl StateDir {
         let lock = root.open_file(LOCK, Opening::Keep).map_err(cannot("open its lock"))?;
         let lock = hold(lock, path, name)?;
         let workers = root.subdirectory("workers").map_err(cannot("make workers/ in it"))?;
-        Ok(Self { path: path.to_owned(), root, workers, _lock: lock })
+        Ok(Self { path: path.to_owned(), root, workers, lock, done: AtomicBool::new(false) })
     }
 
     /// Where it was when it was opened, for people and for those who look for the socket.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Nothing of the loop's is written here any more.
+    pub(crate) fn done(&self) {
+        self.done.store(true, Ordering::SeqCst);
     }
 
     /// The directory itself.

@@ -17,7 +17,10 @@ use crate::host::protocol::HOST_ROLE;
 use crate::host::roles::Program;
 #[cfg(feature = "cli")]
 use crate::host::roles::this_program;
-use crate::worker::{HealthCheckConfig, ModuleType, SuccessCodes, WorkerConfig, WorkerType};
+use crate::host::unmanaged::UnmanagedPlan;
+use crate::worker::{
+    HealthCheckConfig, LogMode, ModuleType, SuccessCodes, WorkerConfig, WorkerType,
+};
 
 /// What to run when a worker is launched.
 pub(super) enum Plan {
@@ -25,6 +28,8 @@ pub(super) enum Plan {
     Module { module: ModuleSource },
     /// A program.
     Process(Arc<ProcessPlan>),
+    /// A process that somebody else starts.
+    Unmanaged(Arc<UnmanagedPlan>),
     /// Something that cannot be run yet: its launch fails with this.
     NotYet(Failure),
 }
@@ -55,9 +60,13 @@ impl Plan {
                 plan.link = config.is_integrated().then(|| link(config, none, false));
                 Self::Process(Arc::new(plan))
             }
-            (None, _, None, None) => {
-                not_yet(ErrorCategory::Configuration, "there is nothing to run")
-            }
+            (None, _, None, None) => match config.unmanaged.clone() {
+                Some(what) => {
+                    let signal = config.stop.signal;
+                    Self::Unmanaged(Arc::new(UnmanagedPlan { what, signal }))
+                }
+                None => not_yet(ErrorCategory::Configuration, "there is nothing to run"),
+            },
         }
     }
 }
@@ -88,6 +97,7 @@ fn program(config: &WorkerConfig, path: &Path, launcher: Option<&Program>) -> Pr
         kill_group: config.stop.kill_group,
         name: None,
         link: None,
+        output: config.logs.mode,
         #[cfg(target_os = "linux")]
         afterwards: Afterwards {
             keep: is_kept(config),
@@ -106,6 +116,8 @@ fn hosted(config: &WorkerConfig, module: &str, host: &Program) -> ProcessPlan {
         args: vec![HOST_ROLE.to_owned()],
         name: host.name.clone(),
         link: Some(link(config, source(config, module), true)),
+        // Its log lines are the master's too, even where its log file is not wanted.
+        output: LogMode::Capture,
         ..program(config, &host.path, Some(host))
     }
 }
@@ -149,6 +161,8 @@ pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
             plan.link.as_ref().map_or(Ok(()), |link| look(&link.module))
         }
         Plan::Module { module } => look(&module),
+        // It may come at any time.
+        Plan::Unmanaged(_) => Ok(()),
         Plan::NotYet(failure) => Err(failure),
     }
 }
@@ -160,8 +174,9 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
     WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,
-        killable: config.worker_type == WorkerType::Process,
-        keeps: is_kept(config),
+        killable: config.worker_type == WorkerType::Process && config.can_be_killed(),
+        // Who has not started a process does not end it with himself.
+        keeps: is_kept(config) || config.unmanaged.is_some(),
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

@@ -1,7 +1,10 @@
 //! What differs between two configurations of one worker, key by key, and whether a running
 //! incarnation can live with it.
 
-use super::{ExecutionConfig, HealthCheckConfig, OnMasterExit, WorkerConfig};
+use super::{
+    ExecutionConfig, HealthCheckConfig, HealthCheckType, LogsConfig, OnMasterExit, UnmanagedConfig,
+    WorkerConfig,
+};
 
 /// What differs between two configurations of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,17 +57,29 @@ const KEYS: &[Key] = &[
         let stop = OnMasterExit::Stop;
         a.on_master_exit.unwrap_or(stop) == b.on_master_exit.unwrap_or(stop)
     }),
+    ("unmanaged.pid_file", |a, b| of_others(a, b, |u| u.pid_file.clone())),
+    ("unmanaged.process_name", |a, b| of_others(a, b, |u| u.process_name.clone())),
+    ("unmanaged.process_args", |a, b| of_others(a, b, |u| u.process_args.clone())),
+    ("unmanaged.port", |a, b| of_others(a, b, |u| u.port)),
+    ("unmanaged.can_terminate", |a, b| of_others(a, b, |u| u.can_terminate)),
     ("module_type", |a, b| a.module_type == b.module_type),
     ("module_name", |a, b| a.module_name == b.module_name),
     ("entry_point", |a, b| a.entry_point == b.entry_point),
     ("stack_size", |a, b| a.stack_size == b.stack_size),
     ("config", |a, b| a.config == b.config),
     ("endpoints", |a, b| a.endpoints == b.endpoints),
+    ("logs.mode", |a, b| a.logs.mode == b.logs.mode),
+    ("logs.max_size", |a, b| a.logs.max_size == b.logs.max_size),
+    ("logs.max_files", |a, b| a.logs.max_files == b.logs.max_files),
+    ("logs.timestamps", |a, b| a.logs.timestamps == b.logs.timestamps),
     ("stop.signal", |a, b| a.stop.signal == b.stop.signal),
     ("stop.kill_group", |a, b| a.stop.kill_group == b.stop.kill_group),
     ("stop.timeout", |a, b| a.stop.timeout == b.stop.timeout),
     ("start.timeout", |a, b| a.start.timeout == b.start.timeout),
     ("success_codes", |a, b| a.success_codes == b.success_codes),
+    ("health_check.type", |a, b| {
+        of_check(a, b, |c| c.check_type.unwrap_or(HealthCheckType::Module))
+    }),
     ("health_check.interval", |a, b| of_check(a, b, |c| c.interval)),
     ("health_check.timeout", |a, b| of_check(a, b, |c| c.timeout)),
     ("health_check.initial_delay", |a, b| of_check(a, b, |c| c.initial_delay)),
@@ -92,6 +107,15 @@ fn of_program(
 ) -> bool {
     let none = ExecutionConfig::default();
     same(a.execution.as_ref().unwrap_or(&none), b.execution.as_ref().unwrap_or(&none))
+}
+
+/// The same of what is said of others' processes.
+fn of_others<T: PartialEq>(
+    a: &WorkerConfig,
+    b: &WorkerConfig,
+    of: fn(&UnmanagedConfig) -> T,
+) -> bool {
+    a.unmanaged.as_ref().map(of) == b.unmanaged.as_ref().map(of)
 }
 
 /// The same in both checks; none is the deployment's own.
@@ -129,6 +153,8 @@ impl WorkerConfig {
         // The signal and its target are held by the process's gate from its spawn on.
         adapted.stop.timeout = new.stop.timeout;
         adapted.success_codes.clone_from(&new.success_codes);
+        // A process has its output where it was spawned with it.
+        adapted.logs = LogsConfig { mode: adapted.logs.mode, ..new.logs };
         adapted == *new
     }
 }

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::WorkerType;
 use super::limits::LimitsConfig;
-use super::policy::{HealthCheckConfig, RestartConfig, StartConfig, StopConfig, SuccessCodes};
+use super::logs::LogsConfig;
+use super::policy::{
+    HealthCheckConfig, HealthCheckType, RestartConfig, StartConfig, StopConfig, SuccessCodes,
+};
+use super::unmanaged::UnmanagedConfig;
 use crate::module::EndpointInfo;
 
 /// Where a module comes from.
@@ -53,6 +57,8 @@ pub struct WorkerConfig {
     pub package: Option<String>,
     /// The program to run, for a worker that is an executable.
     pub execution: Option<ExecutionConfig>,
+    /// The process that somebody else starts, for a worker that is one.
+    pub unmanaged: Option<UnmanagedConfig>,
     /// Where its module comes from.
     pub module_type: Option<ModuleType>,
     /// A factory's name, or a library's path.
@@ -76,6 +82,8 @@ pub struct WorkerConfig {
     pub success_codes: SuccessCodes,
     /// Where a program can be reached while it runs; modules publish their own.
     pub endpoints: Vec<EndpointInfo>,
+    /// Where its output goes.
+    pub logs: LogsConfig,
     /// What becomes of its process when the master ends without having stopped it. `None`: as
     /// [`OnMasterExit::Stop`], where the program can be its own guardian.
     pub on_master_exit: Option<OnMasterExit>,
@@ -92,6 +100,7 @@ impl WorkerConfig {
             main: false,
             package: None,
             execution: None,
+            unmanaged: None,
             module_type: None,
             module_name: None,
             entry_point: None,
@@ -103,6 +112,7 @@ impl WorkerConfig {
             stop: StopConfig::default(),
             success_codes: SuccessCodes::default(),
             endpoints: Vec::new(),
+            logs: LogsConfig::default(),
             on_master_exit: None,
             limits: LimitsConfig::default(),
         }
@@ -130,6 +140,14 @@ impl WorkerConfig {
         let mut config = Self::new(id, WorkerType::Process);
         config.execution =
             Some(ExecutionConfig { executable_path: path.into(), ..ExecutionConfig::default() });
+        config
+    }
+
+    /// A worker that somebody else starts. It is looked for again for ever, at least every 5 s.
+    pub fn unmanaged(id: impl Into<String>, unmanaged: UnmanagedConfig) -> Self {
+        let mut config = Self::new(id, WorkerType::Process);
+        config.restart = UnmanagedConfig::restart();
+        config.unmanaged = Some(unmanaged);
         config
     }
 
@@ -247,6 +265,13 @@ impl WorkerConfig {
         self
     }
 
+    /// Where its output goes, and how much of it is kept.
+    #[must_use]
+    pub fn logs(mut self, logs: LogsConfig) -> Self {
+        self.logs = logs;
+        self
+    }
+
     /// What becomes of its process when the master ends without having stopped it.
     #[must_use]
     pub fn on_master_exit(mut self, what: OnMasterExit) -> Self {
@@ -284,9 +309,21 @@ impl WorkerConfig {
         !self.is_module() && self.execution.as_ref().is_some_and(speaks)
     }
 
-    /// True when the worker can be asked for its health and called.
+    /// True when a module or a program answers for itself: it can be asked for its health, and
+    /// called.
     pub(crate) fn is_conversant(&self) -> bool {
         self.is_module() || self.is_integrated()
+    }
+
+    /// False when the worker is a process that is not ours to end.
+    pub(crate) fn can_be_killed(&self) -> bool {
+        self.unmanaged.as_ref().is_none_or(|unmanaged| unmanaged.can_terminate)
+    }
+
+    /// True when the worker's health is that its process is there.
+    pub(crate) fn is_checked_by_presence(&self) -> bool {
+        let kind = self.health_check.as_ref().and_then(|check| check.check_type);
+        kind == Some(HealthCheckType::Process)
     }
 
     /// True when the worker is a module, wherever it runs.

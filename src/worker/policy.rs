@@ -231,10 +231,33 @@ pub enum OnUnhealthy {
     Stop,
 }
 
-/// How a worker is asked for its health: a module's `is_healthy`, on its own thread.
+/// Who is asked for a worker's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HealthCheckType {
+    /// The worker itself: a module's `is_healthy`, on its own thread, or a program that speaks the
+    /// worker protocol.
+    Module,
+    /// The system: a process is healthy while it is there.
+    Process,
+}
+
+impl HealthCheckType {
+    /// The word used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Module => "module",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// How a worker is asked for its health.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthCheckConfig {
+    /// Who is asked; `None`: the worker itself.
+    pub check_type: Option<HealthCheckType>,
     /// From the begin of one check to the begin of the next. Default 10 s.
     pub interval: Duration,
     /// How long an answer may take. Default 2 s.
@@ -252,6 +275,7 @@ pub struct HealthCheckConfig {
 impl Default for HealthCheckConfig {
     fn default() -> Self {
         Self {
+            check_type: None,
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(2),
             initial_delay: Duration::ZERO,
@@ -266,6 +290,13 @@ impl HealthCheckConfig {
     /// The defaults with another interval.
     pub fn every(interval: Duration) -> Self {
         Self { interval, ..Self::default() }
+    }
+
+    /// Who is asked.
+    #[must_use]
+    pub fn check_type(mut self, check_type: HealthCheckType) -> Self {
+        self.check_type = Some(check_type);
+        self
     }
 
     /// How long an answer may take.

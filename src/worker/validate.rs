@@ -2,6 +2,7 @@
 //! mistake at once, each with its key's path.
 
 mod execution;
+mod unmanaged;
 
 use std::time::Duration;
 
@@ -60,9 +61,11 @@ impl Mistakes {
     }
 
     fn within(&mut self, part: &str, mistakes: Vec<Mistake>) {
-        self.0.extend(
-            mistakes.into_iter().map(|(path, message)| (format!("{part}.{path}"), message)),
-        );
+        let below = |path: String| match path.as_str() {
+            "" => part.to_owned(),
+            path => format!("{part}.{path}"),
+        };
+        self.0.extend(mistakes.into_iter().map(|(path, message)| (below(path), message)));
     }
 }
 
@@ -75,6 +78,8 @@ impl WorkerConfig {
         }
         self.check_what_runs(&mut found);
         self.check_module(&mut found);
+        self.check_unmanaged(&mut found);
+        self.check_health(&mut found);
         self.check_limits(&mut found);
         if let Some(execution) = &self.execution {
             found.within("execution", execution.mistakes());
@@ -86,6 +91,10 @@ impl WorkerConfig {
         found.within("restart", self.restart.mistakes());
         found.within("stop", self.stop.mistakes());
         self.success_codes.check(&mut found);
+        found.within("logs", self.logs.mistakes());
+        if self.is_module() {
+            found.within("logs", self.logs.mistakes_of_module());
+        }
         if self.on_master_exit == Some(OnMasterExit::Keep) {
             let program = self.execution.is_some() && !self.is_conversant();
             let message = "`keep` is for programs with `integration: none`: what speaks the worker \
@@ -118,11 +127,12 @@ impl WorkerConfig {
                 let asked = self.execution.as_ref().is_some_and(speaks);
                 found.check(!asked, "execution.integration", message);
             }
+            WorkerType::Process if self.unmanaged.is_some() => {}
             WorkerType::Process => {
                 let path = self.execution.as_ref().map(|execution| &execution.executable_path);
                 if path.is_none() && !packaged {
-                    let message =
-                        "has nothing to run; write command, execution, package or module_name";
+                    let message = "has nothing to run; write command, execution, package, unmanaged or \
+                         module_name";
                     found.add("", message);
                 } else if path.is_some_and(|path| path.as_os_str().is_empty()) && !packaged {
                     found.add("execution.executable_path", "is missing: the program to run");
@@ -134,8 +144,6 @@ impl WorkerConfig {
     /// What only modules have is there only for modules, and is usable.
     fn check_module(&self, found: &mut Mistakes) {
         if self.execution.is_some() && !self.is_conversant() {
-            let message = "a program can be asked for its health only with `integration: protocol`";
-            found.check(self.health_check.is_none(), "health_check", message);
             let empty = self.config.as_object().is_some_and(serde_json::Map::is_empty);
             let message = "is for modules and for programs with `integration: protocol`; give a \
                            program arguments or variables";

@@ -12,8 +12,10 @@ mod alone;
 mod conformance;
 mod control;
 mod hosted;
+mod keys;
 mod launching;
 mod logged;
+mod logs;
 mod made;
 mod modules;
 #[cfg(all(feature = "cli", feature = "plugins"))]
@@ -25,3 +27,4 @@ mod reload;
 #[cfg(feature = "cli")]
 mod signals;
 mod support;
+mod unmanaged;

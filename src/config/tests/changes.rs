@@ -11,9 +11,8 @@ fn first(text: &str) -> Option<WorkerConfig> {
 
 #[test]
 fn every_key_is_named_when_it_changes() {
-    // Whose workers they are, how many there are, and whether they are meant to run; and a kind of
-    // which there is but one.
-    let apart = ["id", "replicas", "enabled", "health_check.type"];
+    // Whose workers they are, how many there are, and whether they are meant to run.
+    let apart = ["id", "replicas", "enabled"];
     let mut named = 0;
     for (path, worker, value, _) in KEYS {
         if path.starts_with("master.") || apart.contains(path) {
@@ -24,6 +23,11 @@ fn every_key_is_named_when_it_changes() {
         let other = match *path {
             "type" => file_with(path, worker, "process"),
             "module_name" | "command" => file_with(path, worker, "another"),
+            "unmanaged.pid_file" | "unmanaged.process_name" => file_with(path, worker, "another"),
+            "unmanaged.port" => file_with(path, worker, "1"),
+            "unmanaged.process_args" | "unmanaged.can_terminate" => {
+                format!("workers: [{{{worker}}}}}]\n")
+            }
             "execution.executable_path" => file_with(path, worker, "/another"),
             _ => format!("workers: [{{{worker}}}]\n"),
         };

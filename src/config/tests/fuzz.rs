@@ -63,10 +63,10 @@ const SEEDS: &[&str] = &[
 ];
 
 /// A xorshift generator: the same numbers on every run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -75,7 +75,7 @@ impl Random {
 }
 
 /// Changes `text` at one place.
-fn mutate(text: &mut Vec<char>, random: &mut Random) {
+pub(super) fn mutate(text: &mut Vec<char>, pieces: &[&str], random: &mut Random) {
     let at = random.below(text.len() + 1);
     let end = (at + random.below(12)).min(text.len());
     match random.below(4) {
@@ -85,9 +85,9 @@ fn mutate(text: &mut Vec<char>, random: &mut Random) {
             let to = random.below(text.len() + 1);
             text.splice(to..to, copy);
         }
-        2 => drop(text.splice(at..end, PIECES[random.below(PIECES.len())].chars())),
+        2 => drop(text.splice(at..end, pieces[random.below(pieces.len())].chars())),
         _ => {
-            let piece = PIECES[random.below(PIECES.len())].chars();
+            let piece = pieces[random.below(pieces.len())].chars();
             text.splice(at..at, piece);
         }
     }
@@ -100,7 +100,7 @@ fn no_text_makes_the_reader_panic() {
     for round in 0..20_000 {
         let mut text: Vec<char> = SEEDS[round % SEEDS.len()].chars().collect();
         for _ in 0..=random.below(3) {
-            mutate(&mut text, &mut random);
+            mutate(&mut text, PIECES, &mut random);
         }
         let text: String = text.into_iter().collect();
         let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}']).count();

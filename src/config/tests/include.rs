@@ -79,9 +79,10 @@ fn problems_are_placed_in_the_file_that_has_them() {
         ("d/2", "workers: [\n"),
         ("d/3", "workers: [{id: c, command: x}]\n"),
     ]);
+    let nothing = "has nothing to run; write command, execution, package, unmanaged or module_name";
     let expected = [
-        "3:4: workers[1]: has nothing to run; write command, execution, package or module_name",
-        "d/1:2:4: workers[0]: has nothing to run; write command, execution, package or module_name",
+        &format!("3:4: workers[1]: {nothing}"),
+        &format!("d/1:2:4: workers[0]: {nothing}"),
         "d/1:2:11: workers[0].comand: unknown key; did you mean `command`?",
         "d/1:3:8: workers[1].id: \"a\" is already used by workers[0] in line 2 of w.yaml",
         "d/1:4:1: defaults: unknown key; known here: workers, include",

@@ -3,20 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::execution::{HARD, LIMITS};
-use super::super::reader::Key;
-use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, MASTER, RESTART, START, STOP};
-use super::super::worker::{EXECUTION, WORKER};
+use super::super::schema::{
+    DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, LOGS, MASTER, RESTART, START, STOP, names, parts,
+};
+use super::super::worker::{ENDPOINT, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    ExecutionConfig, HardLimits, HealthCheckConfig, Integration, ModuleType, OnMasterExit,
-    OnUnhealthy, RestartPolicy, WorkerConfig, WorkerType,
+    ExecutionConfig, HardLimits, HealthCheckConfig, HealthCheckType, Integration, LogMode,
+    ModuleType, OnMasterExit, OnUnhealthy, RestartPolicy, UnmanagedConfig, WorkerConfig,
+    WorkerType,
 };
 
 pub(super) type Shows = fn(&MasterConfig) -> bool;
 
 fn first(config: &MasterConfig) -> &WorkerConfig {
     &config.workers[0]
+}
+
+fn unmanaged(config: &MasterConfig) -> &UnmanagedConfig {
+    first(config).unmanaged.as_ref().unwrap()
 }
 
 fn health(config: &MasterConfig) -> &HealthCheckConfig {
@@ -70,6 +75,15 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("execution.working_directory", PROGRAM, "/w", |c| {
         first(c).execution.as_ref().unwrap().working_directory == Some("/w".into())
     }),
+    ("unmanaged.pid_file", "id: a", "/p", |c| unmanaged(c).pid_file == Some("/p".into())),
+    ("unmanaged.process_name", "id: a", "n", |c| unmanaged(c).process_name.as_deref() == Some("n")),
+    ("unmanaged.process_args", "id: a, unmanaged: {process_name: n", "[b]", |c| {
+        unmanaged(c).process_args == ["b"]
+    }),
+    ("unmanaged.port", "id: a", "80", |c| unmanaged(c).port == Some(80)),
+    ("unmanaged.can_terminate", "id: a, unmanaged: {port: 1", "true", |c| {
+        unmanaged(c).can_terminate
+    }),
     ("execution.env_file", PROGRAM, "/e", |c| execution(c).env_file == Some("/e".into())),
     ("execution.clear_environment", PROGRAM, "true", |c| execution(c).clear_environment),
     ("execution.user", PROGRAM, "1000", |c| execution(c).user.as_deref() == Some("1000")),
@@ -96,7 +110,9 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
         first(c).endpoints == [crate::EndpointInfo::tcp("n", "a")]
     }),
     ("start.timeout", PROGRAM, "1s", |c| first(c).start.timeout == seconds(1)),
-    ("health_check.type", MODULE, "module", |c| first(c).health_check.is_some()),
+    ("health_check.type", PROGRAM, "process", |c| {
+        health(c).check_type == Some(HealthCheckType::Process)
+    }),
     ("health_check.interval", MODULE, "1s", |c| health(c).interval == seconds(1)),
     ("health_check.timeout", MODULE, "1s", |c| health(c).timeout == seconds(1)),
     ("health_check.initial_delay", MODULE, "1s", |c| health(c).initial_delay == seconds(1)),
@@ -119,28 +135,15 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("stop.signal", PROGRAM, "int", |c| first(c).stop.signal == 2),
     ("stop.timeout", PROGRAM, "0s", |c| first(c).stop.timeout.is_zero()),
     ("stop.kill_group", PROGRAM, "false", |c| !first(c).stop.kill_group),
+    ("logs.mode", PROGRAM, "discard", |c| first(c).logs.mode == LogMode::Discard),
+    ("logs.max_size", PROGRAM, "1MiB", |c| first(c).logs.max_size == 1 << 20),
+    ("logs.max_files", PROGRAM, "7", |c| first(c).logs.max_files == 7),
+    ("logs.timestamps", PROGRAM, "false", |c| !first(c).logs.timestamps),
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
     }),
     ("on_master_exit", PROGRAM, "keep", |c| first(c).on_master_exit == Some(OnMasterExit::Keep)),
 ];
-
-fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
-    keys.iter().map(|(key, _)| *key).collect()
-}
-
-/// The mappings within a worker.
-fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
-    vec![
-        ("execution", names(EXECUTION)),
-        ("start", names(START)),
-        ("health_check", names(HEALTH_CHECK)),
-        ("restart", names(RESTART)),
-        ("stop", names(STOP)),
-        ("limits", names(LIMITS)),
-        ("limits.hard", names(HARD)),
-    ]
-}
 
 /// `a.b` and `v` as `a: {b: v}`.
 fn nested(path: &str, value: &str) -> String {
@@ -155,6 +158,11 @@ pub(super) fn file_with(path: &str, worker: &str, value: &str) -> String {
     let key = nested(path, value);
     if path.starts_with("master.") || path.starts_with("defaults.") {
         format!("{key}\nworkers: [{{{worker}}}]\n")
+    } else if let Some((part, _)) = worker.rsplit_once('{') {
+        // The worker is in the middle of the key's own part.
+        assert!(part.ends_with(&format!("{}: ", path.split('.').next().unwrap())), "{path}");
+        let (_, key) = path.split_once('.').unwrap();
+        format!("workers: [{{{worker}, {key}: {value}}}}}]\n")
     } else {
         format!("workers: [{{{worker}, {key}}}]\n")
     }
@@ -171,9 +179,18 @@ fn the_list_has_every_key_that_is_read() {
     }
     let listed: BTreeSet<String> = KEYS.iter().map(|(path, ..)| (*path).to_owned()).collect();
     assert_eq!(listed, known);
+    // The list of `tests/it/keys.rs`, which shows for each key what it does.
+    known.extend(names(DEFAULTS).iter().map(|key| format!("defaults.{key}")));
+    let parts_of_a_file = ["master", "defaults", "workers"];
+    let whole = names(FILE).into_iter().filter(|key| !parts_of_a_file.contains(key));
+    known.extend(whole.map(str::to_owned));
+    assert!(known.remove("endpoints"));
+    known.extend(names(ENDPOINT).iter().map(|key| format!("endpoints.{key}")));
+    let text: String = known.iter().map(|key| format!("{key}\n")).collect();
+    assert_eq!(include_str!("keys.txt"), text);
     assert_eq!(names(FILE), ["master", "defaults", "workers", "include"]);
     assert_eq!(names(INCLUDED), ["workers", "include"]);
-    assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check"]);
+    assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check", "logs"]);
 }
 
 #[test]
@@ -182,7 +199,8 @@ fn every_key_is_heard() {
         let text = file_with(path, worker, value);
         let with = read(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(shows(&with), "{text}");
-        if let Ok(without) = read(&format!("workers: [{{{worker}}}]\n")) {
+        let end = if worker.contains('{') { "}" } else { "" };
+        if let Ok(without) = read(&format!("workers: [{{{worker}{end}}}]\n")) {
             assert_ne!(with, without, "{text}");
         }
     }
@@ -198,8 +216,13 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
         }
         tried += 1;
         let key = path.split_once('.').unwrap().1;
-        let program = ["stop", "restart"].contains(&part);
-        let worker = if program { PROGRAM } else { MODULE };
+        let program = ["stop", "restart", "logs"].contains(&part);
+        let worker = match *path {
+            // A module that has a process of its own, and can be asked.
+            "health_check.type" => "id: a, type: process, module_name: m",
+            _ if program => PROGRAM,
+            _ => MODULE,
+        };
         let text = file_with(&format!("defaults.{path}"), worker, value);
         assert!(shows(&read(&text).unwrap()), "{text}");
 
@@ -211,6 +234,9 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
             "stop" => ("signal", "HUP"),
             "health_check" if key != "retries" => ("retries", "7"),
             "health_check" => ("successes", "7"),
+            "logs" if key == "mode" => continue,
+            "logs" if key != "max_files" => ("max_files", "3"),
+            "logs" => ("max_size", "5MiB"),
             _ => continue,
         };
         let both = format!(
@@ -219,7 +245,7 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
         );
         assert!(shows(&read(&both).unwrap()), "{both}");
     }
-    assert_eq!(tried, RESTART.len() + STOP.len() + START.len() + HEALTH_CHECK.len());
+    assert_eq!(tried, RESTART.len() + STOP.len() + START.len() + HEALTH_CHECK.len() + LOGS.len());
 }
 
 #[test]

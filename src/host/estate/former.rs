@@ -13,7 +13,9 @@ use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
 use crate::host::state::StateDir;
 use crate::host::sys;
-use crate::worker::{ExecutionConfig, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId};
+use crate::worker::{
+    ExecutionConfig, LimitsConfig, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId,
+};
 
 /// How long a killed process may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -290,14 +292,18 @@ fn send(process: &Attached, stop: &Stop, signal: i32) {
 /// Stands for what a process is started with: equal for configurations that start the same. What a
 /// later version adds changes nothing for those who do not use it.
 pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
-    let lines = |execution: &ExecutionConfig| format!("{execution:#?}");
-    let default = lines(&ExecutionConfig::default());
+    let lines =
+        |execution: &ExecutionConfig, limits: &LimitsConfig| format!("{execution:#?}\n{limits:#?}");
+    let default = lines(&ExecutionConfig::default(), &LimitsConfig::default());
     let known: BTreeSet<&str> = default.lines().collect();
-    let written = lines(&config.execution.clone().unwrap_or_default());
+    let written = lines(&config.execution.clone().unwrap_or_default(), &config.limits);
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     for line in written.lines().filter(|line| !known.contains(line)) {
         hasher.write(line.as_bytes());
         hasher.write_u8(b'\n');
+    }
+    if config.limits != LimitsConfig::default() {
+        hasher.write(format!("{:?}", config.limits).as_bytes());
     }
     format!("{:016x}", hasher.finish())
 }

@@ -2,16 +2,21 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+#[cfg(feature = "cli")]
+mod elsewhere;
 mod fifos;
 mod files;
 mod last_words;
 mod launch;
 mod line;
+mod logfiles;
 mod orphans;
 mod others;
 mod own;
 mod poller;
 mod sockets;
+#[cfg(feature = "cli")]
+mod terminal;
 mod users;
 
 use std::ffi::{CString, c_int};
@@ -22,22 +27,28 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::ptr;
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+pub(crate) use elsewhere::*;
 pub(crate) use fifos::*;
 pub(crate) use files::*;
 pub(crate) use last_words::*;
 pub(crate) use launch::*;
 pub(crate) use libc::{
-    E2BIG, EAGAIN, EINVAL, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY, SIGCONT,
-    SIGKILL, SIGTERM,
+    E2BIG, EAGAIN, EINVAL, ELOOP, EMFILE, ENFILE, ENOENT, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY,
+    SIGCONT, SIGKILL, SIGTERM,
 };
 pub(crate) use line::*;
+pub(crate) use logfiles::*;
 pub(crate) use orphans::*;
 pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
 pub(crate) use sockets::*;
+#[cfg(feature = "cli")]
+pub(crate) use terminal::*;
 pub(crate) use users::*;
 
 use super::Target;
@@ -105,6 +116,21 @@ pub(crate) fn signal(target: Target, signal: i32) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(ESRCH) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Sends a signal to the process that a descriptor of [`pidfd_open`] stands for, and to no other. A
+/// process that has ended is no error. Needs Linux 5.1.
+///
+/// # Errors
+/// When it is not allowed.
+pub(crate) fn signal_through(process: &OwnedFd, signal: c_int) -> io::Result<()> {
+    let (fd, info, flags) = (process.as_raw_fd(), ptr::null::<libc::siginfo_t>(), 0);
+    // SAFETY: the descriptor is open; without `info` the call touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags) };
+    match checked(c_int::try_from(result).unwrap_or(-1)) {
+        Err(error) if error.raw_os_error() != Some(ESRCH) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -212,6 +238,14 @@ pub(crate) fn mounted_noexec(path: &Path) -> io::Result<bool> {
 /// As the call has them.
 pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// As [`open_without_waiting`], for a path whose last part is not a symbolic link.
+///
+/// # Errors
+/// As the call has them: `ELOOP` for a link.
+pub(crate) fn open_no_link(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)
 }
 
 /// The user whose rights we act with.

@@ -1,0 +1,152 @@
+//! What `/proc` says of processes. Everything in it may be gone, or be another process's, by the
+//! next moment: who needs certainty looks again with the process's descriptor in hand.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// As much is read of a process's arguments.
+const MAX_ARGUMENTS: u64 = 256 << 10;
+/// As much of the other files.
+const MAX_FILE: u64 = 16 << 10;
+/// The clock ticks of `/proc` in a second: the same on every Linux.
+const TICKS: u64 = 100;
+
+/// A process as it was a moment ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) parent: u32,
+    /// The name it goes by: at most 15 bytes.
+    pub(super) name: Vec<u8>,
+    /// In ticks since the system's start: with the id it tells one process from another.
+    pub(super) started: u64,
+    /// It has ended and is not reaped.
+    pub(super) ended: bool,
+}
+
+fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn directory(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+impl Process {
+    /// The process with this id, if there is one.
+    pub(super) fn with_id(pid: u32) -> Option<Self> {
+        Self::parse(pid, &read(&directory(pid).join("stat"), MAX_FILE).ok()?)
+    }
+
+    /// Reads `7 (name) S 1 ...`; the name may have brackets and blanks in it.
+    pub(super) fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
+        let open = stat.iter().position(|byte| *byte == b'(')?;
+        let close = stat.iter().rposition(|byte| *byte == b')')?;
+        let name = stat.get(open + 1..close)?.to_vec();
+        let rest = std::str::from_utf8(&stat[close + 1..]).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Self {
+            pid,
+            parent: fields.get(1)?.parse().ok()?,
+            name,
+            started: fields.get(19)?.parse().ok()?,
+            ended: matches!(*fields.first()?, "Z" | "X" | "x"),
+        })
+    }
+
+    /// All processes that can be seen.
+    pub(super) fn all() -> io::Result<impl Iterator<Item = Self>> {
+        let entries = fs::read_dir("/proc")?.map_while(Result::ok);
+        Ok(entries.filter_map(|entry| Self::with_id(entry.file_name().to_str()?.parse().ok()?)))
+    }
+
+    /// Its program's name and its arguments; nothing for a thread of the kernel.
+    pub(super) fn arguments(&self) -> Vec<Vec<u8>> {
+        let bytes = read(&directory(self.pid).join("cmdline"), MAX_ARGUMENTS).unwrap_or_default();
+        let text = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+        if text.is_empty() {
+            return Vec::new();
+        }
+        text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+    }
+
+    /// The user that it runs as.
+    pub(super) fn user(&self) -> Option<u32> {
+        let status = read(&directory(self.pid).join("status"), MAX_FILE).ok()?;
+        let status = String::from_utf8_lossy(&status);
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        users.split_ascii_whitespace().next()?.parse().ok()
+    }
+
+    /// When it started, by the wall clock.
+    pub(super) fn started_at(&self) -> Option<SystemTime> {
+        let uptime = read(Path::new("/proc/uptime"), MAX_FILE).ok()?;
+        let uptime = String::from_utf8(uptime).ok()?;
+        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        let uptime = Duration::try_from_secs_f64(uptime).ok()?;
+        let started = Duration::from_millis(self.started.checked_mul(1000 / TICKS)?);
+        SystemTime::now().checked_sub(uptime.saturating_sub(started))
+    }
+
+    /// True when one of its descriptors is one of these sockets. `None`: it does not let us see.
+    pub(super) fn has_one_of(&self, sockets: &BTreeSet<u64>) -> Option<bool> {
+        let descriptors = fs::read_dir(directory(self.pid).join("fd")).ok()?;
+        let links = descriptors.map_while(Result::ok).map(|entry| fs::read_link(entry.path()));
+        let mut inodes = links.filter_map(|link| {
+            let link = link.ok()?;
+            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
+        });
+        Some(inodes.any(|inode| sockets.contains(&inode)))
+    }
+}
+
+/// The ids of this process and all above it.
+pub(super) fn own_line() -> Vec<u32> {
+    line_of(std::process::id())
+}
+
+/// The id of a process, of its parent, and so on.
+pub(super) fn line_of(pid: u32) -> Vec<u32> {
+    let mut line = vec![pid];
+    let parent = |pid: &u32| Process::with_id(*pid).map(|process| process.parent);
+    while let Some(parent) = line.last().and_then(parent) {
+        // A process that changes hands meanwhile could lead round in a circle.
+        if parent == 0 || line.contains(&parent) {
+            break;
+        }
+        line.push(parent);
+    }
+    line
+}
+
+/// The sockets of our network that listen on a TCP port.
+pub(super) fn listening_on(port: u16) -> io::Result<BTreeSet<u64>> {
+    let mut sockets = BTreeSet::new();
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        match File::open(table) {
+            Ok(file) => {
+                for line in BufReader::new(file).lines() {
+                    sockets.extend(listener(&line?, port));
+                }
+            }
+            // A system may have been built without the one or the other.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sockets)
+}
+
+/// The socket in a line of the table, if it listens on this port: `0: 0100007F:1F90 00000000:0000
+/// 0A 00000000:00000000 00:00000000 00000000 0 0 4711 ...`.
+pub(super) fn listener(line: &str, port: u16) -> Option<u64> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
+    let &[_, local, _, "0A", _, _, _, _, _, inode] = &fields[..] else { return None };
+    let (_, local) = local.rsplit_once(':')?;
+    (u16::from_str_radix(local, 16) == Ok(port)).then(|| inode.parse().ok())?
+}
