@@ -4,6 +4,8 @@
 mod execution;
 mod include;
 mod interpolate;
+#[cfg(feature = "cli")]
+mod place;
 mod reader;
 mod schema;
 mod source;
@@ -23,6 +25,8 @@ use crate::module::ModuleRegistry;
 use crate::settings::MasterConfig;
 use crate::worker::{Mistake, WorkerConfig};
 use interpolate::Lookup;
+#[cfg(feature = "cli")]
+pub(crate) use place::place;
 use reader::{Check, Reader, Source};
 use yaml::{Fault, Node, Value};
 

@@ -12,8 +12,8 @@ use super::reader::{Key, Reader};
 use super::worker;
 use super::yaml::{Mark, Node, Value};
 use crate::worker::{
-    HealthCheckConfig, Mistake, OnUnhealthy, RestartConfig, RestartPolicy, StartConfig, StopConfig,
-    WorkerConfig, WorkerId, signal_number,
+    HealthCheckConfig, LogMode, LogsConfig, Mistake, OnUnhealthy, RestartConfig, RestartPolicy,
+    StartConfig, StopConfig, WorkerConfig, WorkerId, signal_number,
 };
 
 /// What is said of a file without workers: it is more likely a mistake than a wish.
@@ -50,6 +50,7 @@ pub(super) struct Defaults {
     pub(super) stop: StopConfig,
     pub(super) start: StartConfig,
     pub(super) health_check: Option<HealthCheckConfig>,
+    pub(super) logs: LogsConfig,
 }
 
 /// The file. The order counts: a worker is read with the defaults known.
@@ -102,6 +103,9 @@ pub(super) const DEFAULTS: &[Key<Defaults>] = &[
         defaults.health_check =
             Some(part(r, node, HEALTH_CHECK, base, HealthCheckConfig::mistakes));
     }),
+    ("logs", |r, node, defaults| {
+        defaults.logs = part(r, node, LOGS, LogsConfig::default(), LogsConfig::mistakes);
+    }),
 ];
 
 pub(super) const RESTART: &[Key<RestartConfig>] = &[
@@ -145,6 +149,18 @@ pub(super) const HEALTH_CHECK: &[Key<HealthCheckConfig>] = &[
     ("on_unhealthy", |r, node, check| {
         r.set(node, &mut check.on_unhealthy, |r, node| r.word(node, ON_UNHEALTHY));
     }),
+];
+
+pub(super) const LOGS: &[Key<LogsConfig>] = &[
+    ("mode", |r, node, logs| {
+        let words = LogMode::ALL.map(|mode| (mode.as_str(), mode));
+        r.set(node, &mut logs.mode, |r, node| r.word(node, &words));
+    }),
+    ("max_size", |r, node, logs| {
+        r.set(node, &mut logs.max_size, |r, node| r.size(node).map(|size| size as u64));
+    }),
+    ("max_files", |r, node, logs| r.set(node, &mut logs.max_files, Reader::count)),
+    ("timestamps", |r, node, logs| r.set(node, &mut logs.timestamps, Reader::boolean)),
 ];
 
 const LOG_LEVELS: &[(&str, LevelFilter)] = &[

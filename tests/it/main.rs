@@ -14,6 +14,7 @@ mod control;
 mod hosted;
 mod launching;
 mod logged;
+mod logs;
 mod made;
 mod modules;
 #[cfg(all(feature = "cli", feature = "plugins"))]
@@ -22,4 +23,6 @@ mod process_wide;
 mod processes;
 mod reaping;
 mod reload;
+#[cfg(feature = "cli")]
+mod signals;
 mod support;

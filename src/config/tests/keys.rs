@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::super::execution::{HARD, LIMITS};
 use super::super::reader::Key;
-use super::super::schema::{DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, MASTER, RESTART, START, STOP};
+use super::super::schema::{
+    DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, LOGS, MASTER, RESTART, START, STOP,
+};
 use super::super::worker::{EXECUTION, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    ExecutionConfig, HardLimits, HealthCheckConfig, Integration, ModuleType, OnMasterExit,
+    ExecutionConfig, HardLimits, HealthCheckConfig, Integration, LogMode, ModuleType, OnMasterExit,
     OnUnhealthy, RestartPolicy, WorkerConfig, WorkerType,
 };
 
@@ -119,6 +121,10 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("stop.signal", PROGRAM, "int", |c| first(c).stop.signal == 2),
     ("stop.timeout", PROGRAM, "0s", |c| first(c).stop.timeout.is_zero()),
     ("stop.kill_group", PROGRAM, "false", |c| !first(c).stop.kill_group),
+    ("logs.mode", PROGRAM, "discard", |c| first(c).logs.mode == LogMode::Discard),
+    ("logs.max_size", PROGRAM, "1MiB", |c| first(c).logs.max_size == 1 << 20),
+    ("logs.max_files", PROGRAM, "7", |c| first(c).logs.max_files == 7),
+    ("logs.timestamps", PROGRAM, "false", |c| !first(c).logs.timestamps),
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
     }),
@@ -137,6 +143,7 @@ fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
         ("health_check", names(HEALTH_CHECK)),
         ("restart", names(RESTART)),
         ("stop", names(STOP)),
+        ("logs", names(LOGS)),
         ("limits", names(LIMITS)),
         ("limits.hard", names(HARD)),
     ]
@@ -173,7 +180,7 @@ fn the_list_has_every_key_that_is_read() {
     assert_eq!(listed, known);
     assert_eq!(names(FILE), ["master", "defaults", "workers", "include"]);
     assert_eq!(names(INCLUDED), ["workers", "include"]);
-    assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check"]);
+    assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check", "logs"]);
 }
 
 #[test]
@@ -198,7 +205,7 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
         }
         tried += 1;
         let key = path.split_once('.').unwrap().1;
-        let program = ["stop", "restart"].contains(&part);
+        let program = ["stop", "restart", "logs"].contains(&part);
         let worker = if program { PROGRAM } else { MODULE };
         let text = file_with(&format!("defaults.{path}"), worker, value);
         assert!(shows(&read(&text).unwrap()), "{text}");
@@ -211,6 +218,9 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
             "stop" => ("signal", "HUP"),
             "health_check" if key != "retries" => ("retries", "7"),
             "health_check" => ("successes", "7"),
+            "logs" if key == "mode" => continue,
+            "logs" if key != "max_files" => ("max_files", "3"),
+            "logs" => ("max_size", "5MiB"),
             _ => continue,
         };
         let both = format!(
@@ -219,7 +229,7 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
         );
         assert!(shows(&read(&both).unwrap()), "{both}");
     }
-    assert_eq!(tried, RESTART.len() + STOP.len() + START.len() + HEALTH_CHECK.len());
+    assert_eq!(tried, RESTART.len() + STOP.len() + START.len() + HEALTH_CHECK.len() + LOGS.len());
 }
 
 #[test]

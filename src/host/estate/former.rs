@@ -302,6 +302,9 @@ pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
         hasher.write(line.as_bytes());
         hasher.write_u8(b'\n');
     }
+    if config.limits != LimitsConfig::default() {
+        hasher.write(format!("{:?}", config.limits).as_bytes());
+    }
     format!("{:016x}", hasher.finish())
 }
 
