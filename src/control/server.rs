@@ -33,7 +33,7 @@ pub(crate) const SOCKET: &str = "control.sock";
 const MAX_CONNECTIONS: usize = 64;
 /// The stack of the accepting thread and of each connection's.
 const STACK: usize = 256 << 10;
-/// So long after the system had no descriptor to give we try again, unless a connection ends; and so
+/// So long after the system had no descriptor to give we try again, unless a connection ends; so
 /// long after something was removed we look whether it was the socket.
 const MOMENT: Duration = Duration::from_millis(100);
 /// How long connections have to take their last answers once the master has ended.
