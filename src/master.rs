@@ -422,8 +422,8 @@ impl Master {
     }
 
     /// As [`subscribe`](Self::subscribe), for programs that cannot wait on a channel: `wake` is
-    /// called on the loop's thread at the beginning and after each event. It must be short and must not wait for the
-    /// master; should it panic, the subscription ends.
+    /// called on the loop's thread at the beginning and after each event. It must be short and must
+    /// not wait for the master; should it panic, the subscription ends.
     pub fn subscribe_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
         self.subscribe_to(Some(Arc::new(wake)))
     }
