@@ -253,11 +253,18 @@ fn s24_as_the_first_process_it_ends_when_told_and_reaps_what_others_leave() {
         println!("skipped: no process namespaces here");
         return;
     }
-    let orphans = "for n in 1 2 3 4 5; do setsid -f true; done; echo left; exec sleep 1000";
+    // Only what comes after the start was told is surely known to be no child of a module's.
+    let gate = Fifo::new();
+    let orphans = format!(
+        "read x < {}; for n in 1 2 3 4 5; do setsid -f true; done; echo left; exec sleep 1000",
+        gate.path.display()
+    );
     let mut program = Program::behind(
         &first,
         &format!("workers:\n- {{id: w, command: [/bin/sh, -c, '{orphans}']}}\n"),
     );
+    program.says("w#1 is running");
+    gate.write("go\n");
     program.says("w | left");
     // The first process of a namespace is the only child of what made it.
     let unshare = program.child.id();
@@ -303,7 +310,7 @@ fn s26_when_its_terminal_goes_a_hangup_is_the_end() {
 #[test]
 fn the_main_workers_exit_code_is_the_masters() {
     for (script, code) in
-        [("exit 0", 0), ("exit 42", 42), ("kill -KILL $$", 137), ("kill -TERM $$", 143)]
+        [("exit 0", 0), ("exit 42", 42), ("kill -KILL $$$$", 137), ("kill -TERM $$$$", 143)]
     {
         let program = Program::run(&format!(
             "workers:\n{NAP}- {{id: main, main: true, command: [/bin/sh, -c, '{script}']}}\n"
