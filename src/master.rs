@@ -422,7 +422,7 @@ impl Master {
     }
 
     /// As [`subscribe`](Self::subscribe), for programs that cannot wait on a channel: `wake` is
-    /// called on the loop's thread after each event. It must be short and must not wait for the
+    /// called on the loop's thread once it is subscribed, and after each event. It must be short and must not wait for the
     /// master; should it panic, the subscription ends.
     pub fn subscribe_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
         self.subscribe_to(Some(Arc::new(wake)))
