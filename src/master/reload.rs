@@ -239,8 +239,5 @@ impl Master {
 
 /// The answer to a change: it holds, and what it restarted runs.
 fn updated(done: Done) -> Option<()> {
-    match done {
-        Done::Updated => Some(()),
-        done => running(done).map(drop),
-    }
+    if done == Done::Updated { Some(()) } else { running(done).map(drop) }
 }
