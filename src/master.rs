@@ -298,17 +298,6 @@ impl Master {
         ticket
     }
 
-    /// As [`shutdown`](Self::shutdown), but for workers with `on_master_exit: keep` that run: they
-    /// are let go, and the next master of the state directory takes them over.
-    ///
-    /// # Errors
-    /// The loop died before.
-    pub fn shutdown_keeping(&self) -> Result<ShutdownReport> {
-        self.refuse_deadlock(None)?;
-        let _begun = self.shutdown_with(false, true);
-        self.wait()
-    }
-
     /// Waits until the master is shut down, by whomever.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use super::{Master, running};
 use crate::error::Result;
 use crate::host::estate::{Adoption, Inheritance};
-use crate::runtime::{Input, Ticket};
+use crate::runtime::{Input, ShutdownReport, Ticket};
 use crate::worker::WorkerId;
 
 /// What the end of a former master means for the first start of workers.
@@ -41,6 +41,17 @@ impl Master {
             ticket.wait()?;
         }
         Ok(())
+    }
+
+    /// As [`shutdown`](Self::shutdown), but for workers with `on_master_exit: keep` that run: they
+    /// are let go, and the next master of the state directory takes them over.
+    ///
+    /// # Errors
+    /// The loop died before.
+    pub fn shutdown_keeping(&self) -> Result<ShutdownReport> {
+        self.refuse_deadlock(None)?;
+        let _begun = self.shutdown_with(false, true);
+        self.wait()
     }
 
     /// The last incarnation of a worker that a former master had.

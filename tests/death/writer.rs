@@ -1,5 +1,5 @@
-//! A master within this very program, run again, whose workers' lines are in a file by the time they
-//! are handed on: to be killed.
+//! A master within this very program, run again, whose workers' lines are in a file by the time
+//! that they are handed on: to be killed.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -46,6 +46,8 @@ struct State {
     spared: BTreeSet<WorkerId>,
     /// Guardians that died young, in a row.
     young: u32,
+    /// That none could be started was said.
+    complained: bool,
     watch: Option<JoinHandle<()>>,
 }
 
@@ -90,7 +92,9 @@ impl Guardian {
         if !matches!(state.post, Post::Vacant) || state.young >= MOST_YOUNG {
             return;
         }
-        if let Err(error) = shared.take_post(&mut state) {
+        if let Err(error) = shared.take_post(&mut state)
+            && !std::mem::replace(&mut state.complained, true)
+        {
             log::error!(
                 "cannot start the guardian, so workers would outlive a master that is killed: \
                  {error}"
