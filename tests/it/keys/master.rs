@@ -94,7 +94,8 @@ pub(super) const DEFAULTS: &[Row] = &[
     },
     Row {
         key: "defaults.health_check",
-        file: "{defaults: {health_check: %}, workers: [{id: w, type: module, module_name: teller}]}",
+        file: "{defaults: {health_check: %},
+              workers: [{id: w, type: module, module_name: teller}]}",
         values: [("{initial_delay: 0s}", "asked"), ("{initial_delay: 1h}", "not asked")],
         observe: health::asked,
     },
