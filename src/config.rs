@@ -5,6 +5,8 @@ mod execution;
 mod include;
 mod interpolate;
 mod older;
+#[cfg(feature = "cli")]
+mod place;
 mod reader;
 mod schema;
 mod source;
@@ -25,6 +27,8 @@ use crate::settings::MasterConfig;
 use crate::worker::{Mistake, WorkerConfig};
 use interpolate::Lookup;
 use older::Translation;
+#[cfg(feature = "cli")]
+pub(crate) use place::place;
 use reader::{Check, Reader, Source};
 use yaml::{Fault, Node, Value};
 

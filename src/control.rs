@@ -18,6 +18,7 @@
 //! ```
 
 mod client;
+mod redact;
 mod report;
 #[cfg(target_os = "linux")]
 mod server;

@@ -4,7 +4,7 @@
 
 #[cfg(test)]
 #[cfg(unix)]
-mod alone;
+pub(crate) mod alone;
 #[cfg(target_os = "linux")]
 pub(crate) mod attached;
 #[cfg(target_os = "linux")]
@@ -39,6 +39,8 @@ pub(crate) mod sys;
 pub(crate) mod threads;
 pub(crate) mod unmanaged;
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -171,4 +173,15 @@ pub(crate) trait OutputSink: Send + Sync {
 
     /// No more will come from there.
     fn end_of_output(&self, from: Outlet<'_>);
+
+    /// A process was started; nothing of its output was handed over yet.
+    fn started(&self, _worker: &WorkerId, _incarnation: u64, _pid: u32) {}
+
+    /// The file that a process writes its output into by itself.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be opened.
+    fn file(&self, _worker: &WorkerId) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

@@ -41,7 +41,7 @@
 //! Imports go downward only; a test checks it.
 //!
 //! ```text
-//! 6  cli, main    what people type: `App`, run, check, modules, plugin check
+//! 6  cli, main    what people type: `App`, the master itself, and the commands that ask one
 //! 5  config       YAML text -> plain data, or every problem at once
 //! 4  master       the facade: Master, MasterBuilder, Worker; the signals of an own process
 //! 4  control      a running master's socket: the server inside it, and the client
@@ -50,6 +50,7 @@
 //! 2  host         the threads: module runner (apartment), process monitor, panics, system calls;
 //!                 the worker protocol, the module host at its other end, plugins on both sides,
 //!                 the launcher that processes with settings of their own begin as
+//! 2  logs         what workers write and log, kept in files; reading it; the journal of events
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
 //! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
 //! ```
@@ -89,6 +90,7 @@ pub mod control;
 mod core;
 mod error;
 mod host;
+pub mod logs;
 mod master;
 mod module;
 mod runtime;
@@ -120,7 +122,8 @@ pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
     HealthCheckConfig, HealthCheckType, HealthStatus, Integration, LastError, LimitsConfig,
-    ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig, RestartPolicy, StartConfig,
-    StopConfig, SuccessCodes, TRANSITIONS, UnmanagedConfig, WaitFor, WorkerCapabilities,
-    WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState, WorkerType,
+    LogMode, LogsConfig, ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig,
+    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, UnmanagedConfig, WaitFor,
+    WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
+    WorkerType,
 };

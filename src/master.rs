@@ -7,6 +7,7 @@ mod difference;
 mod function;
 mod handle;
 mod heirs;
+mod logs;
 mod modules;
 mod output;
 mod reload;
@@ -45,6 +46,7 @@ use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
 use crate::host::reaper::Reaper;
 use crate::host::state::StateDir;
+use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
     Event, Handle, Input, Origin, ReplySender, ShutdownReport, Subscriber, Ticket,
@@ -89,6 +91,7 @@ struct Shared {
     has_state: bool,
     /// What the former master's end means for the first start.
     inherited: Mutex<Inherited>,
+    logs: Logs,
 }
 
 /// What a master is alone in having. Dropped in this order, after the loop's end.

@@ -36,6 +36,7 @@ use crate::host::process::ProcessShared;
 use crate::host::roles::Program;
 use crate::host::runner::Setting;
 use crate::host::{Order, Report, threads};
+use crate::logs::Logs;
 use crate::module::EndpointInfo;
 use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState, WorkerType};
 
@@ -90,6 +91,8 @@ pub(crate) struct Parts {
     pub(crate) processes: Arc<ProcessShared>,
     /// What is run for modules in processes of their own.
     pub(crate) host_program: Option<Program>,
+    /// What workers write, and what happens to them.
+    pub(crate) logs: Logs,
 }
 
 /// Starts a loop on a thread of its own.
@@ -115,11 +118,11 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         clock,
         inbox,
         sender,
+        feed: Feed::new(parts.logs.scribe()),
         parts,
         workers: BTreeMap::new(),
         replies: BTreeMap::new(),
         tickets: 0,
-        feed: Feed::default(),
         board,
         directory,
         all_down: false,
@@ -177,6 +180,7 @@ impl Loop {
         }
         self.board.close(false);
         self.feed.tell(&Event::of_master(EventKind::ShutDown));
+        self.parts.logs.end();
     }
 
     /// The next input; `None` when a deadline came first.
@@ -227,7 +231,8 @@ impl Loop {
         reply: ReplySender,
     ) {
         if !self.workers.contains_key(&worker) {
-            let slot = Slot::new(config, &self.parts, self.directory.line(&worker));
+            let log = self.parts.logs.configured(&worker, config.logs);
+            let slot = Slot::new(config, &self.parts, self.directory.line(&worker), log);
             self.workers.insert(worker.clone(), slot);
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
@@ -289,6 +294,9 @@ impl Loop {
                 }
                 let gone =
                     Event::of_worker(&worker, incarnation, EventKind::Gone { exit: exit.clone() });
+                let status = self.core.status(worker.as_str());
+                slot.keep_last_output(incarnation, &exit, status.map(|status| status.state));
+                self.parts.logs.close(&worker);
                 self.ended = Some((worker.clone(), incarnation, exit.clone()));
                 let report = core::Report::Gone(exit);
                 self.decide(now, CoreEvent::Report { worker, incarnation, report });
@@ -451,6 +459,7 @@ impl Loop {
             Effect::Changed { worker: _ } => {}
             Effect::Forgotten { worker } => {
                 self.workers.remove(&worker);
+                self.parts.logs.forget(&worker);
                 self.feed.tell(&Event::of_worker(&worker, 0, EventKind::Removed));
             }
             Effect::AllDown => self.all_down = true,
@@ -504,6 +513,7 @@ impl Drop for Loop {
             log::error!("the event loop died; every process that is not to outlive it is killed");
             self.board.close(true);
             self.feed.tell(&Event::of_master(EventKind::Died));
+            self.parts.logs.end();
         }
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod diagnostics;
 mod differences;
 mod limits;
+mod logs;
 mod policy;
 mod state;
 mod unmanaged;
@@ -25,6 +26,7 @@ pub use diagnostics::{
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
 pub use limits::{HardLimits, LimitsConfig};
+pub use logs::{LogMode, LogsConfig};
 pub use policy::{
     HealthCheckConfig, HealthCheckType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
     StartConfig, StopConfig, SuccessCodes,

@@ -159,12 +159,12 @@ fn a_second_signal_kills_what_ignores_the_first() {
 }
 
 #[test]
-fn a_hangup_is_logged_and_ignored() {
+fn a_hangup_reloads() {
     let setting = Setting::new("workers: [ { id: nap, command: sleep 1000 } ]\n");
     let mut master = setting.run(&[]);
     master.until("nap#1 is running");
     master.signal("HUP");
-    master.until("SIGHUP");
+    master.until("reload: 1 worker is unchanged");
     master.signal("TERM");
     assert_eq!(master.end().0.code(), Some(0));
 }

@@ -1,5 +1,7 @@
 //! What can be typed: arguments into plain data, help and suggestions by clap.
 
+mod running;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,29 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::abi::DEFAULT_SYMBOL;
 use crate::units::parse_duration;
+pub(super) use running::{Address, Change, Logs, Order, Request, Status};
+
+/// What the program says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
+    /// The name was given: it is no default.
+    pub(super) named: bool,
+}
+
+impl Program {
+    /// The name that was given to it.
+    pub(super) fn own_name(&self) -> Option<&'static str> {
+        self.named.then_some(self.name)
+    }
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self { name: "hsu-master", version: env!("CARGO_PKG_VERSION"), named: false }
+    }
+}
 
 /// A command with its arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +43,8 @@ pub(super) enum Verb {
     Modules(Modules),
     PluginCheck(PluginCheck),
     Import(Import),
+    /// What is asked of a running master.
+    Running(Address, Request),
 }
 
 /// `run`
@@ -41,6 +68,8 @@ pub(super) struct Check {
 pub(super) struct Modules {
     /// The file that was named, or the default one if it is there.
     pub(super) config: Option<PathBuf>,
+    /// Where a master may run whose loaded libraries are listed too.
+    pub(super) address: Address,
     pub(super) json: bool,
 }
 
@@ -61,8 +90,9 @@ pub(super) struct Import {
 /// Reads the arguments; the first is the program's name.
 pub(super) fn parse<A: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = A>,
+    program: &Program,
 ) -> Result<Verb, clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let matches = command(program).try_get_matches_from(arguments)?;
     let verb = match matches.subcommand() {
         Some(("run", run)) => Verb::Run(Run {
             config: config(run),
@@ -77,26 +107,31 @@ pub(super) fn parse<A: Into<OsString> + Clone>(
             let named = config(modules);
             let there = modules.contains_id("config") || named.exists();
             let config = there.then_some(named);
-            Verb::Modules(Modules { config, json: modules.get_flag("json") })
+            let address = running::address(modules);
+            Verb::Modules(Modules { config, address, json: modules.get_flag("json") })
         }
         Some(("plugin", plugin)) => match plugin.subcommand() {
             Some(("check", check)) => Verb::PluginCheck(plugin_check(check)),
-            Some(_) | None => return Err(no_command()),
+            Some(_) | None => return Err(no_command(program)),
         },
         Some(("import", import)) => match import.subcommand() {
             Some(("hsu-go", import)) => {
                 Verb::Import(Import { file: import.get_one("file").cloned().unwrap_or_default() })
             }
-            Some(_) | None => return Err(no_command()),
+            Some(_) | None => return Err(no_command(program)),
         },
-        Some(_) | None => return Err(no_command()),
+        Some((name, matches)) => match running::request(name, matches) {
+            Some((address, request)) => Verb::Running(address, request),
+            None => return Err(no_command(program)),
+        },
+        None => return Err(no_command(program)),
     };
     Ok(verb)
 }
 
-fn no_command() -> clap::Error {
+fn no_command(program: &Program) -> clap::Error {
     let kind = clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-    command().error(kind, "a command is needed")
+    command(program).error(kind, "a command is needed")
 }
 
 fn plugin_check(matches: &ArgMatches) -> PluginCheck {
@@ -107,9 +142,9 @@ fn plugin_check(matches: &ArgMatches) -> PluginCheck {
     }
 }
 
-fn command() -> Command {
-    Command::new("hsu-master")
-        .version(env!("CARGO_PKG_VERSION"))
+fn command(program: &Program) -> Command {
+    Command::new(program.name)
+        .version(program.version)
         .about("Runs workers, as threads or as processes, and keeps them running")
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -146,12 +181,12 @@ fn command() -> Command {
                 .arg(config_argument())
                 .arg(json_argument()),
         )
-        .subcommand(
+        .subcommands(running::commands())
+        .subcommand(running::addressed(
             Command::new("modules")
                 .about("List the modules that workers can name, with their versions")
-                .arg(config_argument())
                 .arg(json_argument()),
-        )
+        ))
         .subcommand(plugin_command())
         .subcommand(import_command())
 }
@@ -216,8 +251,13 @@ fn config(matches: &ArgMatches) -> PathBuf {
     matches
         .get_one("config")
         .cloned()
-        .or_else(|| std::env::var_os("HSU_CONFIG").filter(|path| !path.is_empty()).map(Into::into))
+        .or_else(default_config)
         .unwrap_or_else(|| "workers.yaml".into())
+}
+
+/// The configuration file that the environment names.
+pub(super) fn default_config() -> Option<PathBuf> {
+    std::env::var_os("HSU_CONFIG").filter(|path| !path.is_empty()).map(Into::into)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -228,9 +268,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
+    fn parse<const N: usize>(arguments: [&str; N]) -> Result<Verb, clap::Error> {
+        super::parse(arguments, &Program::default())
+    }
+
     #[test]
     fn the_definition_is_consistent() {
-        command().debug_assert();
+        command(&Program::default()).debug_assert();
     }
 
     #[test]
@@ -242,7 +286,9 @@ mod tests {
         let run = parse(["x", "run", "--run-duration", "1m30s"]).unwrap();
         assert!(matches!(run, Verb::Run(Run { duration: Some(d), .. }) if d.as_secs() == 90));
         let modules = parse(["x", "modules", "-c", "no.yaml"]).unwrap();
-        assert_eq!(modules, Verb::Modules(Modules { config: Some("no.yaml".into()), json: false }));
+        let config = Some("no.yaml".into());
+        let address = Address { config: config.clone(), socket: None };
+        assert_eq!(modules, Verb::Modules(Modules { config, address, json: false }));
         let check = parse(["x", "check", "--json", "--config=b.yaml"]).unwrap();
         assert_eq!(check, Verb::Check(Check { config: "b.yaml".into(), json: true }));
         let check = parse(["x", "plugin", "check", "a.so", "--symbol", "s"]).unwrap();
@@ -266,10 +312,13 @@ mod tests {
         assert!(error.use_stderr() && error.to_string().contains("check"), "{error}");
         let error = parse(["x", "run", "--run-duration", "10"]).unwrap_err();
         assert!(error.to_string().contains("10s"), "{error}");
-        for nothing in [&["x", "plugin"][..], &["x", "plugin", "check"], &["x", "import"]] {
-            assert!(parse(nothing).unwrap_err().use_stderr(), "{nothing:?}");
-        }
+        assert!(parse(["x", "import"]).unwrap_err().use_stderr());
+        assert!(parse(["x", "plugin"]).unwrap_err().use_stderr());
+        assert!(parse(["x", "plugin", "check"]).unwrap_err().use_stderr());
         assert!(!parse(["x", "--help"]).unwrap_err().use_stderr());
+        let program = Program { name: "my-app", version: "7", named: true };
+        let version = super::parse(["x", "--version"], &program).unwrap_err();
+        assert_eq!(version.to_string(), "my-app 7\n");
         assert!(!parse(["x", "--version"]).unwrap_err().use_stderr());
     }
 }

@@ -1,14 +1,15 @@
 //! `import`: print the configuration of another supervisor as `workers.yaml`.
 
+use super::Outcome;
 use super::args::Import;
-use super::{Outcome, complain, print, say};
+use super::output::{complain, print, warn};
 use crate::config;
 
 pub(super) fn import(arguments: &Import) -> Outcome {
     match config::import_hsu_go(&arguments.file) {
         Ok(imported) => {
             for warning in &imported.warnings {
-                say(&format!("warning: {warning}"));
+                warn(&format!("warning: {warning}\n"));
             }
             print(&imported.text)
         }

@@ -5,10 +5,11 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use log::LevelFilter;
+use log::{LevelFilter, Log, Metadata, Record};
 
 use super::echo::Echo;
 use crate::host::identity::current_worker;
+use crate::logs;
 
 /// True when `level` decides what is logged, and not `RUST_LOG` or another logger.
 static LEVEL_COUNTS: AtomicBool = AtomicBool::new(false);
@@ -27,9 +28,34 @@ pub(super) fn install(level: LevelFilter, echo: &Echo) {
         let text = harmless(&record.args().to_string());
         writeln!(out, "{stamp} {:<5} {who} | {text}", record.level())
     });
-    let ours = builder.try_init().is_ok();
+    let logger = builder.build();
+    let most = logger.filter();
+    let ours = log::set_boxed_logger(Box::new(Keeping(logger))).is_ok();
+    if ours {
+        log::set_max_level(most);
+    }
     LEVEL_COUNTS.store(ours && std::env::var_os("RUST_LOG").is_none(), Ordering::Relaxed);
     set_level(level);
+}
+
+/// A logger whose records of a module's threads are in its worker's log too.
+struct Keeping(env_logger::Logger);
+
+impl Log for Keeping {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.0.matches(record) {
+            logs::record(record);
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// Logs at this level from now on, unless somebody else decides.

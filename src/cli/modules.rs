@@ -1,17 +1,17 @@
-//! `modules`: what workers can name: the program's own modules, and the libraries that a
-//! configuration names, with their versions.
+//! `modules`: what workers can name: the program's own modules, the libraries that a configuration
+//! names, and what a running master knows, with their versions.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::args::Modules;
-use super::{Outcome, complain, print};
+use super::args::{Modules, Program};
+use super::{Outcome, complain, find, print};
 use crate::abi::DEFAULT_SYMBOL;
 use crate::error::Result;
 use crate::host::plugin::examine;
 use crate::host::roles::this_program;
-use crate::master::known_modules;
+use crate::master::{KnownModule, known_modules};
 use crate::module::{ModuleInfo, ModuleRegistry};
 use crate::settings::MasterConfig;
 use crate::worker::{ModuleType, WorkerConfig};
@@ -24,7 +24,11 @@ struct Listed {
     about: std::result::Result<ModuleInfo, String>,
 }
 
-pub(super) fn modules(registry: &ModuleRegistry, arguments: &Modules) -> Outcome {
+pub(super) fn modules(
+    registry: &ModuleRegistry,
+    program: &Program,
+    arguments: &Modules,
+) -> Outcome {
     let libraries = match libraries(registry, arguments.config.as_deref()) {
         Ok(libraries) => libraries,
         Err(error) => {
@@ -32,20 +36,33 @@ pub(super) fn modules(registry: &ModuleRegistry, arguments: &Modules) -> Outcome
             return Outcome::Usage;
         }
     };
-    let natives = known_modules(registry).into_iter().map(|known| Listed {
-        name: known.name,
-        module_type: known.module_type,
-        about: Ok(known.info),
-    });
-    let program = this_program().map(|program| program.path);
+    // Who names a socket wants to hear of that master; else it is told if there is one.
+    let running = find::connect(program, &arguments.address)
+        .map_err(|missing| (missing.outcome, missing.error))
+        .and_then(|client| client.modules().map_err(|error| (Outcome::of(&error), error)));
+    let running = match running {
+        Err((outcome, error)) if arguments.address.socket.is_some() => {
+            complain(&error);
+            return outcome;
+        }
+        Ok(running) => running,
+        Err(_) => Vec::new(),
+    };
+    let natives = known_modules(registry).into_iter().map(Listed::from);
+    let prober = this_program().map(|program| program.path);
     let plugins = libraries.into_iter().map(|(path, symbol)| Listed {
-        about: examine(&path, &symbol, program.as_deref())
+        about: examine(&path, &symbol, prober.as_deref())
             .map(|described| described.info())
             .map_err(|failure| failure.to_string()),
         name: path.display().to_string(),
         module_type: ModuleType::Plugin,
     });
-    let listed: Vec<Listed> = natives.chain(plugins).collect();
+    let mut listed: Vec<Listed> = natives.chain(plugins).collect();
+    for known in running.into_iter().map(Listed::from) {
+        if !listed.iter().any(|listed| listed.is(&known)) {
+            listed.push(known);
+        }
+    }
     let sound = listed.iter().all(|listed| listed.about.is_ok());
     let printed = if arguments.json {
         print(&format!("{:#}\n", Value::from_iter(listed.iter().map(as_json))))
@@ -53,6 +70,18 @@ pub(super) fn modules(registry: &ModuleRegistry, arguments: &Modules) -> Outcome
         print(&table(&listed))
     };
     if sound { printed } else { Outcome::Failed }
+}
+
+impl Listed {
+    fn is(&self, other: &Self) -> bool {
+        (self.module_type, &self.name) == (other.module_type, &other.name)
+    }
+}
+
+impl From<KnownModule> for Listed {
+    fn from(known: KnownModule) -> Self {
+        Self { name: known.name, module_type: known.module_type, about: Ok(known.info) }
+    }
 }
 
 /// The libraries that a configuration's workers name, each once, with the symbol.

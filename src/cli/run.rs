@@ -2,10 +2,12 @@
 //! ended.
 
 use std::path::Path;
+use std::time::Instant;
 
-use super::args::Run;
+use super::args::{Program, Run};
 use super::echo::Echo;
-use super::{Outcome, complain, logger};
+use super::{Outcome, complain, find, idle, logger};
+use crate::config;
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::state::places;
 use crate::host::sys;
@@ -16,9 +18,9 @@ use crate::settings::MasterConfig;
 use crate::suggest;
 use crate::worker::Exit;
 
-pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
-    let started = read(registry, &arguments.config, &arguments.only)
-        .and_then(|config| start(registry, config, arguments));
+pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run) -> Outcome {
+    let started = read(registry, program, &arguments.config, &arguments.only)
+        .and_then(|config| start(registry, program, config, arguments));
     let (master, name, echo) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -48,8 +50,16 @@ pub(super) fn run(registry: &ModuleRegistry, arguments: &Run) -> Outcome {
 }
 
 /// The configuration in the file, with what is not said in it: at the start and for each reload.
-fn read(registry: &ModuleRegistry, file: &Path, wanted: &[String]) -> Result<MasterConfig> {
+fn read(
+    registry: &ModuleRegistry,
+    program: &Program,
+    file: &Path,
+    wanted: &[String],
+) -> Result<MasterConfig> {
     let mut config = only(MasterConfig::load_for(registry, file)?, wanted)?;
+    if let Some(own) = program.own_name() {
+        config.name = config::place(file, Some(own))?.name;
+    }
     let name = config.name.get_or_insert_with(|| "hsu-master".to_owned());
     let named = config.state_dir.take();
     config.log_dir = Some(places::log_dir(config.log_dir.as_deref(), named.as_deref(), name));
@@ -82,6 +92,7 @@ fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
 
 fn start(
     registry: &ModuleRegistry,
+    program: &Program,
     config: MasterConfig,
     arguments: &Run,
 ) -> Result<(Master, String, Echo)> {
@@ -91,14 +102,17 @@ fn start(
         log::warn!("{warning}");
     }
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
-    let (modules, file, wanted) =
-        (registry.clone(), arguments.config.clone(), arguments.only.clone());
-    let (others, only) = (registry.clone(), arguments.only.clone());
+    let socket = config.state_dir.as_deref().map(|directory| directory.join(find::SOCKET));
+    let reread = {
+        let (modules, program, wanted) = (registry.clone(), *program, arguments.only.clone());
+        move |file: &Path| read(&modules, &program, file, &wanted)
+    };
+    let (file, other) = (arguments.config.clone(), reread.clone());
     let mut builder = Master::builder()
         .registry(registry)
         .config(config)
-        .source(move || read(&modules, &file, &wanted))
-        .reader(move |file| read(&others, file, &only))
+        .source(move || reread(&file))
+        .reader(other)
         .applied(|config| logger::set_level(config.log_level))
         .own_process();
     if !arguments.quiet {
@@ -106,7 +120,12 @@ fn start(
         builder = builder.output(move |line| echo.line(labelled(&line)));
     }
     match builder.build() {
-        Ok(master) => Ok((master, name, echo)),
+        Ok(master) => {
+            if let Some(socket) = socket {
+                log::info!("{name}: listening on {}", socket.display());
+            }
+            Ok((master, name, echo))
+        }
         Err(error) => {
             echo.flush();
             Err(error)
@@ -126,12 +145,12 @@ fn labelled(line: &OutputLine<'_>) -> Vec<u8> {
 
 /// Starts everything and waits for the end, whoever asks for it.
 fn supervise(master: &Master, name: &str, arguments: &Run) -> Result<ShutdownReport> {
+    let events = master.subscribe();
     let count = master.start_all_nowait().len();
     let noun = if count == 1 { "worker" } else { "workers" };
     log::info!("{name}: starting {count} {noun}");
-    if let Some(duration) = arguments.duration
-        && !master.wait_timeout(duration)?
-    {
+    let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));
+    if !idle::follow(master, name, &events, end) {
         log::info!("the run duration is over: stopping all workers");
         return master.shutdown();
     }

@@ -13,8 +13,8 @@ use super::reader::{Key, Reader};
 use super::worker::{self, EXECUTION, UNMANAGED};
 use super::yaml::{Mark, Node, Value};
 use crate::worker::{
-    HealthCheckConfig, HealthCheckType, Mistake, OnUnhealthy, RestartConfig, RestartPolicy,
-    StartConfig, StopConfig, UnmanagedConfig, WorkerConfig, WorkerId, signal_number,
+    HealthCheckConfig, HealthCheckType, LogMode, LogsConfig, Mistake, OnUnhealthy, RestartConfig,
+    RestartPolicy, StartConfig, StopConfig, UnmanagedConfig, WorkerConfig, WorkerId, signal_number,
 };
 
 /// What is said of a file without workers: it is more likely a mistake than a wish.
@@ -53,6 +53,7 @@ pub(super) struct Defaults {
     pub(super) stop: StopConfig,
     pub(super) start: StartConfig,
     pub(super) health_check: Option<HealthCheckConfig>,
+    pub(super) logs: LogsConfig,
 }
 
 impl Default for Defaults {
@@ -64,6 +65,7 @@ impl Default for Defaults {
             stop: StopConfig::default(),
             start: StartConfig::default(),
             health_check: None,
+            logs: LogsConfig::default(),
         }
     }
 }
@@ -123,6 +125,9 @@ pub(super) const DEFAULTS: &[Key<Defaults>] = &[
         defaults.health_check =
             Some(part(r, node, HEALTH_CHECK, base, HealthCheckConfig::mistakes));
     }),
+    ("logs", |r, node, defaults| {
+        defaults.logs = part(r, node, LOGS, LogsConfig::default(), LogsConfig::mistakes);
+    }),
 ];
 
 pub(super) const RESTART: &[Key<RestartConfig>] = &[
@@ -181,10 +186,23 @@ pub(super) fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
         ("health_check", names(HEALTH_CHECK)),
         ("restart", names(RESTART)),
         ("stop", names(STOP)),
+        ("logs", names(LOGS)),
         ("limits", names(LIMITS)),
         ("limits.hard", names(HARD)),
     ]
 }
+
+pub(super) const LOGS: &[Key<LogsConfig>] = &[
+    ("mode", |r, node, logs| {
+        let words = LogMode::ALL.map(|mode| (mode.as_str(), mode));
+        r.set(node, &mut logs.mode, |r, node| r.word(node, &words));
+    }),
+    ("max_size", |r, node, logs| {
+        r.set(node, &mut logs.max_size, |r, node| r.size(node).map(|size| size as u64));
+    }),
+    ("max_files", |r, node, logs| r.set(node, &mut logs.max_files, Reader::count)),
+    ("timestamps", |r, node, logs| r.set(node, &mut logs.timestamps, Reader::boolean)),
+];
 
 const LOG_LEVELS: &[(&str, LevelFilter)] = &[
     ("error", LevelFilter::Error),

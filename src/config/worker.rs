@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::execution::{LIMITS, account, number, umask};
 use super::reader::{Key, Reader, Replica, below};
-use super::schema::{Defaults, HEALTH_CHECK, RESTART, START, STOP};
+use super::schema::{Defaults, HEALTH_CHECK, LOGS, RESTART, START, STOP};
 use super::words;
 use super::yaml::{Node, Value};
 use crate::module::{EndpointInfo, EndpointType};
 use crate::worker::{
-    ExecutionConfig, Integration, Mistake, ModuleType, OnMasterExit, RestartPolicy, SuccessCodes,
-    UnmanagedConfig, WorkerConfig, WorkerType, signal_number,
+    ExecutionConfig, Integration, LogMode, Mistake, ModuleType, OnMasterExit, RestartPolicy,
+    SuccessCodes, UnmanagedConfig, WorkerConfig, WorkerType, signal_number,
 };
 
 /// A worker while its keys are read.
@@ -55,6 +55,7 @@ pub(super) const WORKER: &[Key<Draft>] = &[
     }),
     ("restart", |r, node, draft| r.mapping(node, RESTART, &mut draft.config.restart)),
     ("stop", |r, node, draft| r.mapping(node, STOP, &mut draft.config.stop)),
+    ("logs", |r, node, draft| r.mapping(node, LOGS, &mut draft.config.logs)),
     ("endpoints", |r, node, draft| {
         r.set(node, &mut draft.config.endpoints, |r, node| r.list(node, endpoint));
     }),
@@ -211,6 +212,7 @@ fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig 
     };
     config.stop = defaults.stop.clone();
     config.start = defaults.start.clone();
+    config.logs = defaults.logs;
     config.health_check = node.entry("health_check").and(defaults.health_check.clone());
     if !matches!(node.value, Value::Map(_)) {
         r.mismatch(node, "a worker's mapping, such as `id: a`");
@@ -220,6 +222,10 @@ fn worker(r: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> WorkerConfig 
     r.mapping(node, WORKER, &mut draft);
     let Draft { mut config, worker_type, command } = draft;
     config.worker_type = worker_type.unwrap_or(WorkerType::Process);
+    if config.is_module() && node.find("logs.mode").is_none() {
+        // A default that is not for modules is not meant for them.
+        config.logs = config.logs.for_module();
+    }
     if config.main && !defaults.policy_is_written && node.find("restart.policy").is_none() {
         config.restart.policy = RestartPolicy::Never;
     }
@@ -284,7 +290,18 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         }
         WorkerType::Process => &[],
     };
-    written(node, without_meaning)
+    let logs: &[(&str, &str)] = match config.logs.mode {
+        LogMode::Capture => &[],
+        LogMode::File => &[("logs.timestamps", "is for `mode: capture`: the process writes it")],
+        LogMode::Inherit | LogMode::Discard => &[
+            ("logs.max_size", "has no file to be applied to: the mode is inherit or discard"),
+            ("logs.max_files", "has no file to be applied to: the mode is inherit or discard"),
+            ("logs.timestamps", "has no file to be applied to: the mode is inherit or discard"),
+        ],
+    };
+    let mut mistakes = written(node, without_meaning);
+    mistakes.extend(written(node, logs));
+    mistakes
 }
 
 /// The keys that have no meaning for a process that somebody else starts.
@@ -296,6 +313,7 @@ fn of_others(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         ("main", "is for the master's own processes: how others' end cannot be known"),
         ("success_codes", "is for the master's own processes: how others' end cannot be known"),
         ("on_master_exit", "is for the master's own processes: others' outlive it anyway"),
+        ("logs", "is for the master's own processes"),
         ("limits", "is for the master's own processes"),
         ("stop.kill_group", "is for the master's own processes: others' groups are not touched"),
     ];

@@ -342,7 +342,7 @@ impl Client {
     }
 }
 
-fn understood<T: DeserializeOwned>(method: &str, answer: &RawValue) -> Result<T> {
+fn understood<'a, T: Deserialize<'a>>(method: &str, answer: &'a RawValue) -> Result<T> {
     serde_json::from_str(answer.get()).map_err(|error| {
         let message = format!("the master's answer to {method:?} is not understood: {error}");
         Error::new(ErrorCategory::Unknown, message)

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::redact::redacted;
 use crate::error::ErrorCategory;
 use crate::master::KnownModule;
 use crate::module::{EndpointInfo, EndpointType, ModuleInfo};
@@ -397,7 +398,7 @@ impl From<&WorkerConfig> for ConfigReport {
         let execution = config.execution.as_ref();
         let command = execution.map(|execution| {
             let program = execution.executable_path.display().to_string();
-            std::iter::once(program).chain(execution.args.iter().cloned()).collect()
+            redacted(std::iter::once(program).chain(execution.args.iter().cloned()))
         });
         let directory = execution.and_then(|execution| execution.working_directory.as_ref());
         Self {

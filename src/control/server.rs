@@ -8,8 +8,10 @@ mod streams;
 mod work;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -71,8 +73,7 @@ impl Server {
         let cannot = |error| {
             Error::io(format!("cannot listen at {}", state.path().join(SOCKET).display()), error)
         };
-        let listener = state.bind_socket(SOCKET).map_err(cannot)?;
-        listener.set_nonblocking(true).map_err(cannot)?;
+        let door = Door::open(state.clone()).map_err(cannot)?;
         let signal = Arc::new(Signal::new().map_err(cannot)?);
         let shared = Arc::new(Shared {
             master,
@@ -83,8 +84,8 @@ impl Server {
             fewer: Condvar::new(),
         });
         let work = {
-            let (shared, state) = (Arc::clone(&shared), Arc::clone(&state));
-            move || shared.listen(listener, &state)
+            let shared = Arc::clone(&shared);
+            move || shared.listen(door)
         };
         let thread = Some(threads::spawn("control", STACK, work).map_err(cannot)?);
         Ok(Self { shared, thread })
@@ -103,26 +104,24 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn listen(self: Arc<Self>, listener: UnixListener, state: &StateDir) {
+    fn listen(self: Arc<Self>, mut door: Door) {
         let _end = self.master.watch_end(Waker::from(Arc::clone(&self.signal)));
         let mut starved = false;
         while !self.master.has_ended() {
-            let open = (!starved).then(|| listener.as_fd());
+            let open = (!starved).then(|| door.listener.as_fd());
+            let removals = door.removals.as_ref().map(File::as_fd);
             let patience = starved.then_some(STARVED);
-            let ready = sys::wait_readable([open, Some(self.signal.as_fd())], patience);
-            let Ok([incoming, woken]) = ready else { break };
+            let ready = sys::wait_readable([open, removals, Some(self.signal.as_fd())], patience);
+            let Ok([incoming, removed, woken]) = ready else { break };
             if woken {
                 self.signal.clear();
             }
-            starved = false;
-            if incoming {
-                starved = !self.accept(&listener);
+            if removed {
+                door.look();
             }
+            starved = incoming && !self.accept(&door.listener);
         }
-        drop(listener);
-        if let Err(error) = state.root().remove(SOCKET) {
-            log::warn!("control: cannot remove {SOCKET}: {error}");
-        }
+        door.close();
         self.farewell();
     }
 
@@ -133,15 +132,18 @@ impl Shared {
                 self.admit(socket);
                 true
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock
-                | io::ErrorKind::Interrupted
-                | io::ErrorKind::ConnectionAborted => true,
-                _ => {
+            Err(error) => {
+                let passing = [
+                    io::ErrorKind::WouldBlock,
+                    io::ErrorKind::Interrupted,
+                    io::ErrorKind::ConnectionAborted,
+                ];
+                let passes = passing.contains(&error.kind());
+                if !passes {
                     log::debug!("control: a connection waits: {error}");
-                    false
                 }
-            },
+                passes
+            }
         }
     }
 
@@ -155,6 +157,7 @@ impl Shared {
             let message = format!("uid {} may not command this master", peer.uid);
             return turn_away(&socket, &Error::new(ErrorCategory::PermissionDenied, message));
         }
+        let socket = Arc::new(socket);
         if let Err(error) = self.serve(&socket, peer) {
             turn_away(&socket, &error);
         }
@@ -165,9 +168,11 @@ impl Shared {
     }
 
     /// Gives a connection its thread.
-    fn serve(self: &Arc<Self>, socket: &UnixStream, peer: Peer) -> Result<()> {
+    fn serve(self: &Arc<Self>, socket: &Arc<UnixStream>, peer: Peer) -> Result<()> {
         let busy = |why: &str| Error::new(ErrorCategory::Refused, format!("busy: {why}"));
-        let mailbox = Arc::new(Mailbox::new().map_err(|_| busy("no descriptor is left"))?);
+        let mailbox =
+            Mailbox::new(Arc::clone(socket)).map_err(|_| busy("no descriptor is left"))?;
+        let mailbox = Arc::new(mailbox);
         let number = {
             let mut connections = self.connections();
             if connections.by_number.len() >= MAX_CONNECTIONS {
@@ -181,10 +186,9 @@ impl Shared {
         };
         // From here on it counts, until this is dropped.
         let place = Place { shared: Arc::clone(self), number };
-        let own = socket.try_clone().map_err(|_| busy("no descriptor is left"))?;
         let shared = Arc::clone(self);
         let work = move || {
-            Connection::new(&shared, own, peer, mailbox).serve();
+            Connection::new(&shared, peer, mailbox).serve();
             drop(place);
         };
         let thread = threads::spawn(&format!("control#{number}"), STACK, work);
@@ -205,6 +209,56 @@ impl Shared {
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The socket that others connect to.
+struct Door {
+    listener: UnixListener,
+    state: Arc<StateDir>,
+    /// Readable when something was removed from the directory, where the system has room for that.
+    removals: Option<File>,
+}
+
+impl Door {
+    fn open(state: Arc<StateDir>) -> io::Result<Self> {
+        let listener = bind(&state)?;
+        let removals = sys::watch_removals(&state.root().path()).map(File::from);
+        let untold = |error: &io::Error| log::debug!("control: no news of removed files: {error}");
+        Ok(Self { listener, state, removals: removals.inspect_err(untold).ok() })
+    }
+
+    /// Makes the socket again if it is not there any more. Some clean up what they take for old.
+    fn look(&mut self) {
+        if let Some(mut removals) = self.removals.as_ref() {
+            // What else was removed is told again.
+            let _ = removals.read(&mut [0; 4 << 10]);
+        }
+        // Who connects finds it by its name, so that is what counts.
+        let there = self.state.root().path().join(SOCKET);
+        if std::fs::symlink_metadata(there).is_ok_and(|about| about.file_type().is_socket()) {
+            return;
+        }
+        match bind(&self.state) {
+            Ok(listener) => {
+                log::warn!("control: {SOCKET} was removed and is made again");
+                self.listener = listener;
+            }
+            Err(error) => log::warn!("control: {SOCKET} was removed: nobody can connect: {error}"),
+        }
+    }
+
+    fn close(self) {
+        drop(self.listener);
+        if let Err(error) = self.state.root().remove(SOCKET) {
+            log::warn!("control: cannot remove {SOCKET}: {error}");
+        }
+    }
+}
+
+fn bind(state: &StateDir) -> io::Result<UnixListener> {
+    let listener = state.bind_socket(SOCKET)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// One of the connections there is room for.

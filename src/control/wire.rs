@@ -20,6 +20,9 @@ pub(super) const VERSION: [u32; 2] = [1, 0];
 /// So many workers may be named in one question.
 pub(super) const MAX_NAMED: usize = 64;
 
+/// So much of a worker's name is told, should there be none of that name.
+const MAX_NAME: usize = 256;
+
 /// Every method's name, in the order of the documentation.
 pub(super) const METHODS: [&str; 14] = [
     "hello", "status", "describe", "start", "stop", "restart", "wait", "call", "modules", "reload",
@@ -263,7 +266,8 @@ impl From<&Error> for WireError {
         Self {
             category: error.category().as_str().to_owned(),
             message: error.message().to_owned(),
-            worker: error.worker().map(str::to_owned),
+            // Somebody may have asked for a name that is as long as a line.
+            worker: error.worker().map(|worker| worker.chars().take(MAX_NAME).collect()),
             permanent: error.permanent(),
             problems: error.problems().to_vec(),
         }
@@ -338,16 +342,39 @@ impl Called {
     }
 }
 
-/// A line of a log. What is no UTF-8 is written as base64.
+/// Some whole lines of a log, each with its newline. What is no UTF-8 is written as base64.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct LogLine {
-    pub(super) worker: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) line: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) line_b64: Option<String>,
+pub(super) struct LogText<'t> {
+    #[serde(borrow)]
+    worker: Cow<'t, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'t, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    text_b64: Option<Cow<'t, str>>,
     #[serde(default)]
     pub(super) notice: bool,
+}
+
+impl<'t> LogText<'t> {
+    pub(super) fn new(worker: &'t str, bytes: &'t [u8], notice: bool) -> Self {
+        let (text, text_b64) = match std::str::from_utf8(bytes) {
+            Ok(text) => (Some(text.into()), None),
+            Err(_) => (None, Some(payload::text(bytes).into())),
+        };
+        Self { worker: worker.into(), text, text_b64, notice }
+    }
+
+    /// The worker and the bytes.
+    ///
+    /// # Errors
+    /// What is to be base64 is none.
+    pub(super) fn into_parts(self) -> Result<(String, Vec<u8>), String> {
+        let bytes = match self.text_b64 {
+            Some(text) => payload::read(&text)?,
+            None => self.text.unwrap_or_default().into_owned().into_bytes(),
+        };
+        Ok((self.worker.into_owned(), bytes))
+    }
 }
 
 /// A line that came from a master.

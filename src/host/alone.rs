@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 const MARK: &str = "HSU_TEST_ALONE";
 
 /// The outcome of `test`, run alone by the command `prefix`; `None` in that very process.
-pub(super) fn run<F: Fn()>(prefix: &[&str], _test: F) -> Option<Output> {
+pub(crate) fn run<F: Fn()>(prefix: &[&str], _test: F) -> Option<Output> {
     let name = type_name::<F>().split_once("::").map(|(_crate, path)| path).unwrap();
     if std::env::var(MARK).as_deref() == Ok(name) {
         return None;
@@ -28,7 +28,7 @@ pub(super) fn run<F: Fn()>(prefix: &[&str], _test: F) -> Option<Output> {
 
 /// True in the process of its own, where the test's body is to run. Elsewhere it has run there, and
 /// what failed there fails here.
-pub(super) fn here<F: Fn()>(prefix: &[&str], test: F) -> bool {
+pub(crate) fn here<F: Fn()>(prefix: &[&str], test: F) -> bool {
     let Some(ended) = run(prefix, test) else { return true };
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&ended.stdout), text(&ended.stderr));

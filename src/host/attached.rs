@@ -166,5 +166,6 @@ mod tests {
         } else {
             eprintln!("skipped: before Linux 6.9 a group is not known without its leader");
         }
+        let _ = child.wait();
     }
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::guard::{Guardian, Ward};
+use super::proc::Marks;
 use super::roles::Program;
 use super::state::StateDir;
 use super::sys::{self, FifoEnd};
@@ -108,6 +109,12 @@ impl Estate {
             (proc::WORKER, worker.to_string()),
             (proc::INCARNATION, incarnation.to_string()),
         ]
+    }
+
+    /// Whether a process bears the marks of this life.
+    pub(crate) fn marked(&self, marks: &Marks, worker: &WorkerId, incarnation: u64) -> bool {
+        let Marks { master, worker: whose, incarnation: which } = marks;
+        (master, whose, *which) == (&self.nonce, worker, incarnation)
     }
 
     /// A process is about to be spawned. May block for the spawn of the guardian, once.

@@ -1,6 +1,7 @@
 //! Process workers: each incarnation is a child process. A launcher checks and spawns it; a monitor
 //! thread of its own reads its output and reports its end. Orders go past both, through the gate.
 
+#[cfg(target_os = "linux")]
 mod accounts;
 #[cfg(target_os = "linux")]
 mod adopted;
@@ -48,20 +49,22 @@ use super::estate::Estate;
 #[cfg(target_os = "linux")]
 use super::estate::{Adoption, Afterwards};
 #[cfg(target_os = "linux")]
+use super::reaper::end_escapees;
+#[cfg(target_os = "linux")]
 use super::{Dialect, Launch, Outlet, Report, Stream};
 use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
 use crate::error::{ErrorCategory, Failure};
 #[cfg(not(target_os = "linux"))]
 use crate::worker::HardLimits;
-use crate::worker::{ExecutionConfig, Exit, WorkerId};
+use crate::worker::{ExecutionConfig, Exit, LogMode, WorkerId};
 use gate::Gate;
 use launchers::Launchers;
 #[cfg(target_os = "linux")]
 use link::Link;
 pub(crate) use settings::Settings;
 
-/// As much as a pipe holds.
-const BUFFER: usize = 64 << 10;
+/// As much is read at once; of what is not filled no memory is taken.
+const BUFFER: usize = 256 << 10;
 /// As many idle buffers are kept; there may be more in use.
 const SPARE_BUFFERS: usize = 4;
 
@@ -84,6 +87,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) name: Option<OsString>,
     /// It speaks the worker protocol.
     pub(crate) link: Option<LinkPlan>,
+    /// Where its output goes.
+    pub(crate) output: LogMode,
     /// What becomes of it when the master ends.
     #[cfg(target_os = "linux")]
     pub(crate) afterwards: Afterwards,
@@ -230,6 +235,21 @@ impl Life {
             Some(LinkPlan { hosted: true, .. }) => Dialect::Records,
         };
         Outlet { worker: &self.worker, incarnation: self.incarnation, stream, dialect }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Life {
+    /// Kills what has left the group of a process that is no more, where that would be killed too.
+    fn end_escapees(&self) {
+        if !self.plan.kill_group {
+            return;
+        }
+        let (worker, incarnation) = (&self.worker, self.incarnation);
+        let found = end_escapees(|marks| self.means.estate.marked(marks, worker, incarnation));
+        if found > 0 {
+            log::warn!("{self}: {found} of its processes had left its group, and were killed");
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 //! what begins a session of its own before its worker is marked. Only when they would use up the
 //! system's process ids are the oldest reaped after all ([`MOST_UNCLAIMED`]).
 
+mod escapees;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,8 @@ use std::thread::JoinHandle;
 
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::{Handle as Closer, Signals};
+
+pub(crate) use escapees::end_escapees;
 
 use super::sys::{self, Kinship, Target};
 use super::threads;

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use super::child::serve;
 #[cfg(target_os = "linux")]
 use super::guard;
+#[cfg(target_os = "linux")]
 use super::launch;
 use super::{plugin, protocol};
 use crate::module::ModuleRegistry;

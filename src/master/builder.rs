@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
 use super::heirs::Inherited;
-use super::output::{LineSink, Output, OutputLine};
+use super::output::{LineSink, Output, OutputLine, Outputs};
 use super::reload::{Applied, ConfigReader, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
@@ -17,6 +17,7 @@ use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
 use crate::host::state::StateDir;
 use crate::host::sys;
+use crate::logs::Logs;
 use crate::module::{ModuleFactory, ModuleRegistry};
 use crate::runtime::{self, Parts};
 use crate::settings::MasterConfig;
@@ -133,10 +134,11 @@ impl MasterBuilder {
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
     /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on
     ///   which thread it came, so that the module is known that brought it down;
+    /// - a write beyond the limit of file sizes (`ulimit -f`) fails instead of ending the process;
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
     ///   same signal within 200 ms is the same request); SIGHUP reloads from the
     ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1 logs
-    ///   every worker's state; others that would end it by default, such as SIGALRM and the
+    ///   every worker's state; SIGUSR2 is [`Master::reopen_logs`]; others that would end it by default, such as SIGALRM and the
     ///   real-time ones, are logged. After the master's end they do what they do by default, but for
     ///   real-time ones, which are then ignored.
     ///
@@ -194,13 +196,16 @@ impl MasterBuilder {
         let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
-        let sink = Arc::new(LineSink::new(self.output, realm));
+        let log_dir = log_dir(self.config.log_dir.clone(), self.config.state_dir.as_deref());
+        let logs = Logs::open(log_dir.as_deref(), realm)?;
+        let lines = LineSink::new(self.output, realm);
+        let outputs = Arc::new(Outputs { logs: logs.clone(), lines });
         let workers = &self.config.workers;
         let patience = self.config.shutdown_timeout;
         let (estate, inheritance) =
             Estate::open(host_program.clone(), state.clone(), workers, patience)
                 .map_err(|error| Error::io("cannot read what a former master left", error))?;
-        let processes = ProcessShared::new(sink, nofile, Arc::new(estate))
+        let processes = ProcessShared::new(outputs, nofile, Arc::new(estate))
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = Setting {
@@ -220,6 +225,7 @@ impl MasterBuilder {
             setting,
             processes,
             host_program,
+            logs: logs.clone(),
         })
         .map_err(|error| Error::io("cannot start the event loop's thread", error))?;
         let shared = Shared {
@@ -232,6 +238,7 @@ impl MasterBuilder {
             reader: self.reader,
             applied: self.applied,
             prober,
+            logs,
             has_state,
             inherited: Mutex::new(Inherited::of(&inheritance)),
         };
@@ -256,6 +263,11 @@ impl MasterBuilder {
         master.listen(&name)?;
         Ok(master)
     }
+}
+
+/// Where logs are kept, if they are: where it was said, or in the state directory.
+fn log_dir(log_dir: Option<PathBuf>, state_dir: Option<&Path>) -> Option<PathBuf> {
+    log_dir.or_else(|| Some(state_dir?.join("logs")))
 }
 
 /// Takes the state directory, if there is to be one.
@@ -283,6 +295,7 @@ fn own_process() -> Result<Option<sys::Limit>> {
     };
     sys::open_std_fds().map_err(cannot("open the standard descriptors"))?;
     sys::install_last_words().map_err(cannot("handle fatal signals"))?;
+    sys::survive_file_size_limit().map_err(cannot("handle SIGXFSZ"))?;
     sys::cloexec_inherited().map_err(cannot("mark inherited descriptors"))?;
     sys::reset_ignored_signals().map_err(cannot("reset ignored signals"))?;
     sys::raise_nofile_limit().map_err(cannot("raise the descriptor limit"))

@@ -1,6 +1,8 @@
 //! Cuts what process workers write into lines, for whoever wants to see them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +12,7 @@ use crate::host::identity::{self, Identity, Role};
 use crate::host::levels;
 use crate::host::panics::guarded;
 use crate::host::{Dialect, Outlet, OutputSink, Stream};
+use crate::logs::{self, Logs};
 use crate::worker::WorkerId;
 
 /// A line longer than this is cut into pieces.
@@ -29,6 +32,32 @@ pub struct OutputLine<'a> {
     pub line: &'a [u8],
     /// False when the line goes on in the next one, or ended without a newline.
     pub complete: bool,
+}
+
+/// All that output goes through: first it is kept, then whoever wants to see lines does.
+pub(super) struct Outputs {
+    pub(super) logs: Logs,
+    pub(super) lines: LineSink,
+}
+
+impl OutputSink for Outputs {
+    fn output(&self, from: Outlet<'_>, bytes: &[u8]) {
+        self.logs.output(from, bytes);
+        self.lines.output(from, bytes);
+    }
+
+    fn end_of_output(&self, from: Outlet<'_>) {
+        self.logs.end_of_output(from);
+        self.lines.end_of_output(from);
+    }
+
+    fn started(&self, worker: &WorkerId, incarnation: u64, pid: u32) {
+        self.logs.started(worker, incarnation, pid);
+    }
+
+    fn file(&self, worker: &WorkerId) -> io::Result<File> {
+        self.logs.file(worker)
+    }
 }
 
 /// What lines are handed to.
@@ -120,7 +149,9 @@ impl LineSink {
         let _lent = identity::lend(&Arc::new(identity));
         // The program's logger on the worker's monitor: its panic must not be the worker's.
         let _ = guarded("the logger", || {
-            log::log!(target: target, level, "{}", String::from_utf8_lossy(text));
+            logs::while_kept(|| {
+                log::log!(target: target, level, "{}", String::from_utf8_lossy(text));
+            });
         });
     }
 

@@ -120,7 +120,10 @@ mod unix {
                 }
                 SIGHUP => self.reload(),
                 SIGUSR1 => tell_status(&self.master),
-                SIGUSR2 => log::info!("SIGUSR2: there are no log files to open again"),
+                SIGUSR2 => {
+                    log::info!("SIGUSR2: log files are opened again");
+                    self.master.reopen_logs();
+                }
                 SIGTERM | SIGINT | SIGQUIT => self.end_master(signal),
                 other => log::info!("signal {other} has no meaning here, ignored"),
             }

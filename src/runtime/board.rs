@@ -13,6 +13,7 @@ use super::directory::Line;
 use super::heirs::is_kept;
 use crate::core::event::{Goal, Status, Transition};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::logs::WorkerLog;
 use crate::module::EndpointInfo;
 use crate::worker::{
     Exit, LastError, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
@@ -54,11 +55,22 @@ pub(super) struct Facts {
     pub(super) task_failures: u64,
     /// Where its functions are called.
     pub(super) line: Arc<Line>,
+    /// Where what it writes is kept.
+    pub(super) log: Arc<WorkerLog>,
+    /// The last lines of the incarnation that failed last.
+    pub(super) last_output: Arc<[String]>,
 }
 
 impl Facts {
-    pub(super) fn new(line: Arc<Line>) -> Self {
-        Self { pid: None, endpoints: Arc::default(), task_failures: 0, line }
+    pub(super) fn new(line: Arc<Line>, log: Arc<WorkerLog>) -> Self {
+        Self {
+            pid: None,
+            endpoints: Arc::default(),
+            task_failures: 0,
+            line,
+            log,
+            last_output: Arc::default(),
+        }
     }
 
     /// A later endpoint of the same name replaces the earlier one. False: nothing changed.
@@ -408,6 +420,7 @@ impl Board {
     fn diagnose(&self, id: &WorkerId, entry: &Entry) -> WorkerDiagnostics {
         let Entry { order: _, config, status, facts } = entry;
         let running = status.state == WorkerState::Running;
+        let (log_bytes, log_dropped) = facts.log.totals();
         WorkerDiagnostics {
             id: id.to_string(),
             worker_type: config.worker_type,
@@ -453,6 +466,9 @@ impl Board {
             task_failures: facts.task_failures,
             call_panics: facts.line.panics(),
             endpoints: facts.endpoints.to_vec(),
+            last_output: facts.last_output.to_vec(),
+            log_bytes,
+            log_dropped,
             capabilities: capabilities(config),
         }
     }

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::core::event::Transition;
 use crate::error::Failure;
 use crate::host::panics::guarded;
+use crate::logs::Scribe;
 use crate::module::EndpointInfo;
 use crate::worker::{Exit, HealthStatus, WorkerId, WorkerState};
 
@@ -122,7 +123,7 @@ impl Subscriber {
     /// Hands over an event. False: the reader is gone.
     fn tell(&mut self, event: &Event) -> bool {
         if self.missed > 0 {
-            match self.sender.try_send(Event::of_master(EventKind::Missed(self.missed))) {
+            match self.sender.try_send(missed(self.missed)) {
                 Ok(()) => self.missed = 0,
                 Err(TrySendError::Full(_)) => {
                     self.missed += 1;
@@ -156,14 +157,30 @@ impl Drop for Subscriber {
 #[derive(Default)]
 pub(super) struct Feed {
     subscribers: Vec<Subscriber>,
+    /// Where all events are written down, and how many were left out since the last one.
+    scribe: Option<Scribe>,
+    unwritten: u64,
 }
 
 impl Feed {
+    /// Without readers yet; `scribe` writes all events down.
+    pub(super) fn new(scribe: Option<Scribe>) -> Self {
+        Self { scribe, ..Self::default() }
+    }
+
     pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
         self.subscribers.push(subscriber);
     }
 
     pub(super) fn tell(&mut self, event: &Event) {
+        if let Some(scribe) = &self.scribe {
+            if self.unwritten > 0 && write_down(scribe, missed(self.unwritten)) {
+                self.unwritten = 0;
+            }
+            if self.unwritten > 0 || !write_down(scribe, event.clone()) {
+                self.unwritten += 1;
+            }
+        }
         self.subscribers.retain_mut(|subscriber| subscriber.tell(event));
     }
 
@@ -176,13 +193,22 @@ impl Feed {
         exit: Option<&Exit>,
     ) {
         let Transition { worker, incarnation, from, to, cause } = transition;
-        if !self.subscribers.is_empty() {
+        if !self.subscribers.is_empty() || self.scribe.is_some() {
             let (cause, exit) = (cause.as_str(), exit.cloned());
             let message = failure.map(ToString::to_string);
             let kind = EventKind::State { from, to, cause, message, exit };
             self.tell(&Event::of_worker(&worker, incarnation, kind));
         }
     }
+}
+
+fn missed(count: u64) -> Event {
+    Event::of_master(EventKind::Missed(count))
+}
+
+/// Has an event written down, as JSON, by another thread. False: too many wait.
+fn write_down(scribe: &Scribe, event: Event) -> bool {
+    scribe.line(Box::new(move || event.to_json().to_string()))
 }
 
 #[cfg(test)]
@@ -204,5 +230,46 @@ mod tests {
         drop(receiver);
         feed.tell(&Event::of_master(EventKind::Removed));
         assert!(feed.subscribers.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_written_down_in_time_is_written_down_as_missed() {
+        let room = tempfile::tempdir().unwrap();
+        let logs = crate::logs::Logs::open(Some(room.path()), 0).unwrap();
+        let scribe = logs.scribe().unwrap();
+        let (release, released) = bounded::<()>(0);
+        scribe.line(Box::new(move || {
+            let _ = released.recv();
+            "{}".to_owned()
+        }));
+        let mut feed = Feed::new(Some(scribe));
+        let told = 70_000;
+        for _ in 0..told {
+            feed.tell(&Event::of_master(EventKind::Removed));
+        }
+        let unwritten = feed.unwritten;
+        assert!(unwritten > 4_000, "{unwritten}");
+        drop(release);
+        // The next one that finds room says so before it is told itself.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let mut more = 0;
+        while feed.unwritten > 0 {
+            assert!(std::time::Instant::now() < end);
+            feed.tell(&Event::of_master(EventKind::Died));
+            more += 1;
+        }
+        let (all, is_all) = bounded(1);
+        let scribe = feed.scribe.clone().unwrap();
+        while !scribe.line(Box::new({
+            let all = all.clone();
+            move || all.send(()).map_or_else(|_| String::new(), |()| "{}".to_owned())
+        })) {}
+        is_all.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+        logs.end();
+        let events = logs.past_events(usize::MAX).unwrap();
+        let missed: u64 = events.iter().filter_map(|event| event["count"].as_u64()).sum();
+        let counted = |event: &&serde_json::Value| event["event"] != "missed";
+        let written = events.iter().filter(counted).count() as u64;
+        assert_eq!(written + missed, told + more + 2);
     }
 }

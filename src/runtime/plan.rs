@@ -18,7 +18,9 @@ use crate::host::roles::Program;
 #[cfg(feature = "cli")]
 use crate::host::roles::this_program;
 use crate::host::unmanaged::UnmanagedPlan;
-use crate::worker::{HealthCheckConfig, ModuleType, SuccessCodes, WorkerConfig, WorkerType};
+use crate::worker::{
+    HealthCheckConfig, LogMode, ModuleType, SuccessCodes, WorkerConfig, WorkerType,
+};
 
 /// What to run when a worker is launched.
 pub(super) enum Plan {
@@ -95,6 +97,7 @@ fn program(config: &WorkerConfig, path: &Path, launcher: Option<&Program>) -> Pr
         kill_group: config.stop.kill_group,
         name: None,
         link: None,
+        output: config.logs.mode,
         #[cfg(target_os = "linux")]
         afterwards: Afterwards {
             keep: is_kept(config),
@@ -113,6 +116,8 @@ fn hosted(config: &WorkerConfig, module: &str, host: &Program) -> ProcessPlan {
         args: vec![HOST_ROLE.to_owned()],
         name: host.name.clone(),
         link: Some(link(config, source(config, module), true)),
+        // Its log lines are the master's too, even where its log file is not wanted.
+        output: LogMode::Capture,
         ..program(config, &host.path, Some(host))
     }
 }

@@ -17,7 +17,8 @@ use crate::host::process::ProcessHost;
 use crate::host::runner::{ModuleRunner, Setting};
 use crate::host::unmanaged::UnmanagedHost;
 use crate::host::{Launch, Order, Report, Reporter};
-use crate::worker::{Exit, WorkerConfig, WorkerId};
+use crate::logs::WorkerLog;
+use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState};
 
 /// One worker's hosts, and what they told beside the lifecycle.
 pub(super) struct Slot {
@@ -33,13 +34,18 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(config: WorkerConfig, parts: &Parts, line: Arc<Line>) -> Self {
+    pub(super) fn new(
+        config: WorkerConfig,
+        parts: &Parts,
+        line: Arc<Line>,
+        log: Arc<WorkerLog>,
+    ) -> Self {
         Self {
             plan: Plan::new(&config, parts.host_program.as_ref()),
             config: Arc::new(config),
             current: 0,
             hosts: BTreeMap::new(),
-            facts: Facts::new(line),
+            facts: Facts::new(line, log),
             wanted_up: false,
         }
     }
@@ -47,6 +53,9 @@ impl Slot {
     /// What later incarnations are launched from.
     pub(super) fn replace(&mut self, config: WorkerConfig, parts: &Parts) {
         self.plan = Plan::new(&config, parts.host_program.as_ref());
+        if config.logs.mode == self.config.logs.mode {
+            self.facts.log.configure(config.logs);
+        }
         self.config = Arc::new(config);
     }
 
@@ -58,8 +67,10 @@ impl Slot {
         parts: &Parts,
         report: Reporter,
     ) {
+        parts.logs.configured(worker, self.config.logs);
         let host = match &self.plan {
             Plan::Module { module } => {
+                self.facts.log.launched(incarnation);
                 let stack_size = self.config.stack_size;
                 let setting = Setting { stack_size, ..parts.setting.clone() };
                 let launch = Launch {
@@ -86,6 +97,30 @@ impl Slot {
             }
         };
         self.hosts.insert(incarnation, host);
+    }
+
+    /// Keeps the last lines of an incarnation that is gone, if it failed; `state` is the worker's
+    /// from before that.
+    pub(super) fn keep_last_output(
+        &mut self,
+        incarnation: u64,
+        exit: &Exit,
+        state: Option<WorkerState>,
+    ) {
+        let completed = match exit {
+            Exit::Code(code) => self.config.success_codes.codes.contains(code),
+            Exit::Signal { signal, .. } => self.config.success_codes.signals.contains(signal),
+            Exit::Returned => true,
+            Exit::Failed(_) | Exit::Unknown => false,
+        };
+        let in_order = match state {
+            Some(WorkerState::Stopping) => true,
+            Some(WorkerState::Running) => completed,
+            _ => false,
+        };
+        if !in_order {
+            self.facts.last_output = self.facts.log.last_lines(incarnation).into();
+        }
     }
 
     /// Takes over a process that a former master has left.

@@ -2,7 +2,7 @@
 //! incarnation can live with it.
 
 use super::{
-    ExecutionConfig, HealthCheckConfig, HealthCheckType, OnMasterExit, UnmanagedConfig,
+    ExecutionConfig, HealthCheckConfig, HealthCheckType, LogsConfig, OnMasterExit, UnmanagedConfig,
     WorkerConfig,
 };
 
@@ -68,6 +68,10 @@ const KEYS: &[Key] = &[
     ("stack_size", |a, b| a.stack_size == b.stack_size),
     ("config", |a, b| a.config == b.config),
     ("endpoints", |a, b| a.endpoints == b.endpoints),
+    ("logs.mode", |a, b| a.logs.mode == b.logs.mode),
+    ("logs.max_size", |a, b| a.logs.max_size == b.logs.max_size),
+    ("logs.max_files", |a, b| a.logs.max_files == b.logs.max_files),
+    ("logs.timestamps", |a, b| a.logs.timestamps == b.logs.timestamps),
     ("stop.signal", |a, b| a.stop.signal == b.stop.signal),
     ("stop.kill_group", |a, b| a.stop.kill_group == b.stop.kill_group),
     ("stop.timeout", |a, b| a.stop.timeout == b.stop.timeout),
@@ -149,6 +153,8 @@ impl WorkerConfig {
         // The signal and its target are held by the process's gate from its spawn on.
         adapted.stop.timeout = new.stop.timeout;
         adapted.success_codes.clone_from(&new.success_codes);
+        // A process has its output where it was spawned with it.
+        adapted.logs = LogsConfig { mode: adapted.logs.mode, ..new.logs };
         adapted == *new
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WorkerType;
 use super::limits::LimitsConfig;
+use super::logs::LogsConfig;
 use super::policy::{
     HealthCheckConfig, HealthCheckType, RestartConfig, StartConfig, StopConfig, SuccessCodes,
 };
@@ -81,6 +82,8 @@ pub struct WorkerConfig {
     pub success_codes: SuccessCodes,
     /// Where a program can be reached while it runs; modules publish their own.
     pub endpoints: Vec<EndpointInfo>,
+    /// Where its output goes.
+    pub logs: LogsConfig,
     /// What becomes of its process when the master ends without having stopped it. `None`: as
     /// [`OnMasterExit::Stop`], where the program can be its own guardian.
     pub on_master_exit: Option<OnMasterExit>,
@@ -109,6 +112,7 @@ impl WorkerConfig {
             stop: StopConfig::default(),
             success_codes: SuccessCodes::default(),
             endpoints: Vec::new(),
+            logs: LogsConfig::default(),
             on_master_exit: None,
             limits: LimitsConfig::default(),
         }
@@ -258,6 +262,13 @@ impl WorkerConfig {
     #[must_use]
     pub fn success_codes(mut self, codes: SuccessCodes) -> Self {
         self.success_codes = codes;
+        self
+    }
+
+    /// Where its output goes, and how much of it is kept.
+    #[must_use]
+    pub fn logs(mut self, logs: LogsConfig) -> Self {
+        self.logs = logs;
         self
     }
 

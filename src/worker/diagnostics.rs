@@ -209,6 +209,13 @@ pub struct WorkerDiagnostics {
     pub call_panics: u64,
     /// Addresses it can be reached at.
     pub endpoints: Vec<EndpointInfo>,
+    /// The last lines, at most ten, of the incarnation that failed last; what could command a
+    /// terminal is spelled out.
+    pub last_output: Vec<String>,
+    /// Bytes that were taken for its log since the worker was added.
+    pub log_bytes: u64,
+    /// How many of them could not be written, and are lost.
+    pub log_dropped: u64,
     /// What its deployment allows.
     pub capabilities: WorkerCapabilities,
 }

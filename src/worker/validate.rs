@@ -91,6 +91,10 @@ impl WorkerConfig {
         found.within("restart", self.restart.mistakes());
         found.within("stop", self.stop.mistakes());
         self.success_codes.check(&mut found);
+        found.within("logs", self.logs.mistakes());
+        if self.is_module() {
+            found.within("logs", self.logs.mistakes_of_module());
+        }
         if self.on_master_exit == Some(OnMasterExit::Keep) {
             let program = self.execution.is_some() && !self.is_conversant();
             let message = "`keep` is for programs with `integration: none`: what speaks the worker \

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::support::{Bystander, Site, lives, until};
+use crate::support::{Bystander, Site, environment, lives, until};
 
 const EACH: usize = 10;
 /// Set to run more rounds than an ordinary test has time for.
@@ -21,19 +21,22 @@ fn workers() -> String {
     yaml
 }
 
-/// Who leads a group of each worker: its present life. The other is its child.
+/// Who leads a group, of each worker of one kind: its present lives. Others are their children.
 fn leaders(site: &Site, kind: &str) -> BTreeMap<String, Vec<u32>> {
-    let lead = |pid: &u32| {
+    let leads = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let rest = stat.rsplit(')').next().unwrap_or("").to_owned();
         rest.split_whitespace().nth(2).is_some_and(|group| group == pid.to_string())
     };
-    let of = |n| {
-        let worker = format!("{kind}{n}");
-        let found = site.of(&worker).into_iter().filter(lead).collect();
-        (worker, found)
-    };
-    (0..EACH).map(of).collect()
+    let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for pid in site.all().into_iter().filter(leads) {
+        let variables = environment(pid);
+        let worker = variables.iter().find_map(|text| text.strip_prefix("HSU_WORKER_ID="));
+        if let Some(worker) = worker.filter(|worker| worker.starts_with(kind)) {
+            found.entry(worker.to_owned()).or_default().push(pid);
+        }
+    }
+    found
 }
 
 #[test]
@@ -42,7 +45,7 @@ fn s01_s02_rounds_of_killed_masters_lose_nothing_and_double_nothing() {
     let site = Site::new(&workers());
     let mut bystanders: Vec<_> = (0..5).map(|_| Bystander::new()).collect();
     let mut kept: BTreeMap<String, u32> = BTreeMap::new();
-    let mut strangest = std::time::Duration::ZERO;
+    let mut slowest = std::time::Duration::ZERO;
     for round in 0..rounds {
         let mut master = site.run();
         for n in 0..EACH {
@@ -57,7 +60,9 @@ fn s01_s02_rounds_of_killed_masters_lose_nothing_and_double_nothing() {
                 master.until(&format!("stop{n}#{} is running", round + 1));
             }
         }
-        for (worker, leaders) in leaders(&site, "keep") {
+        let living = leaders(&site, "keep");
+        assert_eq!(living.len(), EACH, "round {round}: {living:?}");
+        for (worker, leaders) in living {
             assert_eq!(leaders, [kept[&worker]], "round {round}: {worker}");
         }
         let doubles = leaders(&site, "stop").into_iter().filter(|(_, pids)| pids.len() > 1);
@@ -67,14 +72,14 @@ fn s01_s02_rounds_of_killed_masters_lose_nothing_and_double_nothing() {
         // The next master need not wait for the guardian of the one before: every third does not.
         if round % 3 != 2 {
             until(|| site.guardians().is_empty());
-            strangest = strangest.max(begun.elapsed());
+            slowest = slowest.max(begun.elapsed());
             let left: Vec<_> = leaders(&site, "stop").into_values().flatten().collect();
             assert_eq!(left, Vec::<u32>::new(), "round {round}: they outlived their master");
         }
         assert!(kept.values().all(|pid| lives(*pid)), "round {round}: a kept one was lost");
         assert!(bystanders.iter_mut().all(Bystander::is_unharmed), "round {round}");
     }
-    eprintln!("{rounds} rounds; the longest time until all was ended: {strangest:?}");
+    eprintln!("{rounds} rounds; the longest time until all was ended: {slowest:?}");
     let (status, said) = site.run().stop_when_up(EACH);
     assert_eq!(status.code(), Some(0), "{said}");
     assert_eq!(site.all(), Vec::<u32>::new());

@@ -271,7 +271,7 @@ fn a_command_that_is_not_waited_for_any_longer_goes_on() {
     let short = CommandOptions::new().timeout(Some(ms(1)));
     let error = client.stop("deaf", short).unwrap_err();
     assert!(error.is_timeout() && error.worker() == Some("deaf"), "{error}");
-    assert_eq!(client.status(&["deaf"]).unwrap()[0].goal, "down");
+    operated.bench.once("deaf", |known| known.goal == "down");
     client.stop("deaf", CommandOptions::new().force(true)).unwrap();
     operated.bench.finish();
 }

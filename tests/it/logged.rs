@@ -27,6 +27,7 @@ impl log::Log for Keeper {
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        hsu_master::logs::record(record);
         let line = Logged {
             level: record.level(),
             target: record.target().to_owned(),

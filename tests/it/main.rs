@@ -15,6 +15,7 @@ mod hosted;
 mod keys;
 mod launching;
 mod logged;
+mod logs;
 mod made;
 mod modules;
 #[cfg(all(feature = "cli", feature = "plugins"))]
@@ -23,5 +24,7 @@ mod process_wide;
 mod processes;
 mod reaping;
 mod reload;
+#[cfg(feature = "cli")]
+mod signals;
 mod support;
 mod unmanaged;

@@ -4,6 +4,7 @@
 
 mod crowds;
 mod ends;
+mod fresh;
 mod output;
 mod refusals;
 

@@ -118,6 +118,37 @@ fn a18_what_is_left_of_a_group_is_reaped_when_its_leader_ends() {
     bench.finish();
 }
 
+/// A worker of which three processes leave its group, one of them twice removed. All say who they
+/// are, and none heeds SIGTERM.
+const ESCAPE: &str = r#"
+trap '' TERM
+export LEAF='echo $$; exec sleep 3600'
+export BRANCH='echo $$; setsid sh -c "$LEAF" & exec sleep 3600'
+setsid sh -c "$BRANCH" &
+setsid sh -c "$LEAF" &
+echo $$
+wait
+"#;
+
+#[test]
+fn a19_nothing_of_a_worker_survives_its_stop_whatever_it_has_left() {
+    if !alone::here(&[], a19_nothing_of_a_worker_survives_its_stop_whatever_it_has_left) {
+        return;
+    }
+    let bench = Bench::new(Master::builder().own_process());
+    bench.add(WorkerConfig::executable("w", "/bin/sh").args(["-c", ESCAPE]));
+    bench.add(WorkerConfig::executable("other", "/bin/sh").args(["-c", ESCAPE]));
+    let family = |worker: &str| -> Vec<u32> {
+        bench.master.start_worker(worker).unwrap();
+        (0..4).map(|_| bench.line().text.parse().unwrap()).collect()
+    };
+    let (family, others) = (family("w"), family("other"));
+    bench.master.stop_worker_nowait("w", true).wait().unwrap();
+    assert!(family.iter().all(|pid| is_gone(*pid)), "{family:?}");
+    assert!(others.iter().all(|pid| !is_gone(*pid) && !is_zombie(*pid)), "{others:?}");
+    bench.finish();
+}
+
 #[test]
 fn a18_a_master_that_is_the_first_process() {
     let first = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"];

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::schema::{
-    DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, MASTER, RESTART, START, STOP, names, parts,
+    DEFAULTS, FILE, HEALTH_CHECK, INCLUDED, LOGS, MASTER, RESTART, START, STOP, names, parts,
 };
 use super::super::worker::{ENDPOINT, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
-    ExecutionConfig, HardLimits, HealthCheckConfig, HealthCheckType, Integration, ModuleType,
-    OnMasterExit, OnUnhealthy, RestartPolicy, UnmanagedConfig, WorkerConfig, WorkerType,
+    ExecutionConfig, HardLimits, HealthCheckConfig, HealthCheckType, Integration, LogMode,
+    ModuleType, OnMasterExit, OnUnhealthy, RestartPolicy, UnmanagedConfig, WorkerConfig,
+    WorkerType,
 };
 
 pub(super) type Shows = fn(&MasterConfig) -> bool;
@@ -134,6 +135,10 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("stop.signal", PROGRAM, "int", |c| first(c).stop.signal == 2),
     ("stop.timeout", PROGRAM, "0s", |c| first(c).stop.timeout.is_zero()),
     ("stop.kill_group", PROGRAM, "false", |c| !first(c).stop.kill_group),
+    ("logs.mode", PROGRAM, "discard", |c| first(c).logs.mode == LogMode::Discard),
+    ("logs.max_size", PROGRAM, "1MiB", |c| first(c).logs.max_size == 1 << 20),
+    ("logs.max_files", PROGRAM, "7", |c| first(c).logs.max_files == 7),
+    ("logs.timestamps", PROGRAM, "false", |c| !first(c).logs.timestamps),
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
     }),
@@ -185,7 +190,7 @@ fn the_list_has_every_key_that_is_read() {
     assert_eq!(include_str!("keys.txt"), text);
     assert_eq!(names(FILE), ["master", "defaults", "workers", "include"]);
     assert_eq!(names(INCLUDED), ["workers", "include"]);
-    assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check"]);
+    assert_eq!(names(DEFAULTS), ["restart", "stop", "start", "health_check", "logs"]);
 }
 
 #[test]
@@ -211,7 +216,7 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
         }
         tried += 1;
         let key = path.split_once('.').unwrap().1;
-        let program = ["stop", "restart"].contains(&part);
+        let program = ["stop", "restart", "logs"].contains(&part);
         let worker = match *path {
             // A module that has a process of its own, and can be asked.
             "health_check.type" => "id: a, type: process, module_name: m",
@@ -229,6 +234,9 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
             "stop" => ("signal", "HUP"),
             "health_check" if key != "retries" => ("retries", "7"),
             "health_check" => ("successes", "7"),
+            "logs" if key == "mode" => continue,
+            "logs" if key != "max_files" => ("max_files", "3"),
+            "logs" => ("max_size", "5MiB"),
             _ => continue,
         };
         let both = format!(
@@ -237,7 +245,7 @@ fn every_default_reaches_the_workers_and_is_overridden_key_by_key() {
         );
         assert!(shows(&read(&both).unwrap()), "{both}");
     }
-    assert_eq!(tried, RESTART.len() + STOP.len() + START.len() + HEALTH_CHECK.len());
+    assert_eq!(tried, RESTART.len() + STOP.len() + START.len() + HEALTH_CHECK.len() + LOGS.len());
 }
 
 #[test]

@@ -48,12 +48,14 @@ struct State {
 impl Line {
     /// Connects.
     pub(super) fn open(path: &Path, patience: Duration) -> Result<Self> {
-        let socket = connect(path, patience).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => hangs(path, patience),
-            io::ErrorKind::PermissionDenied => {
+        let socket = connect(path, patience).map_err(|error| {
+            if is_late(&error) {
+                hangs(path, patience)
+            } else if error.kind() == io::ErrorKind::PermissionDenied {
                 Error::io(format!("cannot reach the master at {}", path.display()), error)
+            } else {
+                unreachable(path, error)
             }
-            _ => unreachable(path, error),
         })?;
         Ok(Self {
             path: path.to_owned(),
@@ -180,12 +182,8 @@ impl Line {
                 }
                 Ok(said)
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock
-                | io::ErrorKind::TimedOut
-                | io::ErrorKind::Interrupted => Ok(Vec::new()),
-                _ => Err(unreachable(&self.path, error)),
-            },
+            Err(error) if is_late(&error) => Ok(Vec::new()),
+            Err(error) => Err(unreachable(&self.path, error)),
         }
     }
 
@@ -280,6 +278,12 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.line.state().open.remove(&self.id);
     }
+}
+
+/// True when something did not come in time, or a signal came: it may be tried again.
+fn is_late(error: &io::Error) -> bool {
+    let (room, time) = (io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut);
+    [room, time, io::ErrorKind::Interrupted].contains(&error.kind())
 }
 
 /// Connects to a socket whose path may be longer than an address has room for.

@@ -1,17 +1,18 @@
 //! What comes without being asked for each time: events, and lines of logs.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::line::Stream;
 use super::understood;
 use crate::control::report::LogEntry;
 use crate::control::wire;
 use crate::error::{Error, Result};
-use crate::host::protocol::payload;
 
 /// Events as they happen, each an object as in `events.jsonl`.
 ///
@@ -47,20 +48,27 @@ impl Iterator for Events {
 /// Lines of logs.
 ///
 /// Ends as [`Events`] does.
-pub struct LogLines(Stream);
+pub struct LogLines {
+    stream: Stream,
+    /// Lines that have come and were not taken yet.
+    come: VecDeque<LogEntry>,
+}
 
 impl LogLines {
     pub(super) fn open(path: &Path, patience: Duration, params: &wire::Logs) -> Result<Self> {
-        Stream::open(path, patience, "logs", params).map(Self)
+        let stream = Stream::open(path, patience, "logs", params)?;
+        Ok(Self { stream, come: VecDeque::new() })
     }
 
-    fn read(item: &serde_json::value::RawValue) -> Result<LogEntry> {
-        let wire::LogLine { worker, line, line_b64, notice } = understood("logs", item)?;
-        let line = match line_b64 {
-            Some(text) => payload::read(&text).map_err(Error::configuration)?,
-            None => line.unwrap_or_default().into_bytes(),
-        };
-        Ok(LogEntry { worker, line, notice })
+    fn read(&mut self, item: &RawValue) -> Result<()> {
+        let text: wire::LogText<'_> = understood("logs", item)?;
+        let notice = text.notice;
+        let (worker, bytes) = text.into_parts().map_err(Error::configuration)?;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line).to_vec();
+            self.come.push_back(LogEntry { worker: worker.clone(), line, notice });
+        }
+        Ok(())
     }
 }
 
@@ -68,8 +76,18 @@ impl Iterator for LogLines {
     type Item = Result<LogEntry>;
 
     fn next(&mut self) -> Option<Result<LogEntry>> {
-        let item = self.0.next(None).transpose()?;
-        Some(item.and_then(|item| Self::read(&item)))
+        loop {
+            if let Some(line) = self.come.pop_front() {
+                return Some(Ok(line));
+            }
+            let read = match self.stream.next(None).transpose()? {
+                Ok(item) => self.read(&item),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = read {
+                return Some(Err(error));
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! rest, all on one thread that waits for nothing but its socket and its mailbox.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -22,13 +22,15 @@ mod requests;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So many requests may be open; more are not read before one is answered.
 const MAX_OPEN: usize = 64;
+/// So much is read at a time.
+const READ: usize = 16 << 10;
 /// Nothing more is read, and no stream goes on, while so many bytes wait for the client.
 const MAX_OUT: usize = 256 << 10;
 
 /// A connection to one client.
 pub(super) struct Connection<'s> {
     shared: &'s Arc<Shared>,
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
     peer: Peer,
     mailbox: Arc<Mailbox>,
     phase: Phase,
@@ -72,16 +74,11 @@ struct Open {
 }
 
 impl<'s> Connection<'s> {
-    pub(super) fn new(
-        shared: &'s Arc<Shared>,
-        socket: UnixStream,
-        peer: Peer,
-        mailbox: Arc<Mailbox>,
-    ) -> Self {
+    pub(super) fn new(shared: &'s Arc<Shared>, peer: Peer, mailbox: Arc<Mailbox>) -> Self {
         let now = Instant::now();
         Self {
             shared,
-            socket,
+            socket: mailbox.socket(),
             peer,
             mailbox,
             phase: Phase::Reading,
@@ -106,6 +103,10 @@ impl<'s> Connection<'s> {
             if self.is_over() {
                 return;
             }
+            if !more && self.is_idle() {
+                self.read();
+                continue;
+            }
             // Lines that wait here are not to be heard of from the socket.
             let patience = if more && self.has_room() { Some(Duration::ZERO) } else { self.rest() };
             let Ok(ready) = self.wait(patience) else { return };
@@ -114,7 +115,7 @@ impl<'s> Connection<'s> {
                 self.open_letters(letters);
             }
             if ready.readable {
-                self.read(ready.hung_up);
+                self.read_now(ready.hung_up);
             } else if ready.hung_up {
                 self.leave();
             }
@@ -144,16 +145,31 @@ impl<'s> Connection<'s> {
         Some(first.saturating_duration_since(Instant::now()))
     }
 
-    fn read(&mut self, hung_up: bool) {
-        let mut buffer = [0; 16 << 10];
-        match sys::receive_now(&self.socket, &mut buffer) {
-            Ok(0) if hung_up => self.leave(),
-            Ok(0) => self.phase = Phase::Answering,
-            Ok(count) => self.frames.push(buffer.get(..count).unwrap_or_default()),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
-                _ => self.leave(),
-            },
+    /// True when nothing can happen but that the client says something: then waiting for that and
+    /// reading it are one call. The mailbox ends it at the master's end.
+    fn is_idle(&self) -> bool {
+        self.has_room() && self.open.is_empty() && self.out.is_empty() && self.begun.is_none()
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; READ];
+        let read = (&*self.socket).read(&mut buffer);
+        self.take(read.map(|count| buffer.get(..count).unwrap_or_default()), false);
+    }
+
+    fn read_now(&mut self, hung_up: bool) {
+        let mut buffer = [0; READ];
+        let read = sys::receive_now(&self.socket, &mut buffer);
+        self.take(read.map(|count| buffer.get(..count).unwrap_or_default()), hung_up);
+    }
+
+    fn take(&mut self, read: io::Result<&[u8]>, hung_up: bool) {
+        match read {
+            Ok([]) if hung_up => self.leave(),
+            Ok([]) => self.phase = Phase::Answering,
+            Ok(bytes) => self.frames.push(bytes),
+            Err(error) if is_early(&error) => {}
+            Err(_) => self.leave(),
         }
     }
 
@@ -277,7 +293,8 @@ impl<'s> Connection<'s> {
         match error {
             None => log::info!("control: pid {pid} (uid {uid}): {what}: done"),
             Some(error) => {
-                log::info!("control: pid {pid} (uid {uid}): {what}: {}: {error}", error.category());
+                let (category, message) = (error.category(), error.message());
+                log::info!("control: pid {pid} (uid {uid}): {what}: {category}: {message}");
             }
         }
     }
@@ -306,8 +323,8 @@ impl<'s> Connection<'s> {
         while let Some(rest) = self.out.get(sent..).filter(|rest| !rest.is_empty()) {
             match sys::send_now(self.socket.as_fd(), rest) {
                 Ok(count) => sent += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Asked again when there is room.
+                Err(error) if is_early(&error) => break,
                 Err(_) => return self.leave(),
             }
         }
@@ -362,4 +379,9 @@ impl<'s> Connection<'s> {
         }
         self.phase == Phase::Gone && self.open.is_empty()
     }
+}
+
+/// True when it is to be tried again later.
+fn is_early(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
 use crate::error::Result;
@@ -45,6 +47,7 @@ impl Wake for Signal {
 
 /// Where a connection's thread finds out what it was woken for.
 pub(super) struct Mailbox {
+    socket: Arc<UnixStream>,
     signal: Signal,
     letters: Mutex<Letters>,
 }
@@ -67,13 +70,18 @@ impl Letters {
 }
 
 impl Mailbox {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { signal: Signal::new()?, letters: Mutex::default() })
+    pub(super) fn new(socket: Arc<UnixStream>) -> io::Result<Self> {
+        Ok(Self { socket, signal: Signal::new()?, letters: Mutex::default() })
+    }
+
+    /// The connection itself.
+    pub(super) fn socket(&self) -> Arc<UnixStream> {
+        Arc::clone(&self.socket)
     }
 
     /// What wakes the thread for this request.
     pub(super) fn waker(self: &Arc<Self>, request: u64) -> Waker {
-        Waker::from(Arc::new(Bell { mailbox: Arc::clone(self), request }))
+        Waker::from(Arc::new(Bell { mailbox: Arc::downgrade(self), request }))
     }
 
     pub(super) fn deliver(&self, request: u64, result: Result<Vec<u8>>) {
@@ -83,6 +91,8 @@ impl Mailbox {
     /// The master has ended: what can be answered is, and then the connection is closed.
     pub(super) fn close(&self) {
         self.put(|letters| letters.closed = true);
+        // Its thread may wait for nothing but what the client says.
+        let _ = self.socket.shutdown(Shutdown::Read);
     }
 
     pub(super) fn take(&self) -> Letters {
@@ -109,9 +119,10 @@ impl Mailbox {
     }
 }
 
-/// One request's way to wake its connection.
+/// One request's way to wake its connection, which it does not keep open: who is to answer may
+/// take longer than the client stays.
 struct Bell {
-    mailbox: Arc<Mailbox>,
+    mailbox: Weak<Mailbox>,
     request: u64,
 }
 
@@ -121,8 +132,10 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.mailbox.put(|letters| {
-            letters.ready.insert(self.request);
-        });
+        if let Some(mailbox) = self.mailbox.upgrade() {
+            mailbox.put(|letters| {
+                letters.ready.insert(self.request);
+            });
+        }
     }
 }

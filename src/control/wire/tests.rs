@@ -200,3 +200,15 @@ fn times_of_any_age_have_a_text() {
         serde_json::from_value(serde_json::to_value(past(epoch)).unwrap()).unwrap();
     assert_eq!(read, past(epoch));
 }
+
+#[test]
+fn lines_of_logs_pass_whatever_is_in_them() {
+    for bytes in [b"a\nb \"c\"\n".to_vec(), (0..=255).collect(), Vec::new()] {
+        let mut line = Vec::new();
+        push_event(&mut line, 3, &LogText::new("w", &bytes, true));
+        let Said::Event(event) = FromMaster::read(&line).unwrap().said else { panic!("an event") };
+        let text: LogText<'_> = serde_json::from_str(event.get()).unwrap();
+        assert!(text.notice);
+        assert_eq!(text.into_parts().unwrap(), ("w".to_owned(), bytes));
+    }
+}

@@ -13,7 +13,9 @@ use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
 use crate::host::state::StateDir;
 use crate::host::sys;
-use crate::worker::{ExecutionConfig, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId};
+use crate::worker::{
+    ExecutionConfig, LimitsConfig, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId,
+};
 
 /// How long a killed process may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -298,6 +300,9 @@ pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
     for line in written.lines().filter(|line| !known.contains(line)) {
         hasher.write(line.as_bytes());
         hasher.write_u8(b'\n');
+    }
+    if config.limits != LimitsConfig::default() {
+        hasher.write(format!("{:?}", config.limits).as_bytes());
     }
     format!("{:016x}", hasher.finish())
 }

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 
 use super::{Instructions, MAX_INSTRUCTIONS, Raw, Step, Word};
-use crate::host::sys::{self, Image};
+use crate::host::sys::{self, Image, Resource};
 
 /// The master is gone, or was never there.
 const NO_MASTER: i32 = 75;
@@ -85,8 +85,14 @@ fn launch(line: &UnixStream, text: &[u8], input: Option<OwnedFd>) -> Result<(), 
     pass_on(&told, input).map_err(at(Step::Input))?;
 
     for (resource, limit) in &told.limits {
-        let refused = |error| Refused { detail: format!("{resource:?}"), ..at(Step::Limit)(error) };
-        sys::set_limit(*resource, *limit).map_err(refused)?;
+        sys::set_limit(*resource, *limit).map_err(|error| {
+            let limit = match limit.hard {
+                u64::MAX => "unlimited".to_owned(),
+                limit => limit.to_string(),
+            };
+            let detail = format!("{} to {limit}", key(*resource));
+            Refused { detail, ..at(Step::Limit)(error) }
+        })?;
     }
     if let Some(score) = told.oom_score_adj {
         let path = "/proc/self/oom_score_adj";
@@ -109,6 +115,18 @@ fn launch(line: &UnixStream, text: &[u8], input: Option<OwnedFd>) -> Result<(), 
         return Ok(());
     }
     Err(at(Step::Exec)(image.execute()))
+}
+
+/// What a limit is called in the configuration.
+fn key(resource: Resource) -> &'static str {
+    match resource {
+        Resource::AddressSpace => "memory",
+        Resource::CoreDump => "core",
+        Resource::Descriptors => "open_files",
+        Resource::FileSize => "file_size",
+        Resource::Locks => "locks",
+        Resource::Processes => "processes",
+    }
 }
 
 fn image(told: &Instructions) -> io::Result<Image> {

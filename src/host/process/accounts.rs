@@ -138,15 +138,17 @@ impl Identity {
     }
 
     /// The first part of `path`, from the root, that keeps this user from executing the file or
-    /// entering the directory there; `None` when permission bits are not what is in the way.
-    pub(super) fn barrier(&self, path: &Path) -> Option<PathBuf> {
+    /// entering the directory there, and whether that is what the whole of it leads to; `None`
+    /// when permission bits are not what is in the way.
+    pub(super) fn barrier(&self, path: &Path) -> Option<(PathBuf, bool)> {
         let real = fs::canonicalize(path).ok()?;
         let parts: Vec<_> = real.ancestors().collect();
         let closed = |place: &&Path| {
             let about = fs::metadata(place);
             about.is_ok_and(|about| !self.may_execute(about.mode(), about.uid(), about.gid()))
         };
-        parts.into_iter().rev().find(closed).map(Path::to_owned)
+        let place = parts.into_iter().rev().find(closed)?;
+        Some((place.to_owned(), place == real))
     }
 
     fn may_execute(&self, mode: u32, owner: u32, group: u32) -> bool {

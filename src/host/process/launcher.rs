@@ -1,6 +1,7 @@
 //! What comes before a process is there: its program is checked and spawned.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use super::variables::Variables;
 use super::{Life, ProcessPlan, Settings, preflight};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::{Report, protocol};
-use crate::worker::Exit;
+use crate::worker::{Exit, LogMode};
 
 /// Brings a life to the point where its process runs and has a monitor, and reports each step.
 pub(super) fn launch(life: Life) {
@@ -44,6 +45,8 @@ pub(super) fn launch(life: Life) {
         (life.report)(Report::Started { pid: Some(process.id()) });
     }
     process.put_down();
+    // Before anything of its output is read.
+    life.means.output.started(&life.worker, life.incarnation, process.id());
     monitor.watch(process, gone);
 }
 
@@ -145,8 +148,10 @@ fn spawn_staged(
 fn inherited(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Failure> {
     let estate = &life.means.estate;
     estate.expects(&life.worker, &life.plan.afterwards);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    if !life.plan.afterwards.keep {
+    let (out, err) = outputs(life)?;
+    command.stdout(out).stderr(err).process_group(0);
+    // What the process writes elsewhere needs no master.
+    if !life.plan.afterwards.keep || life.plan.output != LogMode::Capture {
         return Ok(None);
     }
     let made = estate.make_fifos(&life.worker).map_err(|error| {
@@ -157,4 +162,27 @@ fn inherited(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Fa
     let [(their_out, out), (their_err, err)] = made;
     command.stdout(their_out).stderr(their_err);
     Ok(Some([out, err]))
+}
+
+/// Where its standard output and standard error go.
+fn outputs(life: &Life) -> Result<(Stdio, Stdio), Failure> {
+    let cannot = |error: io::Error| {
+        if error.kind() == io::ErrorKind::Unsupported {
+            // There is no directory for it.
+            let failure = Failure::new(ErrorCategory::Configuration, error.to_string());
+            return failure.permanent();
+        }
+        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
+        Failure::new(category, format!("cannot open its log file: {error}"))
+    };
+    match life.plan.output {
+        LogMode::Capture => Ok((Stdio::piped(), Stdio::piped())),
+        LogMode::Inherit => Ok((Stdio::inherit(), Stdio::inherit())),
+        LogMode::Discard => Ok((Stdio::null(), Stdio::null())),
+        LogMode::File => {
+            let file = life.means.output.file(&life.worker).map_err(cannot)?;
+            let again = file.try_clone().map_err(cannot)?;
+            Ok((file.into(), again.into()))
+        }
+    }
 }

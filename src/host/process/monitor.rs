@@ -175,6 +175,7 @@ impl Watched {
             return gone.untold();
         }
         let exit = leader.end();
+        life.end_escapees();
         output.drain();
         gone.told(match line {
             Some(line) => line.finish(exit),

@@ -17,6 +17,8 @@ use crate::host::{Stream, sys};
 pub(super) struct Output {
     life: Arc<Life>,
     pipes: [Option<Source>; 2],
+    /// Which of them were found full, and hold more since then.
+    enlarged: [bool; 2],
 }
 
 /// One of them.
@@ -68,6 +70,14 @@ impl Source {
     }
 }
 
+/// As much as a pipe holds at first.
+const PIPE: usize = 64 << 10;
+/// As much as one is made to hold that was found full. It is not given to all: unless one is root,
+/// there is so much for all pipes of a user, and who is beyond it gets very small ones.
+const LARGE_PIPE: i32 = 1 << 20;
+/// So often a pipe is read before it is asked again whether anything else has happened.
+const READS: usize = 8;
+
 /// The order of the pipes.
 const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
@@ -79,14 +89,15 @@ impl Output {
         for pipe in [&out, &err].into_iter().flatten() {
             sys::set_nonblocking(pipe.as_fd())?;
         }
-        Ok(Self { life: Arc::clone(life), pipes: [out, err].map(|pipe| pipe.map(Source::Pipe)) })
+        let pipes = [out, err].map(|pipe| pipe.map(Source::Pipe));
+        Ok(Self { life: Arc::clone(life), pipes, enlarged: [false; 2] })
     }
 
     /// Reads these FIFOs.
     pub(super) fn of_fifos(life: &Arc<Life>, fifos: [Option<File>; 2]) -> io::Result<Self> {
         let [out, err] = fifos.map(|fifo| fifo.map(Fifo::of).transpose());
         let pipes = [out?, err?].map(|fifo| fifo.map(Source::Fifo));
-        Ok(Self { life: Arc::clone(life), pipes })
+        Ok(Self { life: Arc::clone(life), pipes, enlarged: [false; 2] })
     }
 
     /// What to wait on: the pipes that are still open.
@@ -100,12 +111,15 @@ impl Output {
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// Reads once from each pipe that has something.
+    /// Reads from each pipe that has something: once, and a few times more while a lot comes.
     pub(super) fn read_ready(&mut self, ready: [bool; 2]) {
         for (which, ready) in ready.into_iter().enumerate() {
             let due = self.pipes[which].as_ref().and_then(Source::due);
-            if ready || due.is_some_and(|due| due <= Instant::now()) {
-                self.read(which, false);
+            let is_due = due.is_some_and(|due| due <= Instant::now());
+            let mut reads = if ready || is_due { READS } else { 0 };
+            while reads > 0 && self.read(which, false) >= PIPE {
+                self.enlarge(which);
+                reads -= 1;
             }
         }
     }
@@ -113,6 +127,16 @@ impl Output {
     /// Leaves what is there to somebody else: nothing more is said about it.
     pub(super) fn let_go(mut self) {
         self.pipes = [None, None];
+    }
+
+    /// Has a pipe hold more, so that its writer and we wait for each other less often.
+    fn enlarge(&mut self, which: usize) {
+        if let Some(Source::Pipe(pipe)) = &self.pipes[which]
+            && !std::mem::replace(&mut self.enlarged[which], true)
+        {
+            // Where that is refused, it goes on as it is.
+            let _ = sys::set_pipe_size(pipe.as_fd(), LARGE_PIPE);
+        }
     }
 
     /// Reads what is in the pipes now and no more: others may write without end.

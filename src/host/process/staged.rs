@@ -118,7 +118,7 @@ impl<'p> Stage<'p> {
                 }
                 format!("cannot enter {what}: {error}")
             }
-            Step::Limit => format!("cannot set {}: {error}", key_of(detail)),
+            Step::Limit => format!("cannot set limits.hard.{detail}: {error}"),
             Step::OomScore => {
                 let score = settings.oom_score_adj.unwrap_or_default();
                 format!("cannot set oom_score_adj to {score}: {error}")
@@ -164,12 +164,11 @@ impl<'p> Stage<'p> {
             return None;
         }
         let uid = other.uid();
-        let barrier = other.barrier(path);
-        Some(preflight::denied(match barrier {
-            Some(place) if place != *path => {
+        Some(preflight::denied(match other.barrier(path) {
+            Some((place, false)) => {
                 format!("uid {uid} may not search {} for {what}", place.display())
             }
-            Some(_) => format!("uid {uid} may not {verb} {what}"),
+            Some((_, true)) => format!("uid {uid} may not {verb} {what}"),
             // An access list, a file system mounted noexec, a script's interpreter.
             None => format!("uid {uid} may not {verb} {what}: {error}"),
         }))
@@ -234,16 +233,4 @@ fn limits(settings: &Settings, nofile: Option<Limit>) -> Vec<(Resource, Limit)> 
     .into_iter()
     .filter_map(|(resource, limit)| Some((resource, limit?)))
     .collect()
-}
-
-/// The key of a limit, as the launcher calls it.
-fn key_of(detail: &str) -> String {
-    let keys = [
-        (Resource::AddressSpace, "memory"),
-        (Resource::CoreDump, "core"),
-        (Resource::Descriptors, "open_files"),
-        (Resource::Processes, "processes"),
-    ];
-    let key = keys.into_iter().find(|(resource, _)| format!("{resource:?}") == detail);
-    format!("limits.hard.{}", key.map_or(detail, |(_, key)| key))
 }

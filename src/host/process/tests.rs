@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unboun
 use super::*;
 use crate::error::{ErrorCategory, Failure};
 use crate::host::{Launch, Report, Stream, alone, threads};
-use crate::worker::Exit;
+use crate::worker::{Exit, LogMode};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ASK: Order = Order::Ask { patience: PATIENCE };
@@ -163,6 +163,7 @@ fn plan(program: &str, args: &[&str]) -> ProcessPlan {
         kill_group: true,
         name: None,
         link: None,
+        output: LogMode::Capture,
         afterwards: Afterwards::default(),
         env_file: None,
         clear_environment: false,

@@ -19,6 +19,12 @@ pub(crate) fn state_dir(configured: Option<&Path>, name: &str) -> PathBuf {
     }
 }
 
+/// The state directory that the environment names.
+#[cfg(feature = "cli")]
+pub(crate) fn named_state_dir() -> Option<PathBuf> {
+    variable(VARIABLE)
+}
+
 /// Where logs go: what the configuration says; else beside a state directory that somebody named;
 /// else where logs of such a user belong.
 pub(crate) fn log_dir(log_dir: Option<&Path>, state_dir: Option<&Path>, name: &str) -> PathBuf {

@@ -2,16 +2,21 @@
 
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
+#[cfg(feature = "cli")]
+mod elsewhere;
 mod fifos;
 mod files;
 mod last_words;
 mod launch;
 mod line;
+mod logfiles;
 mod orphans;
 mod others;
 mod own;
 mod poller;
 mod sockets;
+#[cfg(feature = "cli")]
+mod terminal;
 mod users;
 
 use std::ffi::{CString, c_int};
@@ -25,6 +30,8 @@ use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+pub(crate) use elsewhere::*;
 pub(crate) use fifos::*;
 pub(crate) use files::*;
 pub(crate) use last_words::*;
@@ -34,11 +41,14 @@ pub(crate) use libc::{
     SIGCONT, SIGKILL, SIGTERM,
 };
 pub(crate) use line::*;
+pub(crate) use logfiles::*;
 pub(crate) use orphans::*;
 pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
 pub(crate) use sockets::*;
+#[cfg(feature = "cli")]
+pub(crate) use terminal::*;
 pub(crate) use users::*;
 
 use super::Target;

@@ -1,6 +1,6 @@
 //! Systems that are not supported yet: everything that matters says so, nothing pretends.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
@@ -67,6 +67,66 @@ pub(crate) fn named<T>(_name: &str, work: impl FnOnce() -> T) -> T {
 
 pub(crate) fn install_last_words() -> io::Result<()> {
     Ok(())
+}
+
+pub(crate) fn open_log(_path: &Path) -> io::Result<File> {
+    Err(unsupported())
+}
+
+pub(crate) fn open_regular(_path: &Path) -> io::Result<File> {
+    Err(unsupported())
+}
+
+pub(crate) fn own_directory(_path: &Path) -> io::Result<()> {
+    Err(unsupported())
+}
+
+pub(crate) fn file_id(_about: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+pub(crate) fn read_at(_file: &File, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+    Err(unsupported())
+}
+
+pub(crate) fn file_size_limit() -> u64 {
+    u64::MAX
+}
+
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn find_byte(byte: u8, bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|known| *known == byte)
+}
+
+pub(crate) fn find_last_byte(byte: u8, bytes: &[u8]) -> Option<usize> {
+    bytes.iter().rposition(|known| *known == byte)
+}
+
+#[cfg(feature = "cli")]
+pub(crate) fn somebody_listens(_socket: &Path) -> bool {
+    false
+}
+
+/// The end of another process: never heard of.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct Ending;
+
+#[cfg(feature = "cli")]
+impl Ending {
+    pub(crate) fn of(_pid: u32) -> io::Result<Self> {
+        Err(unsupported())
+    }
+
+    pub(crate) fn wait(&self, _patience: std::time::Duration) {}
+}
+
+#[cfg(feature = "cli")]
+pub(crate) fn terminal_size() -> Option<(usize, usize)> {
+    None
 }
 
 pub(crate) fn other_deadly_signals() -> impl Iterator<Item = i32> {

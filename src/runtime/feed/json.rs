@@ -122,6 +122,8 @@ mod tests {
         let health =
             EventKind::Health { health: HealthStatus::Unhealthy, reason: "no answer".to_owned() };
         let endpoint = EventKind::Endpoint { endpoint: EndpointInfo::http("api", "127.0.0.1:80") };
+        let (added, removed, changed) = (vec!["n".to_owned()], Vec::new(), vec!["c".to_owned()]);
+        let reloaded = EventKind::Reloaded { added, removed, changed };
         let killed = Exit::Signal { signal: 9, core_dumped: false };
         let cases = [
             (
@@ -143,6 +145,14 @@ mod tests {
             (
                 text("a", 1, EventKind::TaskFailed { failure }),
                 r#""category":"crash","event":"task_failed","incarnation":1,"message":"it broke","worker":"a"}"#,
+            ),
+            (
+                text("", 0, reloaded),
+                r#""added":["n"],"changed":["c"],"event":"reloaded","removed":[]}"#,
+            ),
+            (
+                text("", 0, EventKind::ReloadFailed { message: "no".to_owned() }),
+                r#""event":"reload_failed","message":"no"}"#,
             ),
             (text("a", 0, EventKind::Removed), r#""event":"removed","worker":"a"}"#),
             (text("", 0, EventKind::Missed(5)), r#""count":5,"event":"missed"}"#),

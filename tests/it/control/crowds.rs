@@ -1,13 +1,17 @@
 //! Many clients at a time, and many workers.
 
+use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use hsu_master::control::{Client, CommandOptions};
 use hsu_master::{ErrorCategory, WaitFor, WorkerConfig};
 use serde_json::{Value, json};
 
 use super::{Operated, Raw, sleeper};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, ms, until};
+use crate::{alone, logged};
 
 #[test]
 fn a_thousand_connections_are_served_or_told_that_there_is_no_room() {
@@ -37,6 +41,52 @@ fn a_thousand_connections_are_served_or_told_that_there_is_no_room() {
     first.status(&[]).unwrap();
     drop(crowd);
     until(|| Client::connect(operated.socket()).is_ok());
+    operated.bench.finish();
+}
+
+#[test]
+fn without_descriptors_connections_wait_and_nothing_spins() {
+    let limited = ["sh", "-c", r#"ulimit -n 100; exec "$@""#, "sh"];
+    if !alone::here(&limited, without_descriptors_connections_wait_and_nothing_spins) {
+        return;
+    }
+    logged::capture();
+    let operated = Operated::new();
+    let mut files: Vec<File> =
+        std::iter::from_fn(|| File::open("/dev/null").ok()).take(100).collect();
+    assert!(files.len() < 100, "there is no limit");
+    // One is left, for us.
+    files.pop();
+    let waiting = UnixStream::connect(operated.socket()).unwrap();
+    let begun = Instant::now();
+    logged::lines(5, "a connection waits");
+    // Each attempt is a moment after the one before.
+    assert!(begun.elapsed() >= ms(300), "{:?}", begun.elapsed());
+    drop(files);
+    let mut raw = Raw::new(waiting);
+    assert_eq!(raw.answer(1, "hello", &json!({}))["id"], 1);
+    operated.bench.finish();
+}
+
+#[test]
+fn every_command_is_written_down_with_who_gave_it() {
+    if !alone::here(&[], every_command_is_written_down_with_who_gave_it) {
+        return;
+    }
+    logged::capture();
+    let operated = Operated::new();
+    operated.bench.add(sleeper("nap"));
+    let client = operated.client();
+    client.start("nap", CommandOptions::new()).unwrap();
+    client.stop("nab\n", CommandOptions::new().force(true)).unwrap_err();
+    client.restart("nap", CommandOptions::new().wait(false)).unwrap();
+    client.shutdown(false).unwrap();
+    let who = format!("control: pid {} (uid ", std::process::id());
+    let told: Vec<_> = logged::lines(4, &who).into_iter().map(|line| line.text).collect();
+    let what: Vec<_> = told.iter().map(|line| line.split_once("): ").unwrap().1).collect();
+    assert_eq!(what[0], "start nap: done");
+    assert!(what[1].starts_with(r"stop nab\n --force: unknown_worker: "), "{}", what[1]);
+    assert_eq!(what[2..], ["restart nap, not waited for: done", "shutdown: done"]);
     operated.bench.finish();
 }
 

@@ -82,6 +82,23 @@ fn a_master_whose_directory_was_removed_serves_those_who_are_there() {
 }
 
 #[test]
+fn a_socket_that_somebody_removes_is_made_again() {
+    let operated = Operated::new();
+    let client = operated.client();
+    for _ in 0..3 {
+        fs::remove_file(operated.socket()).unwrap();
+        crate::support::until(|| Client::connect(operated.socket()).is_ok());
+        let about = fs::symlink_metadata(operated.socket()).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o600);
+    }
+    let moved = operated.directory.path().join("state/moved");
+    fs::rename(operated.socket(), moved).unwrap();
+    crate::support::until(|| Client::connect(operated.socket()).is_ok());
+    client.status(&[]).unwrap();
+    operated.bench.finish();
+}
+
+#[test]
 fn another_user_is_refused_even_where_the_files_allow_it() {
     let somebody = |script: &str| {
         let mut command = Command::new("setpriv");

@@ -5,10 +5,11 @@ use std::process::{Command, Stdio};
 use hsu_master::WaitFor;
 
 use super::restart::lives_until_given_up;
-use super::{Row, Scene, health, is_down, module, stop};
+use super::{Row, Scene, health, is_down, logs, module, stop};
 use crate::support::{PATIENCE, answer};
 
 pub(super) const ROWS: &[Row] = &[
+    logs::DIRECTORY,
     Row {
         key: "master.name",
         file: "{master: {name: %}, workers: []}",
@@ -68,6 +69,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 pub(super) const DEFAULTS: &[Row] = &[
+    logs::DEFAULT,
     Row {
         key: "defaults.restart",
         file: "{defaults: {restart: %}, workers: [{id: w, command: /bin/false}]}",

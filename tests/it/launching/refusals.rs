@@ -130,7 +130,7 @@ fn without_root_a_limit_cannot_be_lifted() {
     }
     let bench = bench();
     let hard = HardLimits::default().open_files(201);
-    let said = "cannot set limits.hard.open_files: Operation not permitted (os error 1)";
+    let said = "cannot set limits.hard.open_files to 201: Operation not permitted (os error 1)";
     let limited = proof().limits(LimitsConfig::hard(hard));
     check(&bench, limited, ErrorCategory::PermissionDenied, said);
     bench.finish();
@@ -203,6 +203,11 @@ fn a09_what_the_user_may_not_reach_is_named_with_its_uid() {
     let shown = program.display();
     let said = format!("permission denied: uid 54323 may not execute program {shown}");
     check(&bench, run(program), denied, &said);
+    let link = at.join("link");
+    std::os::unix::fs::symlink(program, &link).unwrap();
+    let shown = link.display();
+    let said = format!("permission denied: uid 54323 may not execute program {shown}");
+    check(&bench, run(&link), denied, &said);
     let at = at.join("locked");
     let said = format!("permission denied: uid 54323 may not enter working directory {locked}");
     check(&bench, as_nobody(proof()).working_directory(&at), denied, &said);

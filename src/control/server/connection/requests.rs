@@ -170,12 +170,14 @@ impl Connection<'_> {
         audit: Option<String>,
         work: impl FnOnce(&Master) -> Result<T> + Send + 'static,
     ) {
-        let (key, mailbox) = (self.next_key(), Arc::clone(&self.mailbox));
+        let (key, mailbox) = (self.next_key(), Arc::downgrade(&self.mailbox));
         let master = self.shared.master.share();
         self.open(key, id, Work::Aside, None, audit);
         let work = move || {
             let result = work(&master).and_then(|result| Answer::text(&result));
-            mailbox.deliver(key, result);
+            if let Some(mailbox) = mailbox.upgrade() {
+                mailbox.deliver(key, result);
+            }
         };
         if let Err(error) = threads::spawn("control-job", STACK, work) {
             self.answer(key, Err(Error::io("there is no thread for it", error)));

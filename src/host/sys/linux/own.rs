@@ -33,6 +33,7 @@ pub(crate) enum Resource {
     CoreDump,
     Descriptors,
     Locks,
+    FileSize,
     Processes,
 }
 
@@ -43,6 +44,7 @@ pub(super) fn limit(pid: u32, of: Resource, new: Option<Limit>) -> io::Result<Li
         Resource::CoreDump => libc::RLIMIT_CORE,
         Resource::Descriptors => libc::RLIMIT_NOFILE,
         Resource::Locks => libc::RLIMIT_LOCKS,
+        Resource::FileSize => libc::RLIMIT_FSIZE,
         Resource::Processes => libc::RLIMIT_NPROC,
     };
     let new = new.map(|new| libc::rlimit { rlim_cur: new.soft, rlim_max: new.hard });

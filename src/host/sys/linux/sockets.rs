@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Interest, checked, wait_ready};
+use super::{Interest, c_path, checked, wait_ready};
 
 /// Who is at the other end of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,23 @@ pub(crate) fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
 /// The name of a file in an open directory that fits where a long path does not.
 pub(crate) fn below(directory: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)
+}
+
+/// A descriptor that becomes readable when something is removed from a directory, or the directory
+/// itself. Closed on exec, never blocks; what is read from it says no more.
+///
+/// # Errors
+/// As the calls have them; `EMFILE` when the user has too many.
+pub(crate) fn watch_removals(directory: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(directory)?;
+    // SAFETY: the call takes an integer.
+    let fd = checked(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let events = libc::IN_DELETE | libc::IN_MOVED_FROM | libc::IN_DELETE_SELF | libc::IN_ONLYDIR;
+    // SAFETY: `path` is a NUL-terminated string that outlives the call.
+    checked(unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), events) })?;
+    Ok(fd)
 }
 
 /// Connects to a Unix socket. Waits at most `patience` for room among those who connect.

@@ -1,0 +1,207 @@
+//! `start`, `stop`, `restart`: several workers at once, each with a line of its own, and the worst
+//! of what came out as the exit code.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use serde_json::{Value, json};
+
+use super::args::{Change, Order};
+use super::terminal::{harmless, harmless_lines};
+use super::{Outcome, print, print_json, warn};
+use crate::control::{Client, CommandOptions, Ended};
+use crate::error::Result;
+use crate::host::threads;
+use crate::worker::WorkerState;
+
+/// So many requests are open at once; a master takes 64 on one connection.
+const AT_ONCE: usize = 32;
+const STACK: usize = 256 << 10;
+
+/// What is asked for, by whichever thread comes first to an id.
+struct Work {
+    client: Arc<Client>,
+    order: Order,
+    options: CommandOptions,
+    ids: Vec<String>,
+    next: AtomicUsize,
+}
+
+type Told = (usize, Result<Ended>);
+
+pub(super) fn change(client: Client, program: &str, arguments: &Change) -> Result<Outcome> {
+    let client = Arc::new(client);
+    let ids = match arguments.ids.is_empty() {
+        true => all(&client, arguments.order)?,
+        false => arguments.ids.clone(),
+    };
+    let options = CommandOptions::new()
+        .force(arguments.force)
+        .timeout(arguments.timeout)
+        .wait(arguments.wait)
+        .watch(arguments.wait);
+    let (order, next) = (arguments.order, AtomicUsize::new(0));
+    let work = Arc::new(Work { client: Arc::clone(&client), order, options, ids, next });
+    let mut progress = Progress::new(order, work.ids.len());
+    let told = begin(&work);
+    let mut results: Vec<Option<Result<Ended>>> = work.ids.iter().map(|_| None).collect();
+    let (mut shown, mut objects, mut worst) = (0, Vec::new(), Outcome::Done);
+    for (index, result) in told {
+        results[index] = Some(result);
+        progress.one_more();
+        // In the order in which they were named, each as soon as it is its turn.
+        while let Some(result) = results.get_mut(shown).and_then(Option::take) {
+            let id = &work.ids[shown];
+            shown += 1;
+            worst = worst.max(result.as_ref().map_or_else(Outcome::of, |_| Outcome::Done));
+            if arguments.json {
+                objects.push(as_json(id, &result));
+                continue;
+            }
+            progress.hide();
+            match result {
+                Ok(ended) => {
+                    worst = worst.max(print(&format!("{}\n", done(arguments, id, &ended))))
+                }
+                Err(error) => {
+                    let message = harmless_lines(&error.to_string(), "  ");
+                    warn(&format!("error: {message}\n{}", why(&client, program, id)));
+                }
+            }
+        }
+    }
+    progress.hide();
+    if arguments.json {
+        worst = worst.max(print_json(&objects));
+    }
+    Ok(worst)
+}
+
+/// The workers that an order to all is for. One that is not enabled is started by its name only.
+fn all(client: &Client, order: Order) -> Result<Vec<String>> {
+    let workers = client.status(&[])?;
+    let mut ids = Vec::new();
+    for worker in workers {
+        let wanted = match order {
+            Order::Stop => true,
+            Order::Start | Order::Restart => {
+                worker.goal == "up" || client.describe(&worker.id)?.config.enabled
+            }
+        };
+        if wanted {
+            ids.push(worker.id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Asks for everything, in parallel, and returns where the answers come.
+fn begin(work: &Arc<Work>) -> Receiver<Told> {
+    let (sender, told) = unbounded();
+    let count = work.ids.len().min(AT_ONCE);
+    for _ in 1..count {
+        let (work, sender) = (Arc::clone(work), sender.clone());
+        if threads::spawn("order", STACK, move || ask(&work, &sender)).is_err() {
+            break;
+        }
+    }
+    // The last of the askers. Alone, with nobody to print meanwhile, for a single worker.
+    let alone = count <= 1;
+    let (shared, last) = (Arc::clone(work), sender.clone());
+    if alone || threads::spawn("order", STACK, move || ask(&shared, &last)).is_err() {
+        ask(work, &sender);
+    }
+    told
+}
+
+fn ask(work: &Work, sender: &Sender<Told>) {
+    loop {
+        let index = work.next.fetch_add(1, Ordering::Relaxed);
+        let Some(id) = work.ids.get(index) else { return };
+        let result = match work.order {
+            Order::Start => work.client.start(id, work.options.clone()),
+            Order::Stop => work.client.stop(id, work.options.clone()),
+            Order::Restart => work.client.restart(id, work.options.clone()),
+        };
+        if sender.send((index, result)).is_err() {
+            return;
+        }
+    }
+}
+
+fn done(arguments: &Change, id: &str, ended: &Ended) -> String {
+    let order = arguments.order.as_str();
+    match (arguments.wait, ended.incarnation, ended.state) {
+        (false, ..) => format!("{id}: {order} is under way"),
+        (true, Some(incarnation), Some(WorkerState::Running)) => {
+            format!("{id}: running, incarnation {incarnation}")
+        }
+        (true, _, Some(state)) => format!("{id}: {state}"),
+        (true, _, None) => format!("{id}: done"),
+    }
+}
+
+fn as_json(id: &str, result: &Result<Ended>) -> Value {
+    let ended = result.as_ref().ok();
+    let error = result.as_ref().err();
+    json!({
+        "id": id,
+        "ok": ended.is_some(),
+        "incarnation": ended.and_then(|ended| ended.incarnation),
+        "state": ended.and_then(|ended| ended.state),
+        "error": error.map(|error| {
+            json!({ "category": error.category(), "message": error.message() })
+        }),
+    })
+}
+
+/// The last lines of a worker that failed, and where to read on.
+fn why(client: &Client, program: &str, id: &str) -> String {
+    let Ok(known) = client.describe(id) else { return String::new() };
+    let lines = known.last_output.iter().map(|line| format!("  | {}\n", harmless(line)));
+    let hint = format!("  for more: {program} explain {id}\n");
+    lines.chain([hint]).collect()
+}
+
+/// How far it is, on a terminal's last line, while many are asked.
+struct Progress {
+    doing: &'static str,
+    left: usize,
+    wanted: bool,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(order: Order, count: usize) -> Self {
+        let doing = match order {
+            Order::Start => "starting",
+            Order::Stop => "stopping",
+            Order::Restart => "restarting",
+        };
+        let wanted = count > 1 && std::io::stderr().is_terminal();
+        let mut progress = Self { doing, left: count, wanted, shown: false };
+        progress.show();
+        progress
+    }
+
+    fn one_more(&mut self) {
+        self.left = self.left.saturating_sub(1);
+        self.show();
+    }
+
+    fn show(&mut self) {
+        if self.wanted && self.left > 0 {
+            let text = format!("\r\x1b[K{}: {} left", self.doing, self.left);
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            self.shown = true;
+        }
+    }
+
+    fn hide(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = std::io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `describe`: everything that is known about a worker, in groups.
+
+use std::time::SystemTime;
+
+use super::terminal::harmless;
+use super::words::{address, ago, millis, stamp, waited};
+use super::{Outcome, explain, print, print_json};
+use crate::control::{Client, ConfigReport, Description, WorkerReport};
+use crate::error::Result;
+use crate::worker::Exit;
+
+pub(super) fn describe(client: &Client, id: &str, json: bool) -> Result<Outcome> {
+    let known = client.describe(id)?;
+    if json {
+        return Ok(print_json(&known));
+    }
+    Ok(print(&described(&known, SystemTime::now())))
+}
+
+/// One line: what it is about, and what is known of it. Nothing known, no line.
+type Line = (&'static str, Option<String>);
+
+fn described(known: &Description, now: SystemTime) -> String {
+    let worker = &known.worker;
+    let mut text = format!("{}\n", worker.id);
+    lines(&mut text, &place(worker, &known.config));
+    lines(&mut text, &present(known, now));
+    lines(&mut text, &rules(&known.config));
+    let endpoints = worker.endpoints.iter();
+    let endpoints = endpoints.map(|known| format!("{:<16} {}", known.name, address(known)));
+    list(&mut text, "endpoints", endpoints);
+    list(&mut text, "history (UTC)", explain::steps(known.history.iter(), usize::MAX).into_iter());
+    list(&mut text, "last lines before it failed", known.last_output.iter().cloned());
+    text
+}
+
+/// What it is and where it runs.
+fn place(worker: &WorkerReport, config: &ConfigReport) -> Vec<Line> {
+    let module = worker.module_name.as_ref().map(|name| {
+        let kind = worker.module_type.map_or("", |kind| kind.as_str());
+        format!("{name} ({kind})")
+    });
+    let variables = Some(config.environment.join(", ")).filter(|names| !names.is_empty());
+    vec![
+        ("type", Some(worker.worker_type.as_str().to_owned())),
+        ("module", module),
+        ("command", config.command.as_ref().map(|words| quoted(words))),
+        ("directory", config.working_directory.clone()),
+        ("variables", variables),
+        ("enabled", (!config.enabled).then(|| "no".to_owned())),
+    ]
+}
+
+/// What it does now, and what became of it.
+fn present(known: &Description, now: SystemTime) -> Vec<Line> {
+    let worker = &known.worker;
+    let usage = worker.usage.as_ref().map(|usage| {
+        let part = |value: Option<String>, unit: &str| value.map(|value| format!("{value} {unit}"));
+        let parts = [
+            part(usage.cpu_percent.map(|percent| format!("{percent:.1}")), "% of a processor"),
+            part(usage.rss_bytes.map(|bytes| (bytes >> 10).to_string()), "KiB resident"),
+            part(usage.threads.map(|threads| threads.to_string()), "threads"),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    });
+    let error = worker
+        .last_error
+        .as_ref()
+        .map(|error| format!("{}, {} ago: {}", error.category, ago(error.at, now), error.message));
+    let mut state = format!("{} since {} ({})", worker.state, stamp(worker.since), worker.cause);
+    if worker.gave_up {
+        state.push_str(", has given up");
+    }
+    let counted = |count: u64| (count > 0).then(|| count.to_string());
+    let retry = worker.retry_in_ms.map(|wait| format!("in {}", millis(wait)));
+    vec![
+        ("state", Some(state)),
+        ("goal", Some(format!("{}, phase {}", worker.goal, worker.phase))),
+        ("health", Some(worker.health.to_string())),
+        ("incarnation", Some(worker.incarnation.to_string())),
+        ("pid", worker.pid.map(|pid| pid.to_string())),
+        ("up for", worker.uptime_ms.map(millis)),
+        ("uses", usage.filter(|usage| !usage.is_empty())),
+        ("waits for", Some(waited(worker)).filter(|waited| !waited.is_empty())),
+        ("next start", retry),
+        ("last end", worker.exit.as_ref().map(|exit| exit.text.clone())),
+        ("last error", error),
+        ("warning", worker.warning.clone()),
+        ("restarts", Some(worker.restarts.to_string())),
+        ("failures", (known.failures > 0).then(|| format!("{} in a row", known.failures))),
+        ("abandoned", counted(worker.abandoned_threads)),
+        ("task failures", counted(worker.task_failures)),
+        ("call panics", counted(worker.call_panics)),
+    ]
+}
+
+/// How it is started, kept and stopped.
+fn rules(config: &ConfigReport) -> Vec<Line> {
+    let retries = match config.max_retries {
+        0 => "retries without end".to_owned(),
+        max => format!("{max} retries, counted anew after {}", millis(config.reset_after_ms)),
+    };
+    let restart = format!("{}, {retries}", config.restart_policy);
+    let signal = Exit::Signal { signal: config.stop_signal, core_dumped: false };
+    let stop = format!("{signal}, killed after {}", millis(config.stop_timeout_ms));
+    let codes = config.success_codes.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    vec![
+        ("start within", Some(millis(config.start_timeout_ms))),
+        ("stop by", Some(stop)),
+        ("restart", Some(restart)),
+        ("asked every", config.health_interval_ms.map(millis)),
+        ("success codes", Some(codes).filter(|codes| !codes.is_empty())),
+    ]
+}
+
+fn lines(text: &mut String, lines: &[Line]) {
+    for (name, value) in lines {
+        if let Some(value) = value {
+            text.push_str(&format!("  {name:<14} {}\n", harmless(value)));
+        }
+    }
+}
+
+fn list(text: &mut String, title: &str, entries: impl Iterator<Item = String>) {
+    let mut entries = entries.peekable();
+    if entries.peek().is_some() {
+        text.push_str(&format!("  {title}\n"));
+    }
+    for entry in entries {
+        text.push_str(&format!("    {}\n", harmless(&entry)));
+    }
+}
+
+/// A command's words; those that are not plain are put in quotes.
+fn quoted(words: &[String]) -> String {
+    let plain = |word: &String| {
+        let plain = |char: char| char.is_alphanumeric() || "-_./:=,@%+".contains(char);
+        !word.is_empty() && word.chars().all(plain)
+    };
+    let shown = words.iter().map(|word| match plain(word) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{description, failed, now};
+    use super::*;
+
+    #[test]
+    fn everything_known_is_told_in_groups() {
+        assert_eq!(
+            described(&description(failed()), now()),
+            "\
+web
+  type           process
+  command        /bin/web --motd 'it'\\''s\\u{7} on'
+  directory      /srv
+  variables      HOME, PORT
+  state          failed since 2023-11-14T22:13:20Z (crash)
+  goal           up, phase none
+  health         none
+  incarnation    3
+  next start     in 2s
+  last end       exit 3
+  last error     crash, 3s ago: exit 3
+  restarts       2
+  failures       2 in a row
+  start within   30s
+  stop by        signal SIGTERM (15), killed after 10s
+  restart        on-failure, 5 retries, counted anew after 1m00s
+  success codes  0
+  history (UTC)
+    2023-11-14T22:13:19Z  #3   starting -> running           started
+    2023-11-14T22:13:20Z  #3   running -> failed             crash: exit 3
+  last lines before it failed
+    opening the database
+    cannot: \\u{1b}[31mrefused
+"
+        );
+    }
+}

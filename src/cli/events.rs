@@ -1,0 +1,99 @@
+//! `events`: what happened to the workers, a line for each, and what happens now.
+
+use serde_json::Value;
+
+use super::terminal::harmless;
+use super::{Outcome, Stream};
+use crate::control::Client;
+use crate::error::Result;
+use crate::worker::Exit;
+
+pub(super) fn events(client: &Client, follow: bool, json: bool) -> Result<Outcome> {
+    let mut out = Stream::new(follow);
+    for event in client.events(follow)? {
+        let event = event?;
+        let line = if json { event.to_string() } else { told(&event) };
+        if let Err(end) = out.line(line.as_bytes()) {
+            return Ok(end);
+        }
+    }
+    Ok(out.end())
+}
+
+/// An event in words. What is not known here is told as it is.
+fn told(event: &Value) -> String {
+    let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or("");
+    let (worker, kind) = (text("worker"), text("event"));
+    let who = match event.get("incarnation").and_then(Value::as_u64) {
+        _ if worker.is_empty() => "master".to_owned(),
+        Some(incarnation) if incarnation > 0 => format!("{worker}#{incarnation}"),
+        Some(_) | None => worker.to_owned(),
+    };
+    let detail = |key: &str| match text(key) {
+        "" => String::new(),
+        text => format!(": {text}"),
+    };
+    let what = match kind {
+        "state" => {
+            let (from, to, cause) = (text("from"), text("to"), text("cause"));
+            format!("{from} -> {to} ({cause}){}", detail("message"))
+        }
+        "health" => format!("is {}{}", text("health"), detail("reason")),
+        "gone" => format!("is gone{}", event.get("exit").map_or(String::new(), exit)),
+        "task_failed" => format!("a task failed{}", detail("message")),
+        _ => rest(event, kind),
+    };
+    harmless(&format!("{}  {who}  {what}", text("at"))).into_owned()
+}
+
+/// How an incarnation ended.
+fn exit(exit: &Value) -> String {
+    let number = |key: &str| i32::try_from(exit.get(key)?.as_i64()?).ok();
+    let core_dumped = exit.get("core_dumped").and_then(Value::as_bool).unwrap_or(false);
+    let failed = || exit.pointer("/failed/message").and_then(Value::as_str);
+    let exit = match (number("code"), number("signal"), failed()) {
+        (Some(code), ..) => Exit::Code(code).to_string(),
+        (None, Some(signal), _) => Exit::Signal { signal, core_dumped }.to_string(),
+        (None, None, Some(message)) => message.to_owned(),
+        (None, None, None) => return String::new(),
+    };
+    format!(": {exit}")
+}
+
+/// The kind, and everything that was not told yet.
+fn rest(event: &Value, kind: &str) -> String {
+    let mut what = kind.replace('_', " ");
+    let told = ["at", "event", "worker", "incarnation"];
+    for (key, value) in event.as_object().into_iter().flatten() {
+        if !told.contains(&key.as_str()) && !value.is_null() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            what.push_str(&format!(" {key}={value}"));
+        }
+    }
+    what
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_told_in_words_and_strange_ones_as_they_are() {
+        let event = json!({ "at": "T", "event": "state", "worker": "a", "incarnation": 3,
+            "from": "running", "to": "failed", "cause": "crash", "message": "exit 3\u{1b}" });
+        assert_eq!(told(&event), "T  a#3  running -> failed (crash): exit 3\\u{1b}");
+        let event = json!({ "at": "T", "event": "health", "worker": "a", "incarnation": 1,
+            "health": "unhealthy", "reason": "no answer" });
+        assert_eq!(told(&event), "T  a#1  is unhealthy: no answer");
+        let event = json!({ "at": "T", "event": "gone", "worker": "a", "incarnation": 1,
+            "exit": { "signal": 9, "core_dumped": false } });
+        assert_eq!(told(&event), "T  a#1  is gone: signal SIGKILL (9)");
+        let event = json!({ "at": "T", "event": "shut_down", "worker": "", "incarnation": 0 });
+        assert_eq!(told(&event), "T  master  shut down");
+        let event = json!({ "at": "T", "event": "new_one", "worker": "a", "n": 2, "none": null });
+        assert_eq!(told(&event), "T  a  new one n=2");
+        assert_eq!(told(&json!(7)), "  master  ");
+    }
+}

@@ -1,0 +1,137 @@
+//! `status`: what the workers are doing, as a table for people or as JSON for programs.
+
+use super::args::Status;
+use super::table::{Cell, Column, render};
+use super::terminal::Look;
+use super::words::{colour_of, colour_of_health, matter, millis};
+use super::{Outcome, print, print_json, watch};
+use crate::control::{Client, WorkerReport};
+use crate::error::Result;
+use crate::worker::HealthStatus;
+
+const COLUMNS: [Column; 8] = [
+    Column { head: "ID", right: false, spare: 0 },
+    Column { head: "TYPE", right: false, spare: 5 },
+    Column { head: "STATE", right: false, spare: 0 },
+    Column { head: "HEALTH", right: false, spare: 2 },
+    Column { head: "PID", right: true, spare: 3 },
+    Column { head: "UPTIME", right: true, spare: 1 },
+    Column { head: "RESTARTS", right: true, spare: 4 },
+    Column { head: "", right: false, spare: 0 },
+];
+
+pub(super) fn status(client: &Client, arguments: &Status) -> Result<Outcome> {
+    if arguments.watch {
+        return watch::watch(client, arguments);
+    }
+    let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
+    let workers = client.status(&ids)?;
+    if arguments.json {
+        return Ok(print_json(&workers));
+    }
+    Ok(print(&table(&workers, Look::of_stdout())))
+}
+
+/// The workers, one on each line.
+pub(super) fn table(workers: &[WorkerReport], look: Look) -> String {
+    if workers.is_empty() {
+        return "no workers\n".to_owned();
+    }
+    let rows: Vec<_> = workers.iter().map(row).collect();
+    render(&COLUMNS, &rows, look)
+}
+
+fn row(worker: &WorkerReport) -> [Cell; 8] {
+    let health = match worker.health {
+        HealthStatus::None => "-",
+        HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Unhealthy => {
+            worker.health.as_str()
+        }
+    };
+    [
+        worker.id.as_str().into(),
+        worker.worker_type.as_str().into(),
+        Cell::new(colour_of(worker), worker.state.as_str()),
+        Cell::new(colour_of_health(worker.health), health),
+        worker.pid.map_or("-".to_owned(), |pid| pid.to_string()).into(),
+        worker.uptime_ms.map_or("-".to_owned(), |uptime| millis(uptime / 1000 * 1000)).into(),
+        worker.restarts.to_string().into(),
+        matter(worker).into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::samples::{failed, worker};
+    use super::*;
+
+    fn with(mut differing: Value, more: Value) -> WorkerReport {
+        differing.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        worker(differing)
+    }
+
+    fn workers() -> Vec<WorkerReport> {
+        let endpoint = json!({
+            "name": "api", "type": "http", "kind": "url", "address": "127.0.0.1:8080",
+        });
+        let down = json!({
+            "id": "rest", "state": "stopped", "phase": "none", "pid": null, "uptime_ms": null,
+            "gave_up": true, "exit": { "code": 1, "signal": null, "text": "exit 1" },
+        });
+        let waiting = json!({
+            "id": "api", "type": "module", "state": "uninitialized", "phase": "none", "pid": null,
+            "uptime_ms": null, "waiting_for": [{ "id": "db", "condition": "healthy" }],
+        });
+        vec![
+            worker(waiting),
+            with(failed(), json!({ "id": "data-processor-1" })),
+            worker(down),
+            worker(json!({ "health": "healthy", "endpoints": [endpoint] })),
+        ]
+    }
+
+    #[test]
+    fn a_wide_terminal_and_a_pipe_get_the_whole_table() {
+        let expected = "\
+ID                TYPE     STATE          HEALTH    PID  UPTIME  RESTARTS
+api               module   uninitialized  -           -       -         2  waits for db healthy
+data-processor-1  process  failed         -           -       -         2  retry in 2s (exit 3)
+rest              process  stopped        -           -       -         2  gave up (exit 1)
+web               process  running        healthy  4711      3s         2  http://127.0.0.1:8080
+";
+        assert_eq!(table(&workers(), Look::PLAIN), expected);
+        assert_eq!(table(&workers(), Look { width: Some(100), ..Look::PLAIN }), expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_what_matters() {
+        assert_eq!(
+            table(&workers(), Look { width: Some(40), ..Look::PLAIN }),
+            "\
+ID        STATE
+api       uninitialized  waits for db h…
+data-pr…  failed         retry in 2s (e…
+rest      stopped        gave up (exit …
+web       running        http://127.0.0…
+"
+        );
+    }
+
+    #[test]
+    fn texts_of_workers_command_no_terminal() {
+        let error = json!({
+            "category": "crash", "message": "\u{1b}]0;x\u{7}\nmore", "at": "2023-11-14T22:13:20Z",
+        });
+        let exit = Value::Null;
+        let row = with(failed(), json!({ "retry_in_ms": null, "exit": exit, "last_error": error }));
+        let shown = table(&[row], Look::PLAIN);
+        assert!(shown.ends_with("\\u{1b}]0;x\\u{7}\n"), "{shown}");
+    }
+
+    #[test]
+    fn nothing_is_told_as_nothing() {
+        assert_eq!(table(&[], Look::PLAIN), "no workers\n");
+    }
+}

@@ -1,0 +1,234 @@
+//! What happened, as lines of `events.jsonl`, written by a thread of its own: who tells it is never
+//! held up by the file. The same thread says in the master's log what the logs of workers suffer.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use log::Level;
+
+use super::rotating::{Limits, Rotating, Stretch};
+use super::worker::WorkerLog;
+use crate::host::panics::guarded;
+use crate::host::threads;
+use crate::worker::LogsConfig;
+
+/// So many messages may wait.
+pub(super) const MOST: usize = 65_536;
+/// Lines are written together up to this size.
+const BATCH: usize = 64 << 10;
+/// How long the last ones may take at the master's end.
+const LAST: Duration = Duration::from_secs(5);
+/// How long a file that could not be written is left alone.
+const RETRY: Duration = Duration::from_secs(2);
+const STACK: usize = 128 << 10;
+
+/// What makes a line, on the journal's thread.
+type Jot = Box<dyn FnOnce() -> String + Send>;
+
+enum Message {
+    Line(Jot),
+    Notice(Level, String),
+    /// A worker's log is not needed for now.
+    Close(Arc<WorkerLog>),
+    End(Sender<()>),
+}
+
+/// The way to the journal. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Scribe {
+    sender: Sender<Message>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The file of the journal.
+pub(super) struct JournalFile {
+    file: Mutex<Rotating>,
+    reopen: AtomicBool,
+}
+
+impl JournalFile {
+    pub(super) fn span(&self) -> io::Result<(u64, u64)> {
+        self.with(|file| file.span(limits()))
+    }
+
+    pub(super) fn stretch(&self, offset: u64) -> io::Result<Stretch> {
+        self.with(|file| file.stretch(offset, limits()))
+    }
+
+    /// Has the file opened again before it is used. Never waits for it.
+    pub(super) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Rotating) -> T) -> T {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            file.close();
+        }
+        work(&mut file)
+    }
+}
+
+fn limits() -> Limits {
+    let LogsConfig { max_size, max_files, .. } = LogsConfig::default();
+    let max_size = max_size.min(crate::host::sys::file_size_limit());
+    Limits { max_size, max_files, whole_lines: true }
+}
+
+impl Scribe {
+    /// Starts the thread that writes into `directory`.
+    ///
+    /// # Errors
+    /// The system refuses the thread.
+    pub(super) fn start(directory: &Path) -> io::Result<(Self, Arc<JournalFile>)> {
+        let (sender, receiver) = unbounded();
+        let file = Rotating::new(directory.join("events.jsonl"));
+        let (file, reopen) = (Mutex::new(file), AtomicBool::new(false));
+        let file = Arc::new(JournalFile { file, reopen });
+        let scribe = Self { sender, waiting: Arc::default() };
+        let (waiting, written) = (Arc::clone(&scribe.waiting), Arc::clone(&file));
+        threads::spawn("journal", STACK, move || {
+            let mut journal = Journal { file: written, text: Vec::new(), lines: 0, trouble: None };
+            journal.run(&receiver, &waiting);
+        })?;
+        Ok((scribe, file))
+    }
+
+    /// False: too many wait already, or the thread is no more.
+    fn send(&self, message: Message) -> bool {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MOST && self.sender.send(message).is_ok()
+        {
+            return true;
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    /// Has a line written. False: it is left out, since too many wait.
+    pub(crate) fn line(&self, jot: Jot) -> bool {
+        self.send(Message::Line(jot))
+    }
+
+    pub(super) fn notice(&self, level: Level, text: String) {
+        self.send(Message::Notice(level, text));
+    }
+
+    pub(super) fn close(&self, worker: Arc<WorkerLog>) {
+        self.send(Message::Close(worker));
+    }
+
+    /// Ends the thread once all is written, which is waited for, for a while.
+    pub(super) fn end(&self) {
+        let (done, wait) = bounded(1);
+        if self.sender.send(Message::End(done)).is_ok() {
+            let _ = wait.recv_timeout(LAST);
+        }
+    }
+}
+
+struct Journal {
+    file: Arc<JournalFile>,
+    /// Lines that are not written yet, and how many.
+    text: Vec<u8>,
+    lines: u64,
+    trouble: Option<Trouble>,
+}
+
+/// The file cannot be written.
+struct Trouble {
+    lost: u64,
+    retry_at: Instant,
+}
+
+impl Journal {
+    fn run(&mut self, messages: &Receiver<Message>, waiting: &AtomicUsize) {
+        for message in messages {
+            let mut end = None;
+            match message {
+                Message::Line(jot) => self.add(&jot()),
+                Message::Notice(level, text) => {
+                    // The program's logger: its panic must not be ours.
+                    let _ = guarded("the logger", || log::log!(level, "{text}"));
+                }
+                Message::Close(worker) => worker.close(),
+                Message::End(done) => end = Some(done),
+            }
+            if messages.is_empty() || self.text.len() >= BATCH || end.is_some() {
+                self.write();
+            }
+            if let Some(done) = end {
+                let _ = done.send(());
+                return;
+            }
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.write();
+    }
+
+    fn add(&mut self, line: &str) {
+        self.text.extend_from_slice(line.as_bytes());
+        self.text.push(b'\n');
+        self.lines += 1;
+    }
+
+    /// Writes what has come together; where that cannot be, it is counted.
+    fn write(&mut self) {
+        if self.text.is_empty() {
+            return;
+        }
+        let (text, lines) = (std::mem::take(&mut self.text), std::mem::take(&mut self.lines));
+        let now = Instant::now();
+        let mut whole = Vec::new();
+        if let Some(trouble) = &mut self.trouble {
+            if now < trouble.retry_at {
+                trouble.lost += lines;
+                return;
+            }
+            let at = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+            let lost = trouble.lost;
+            whole = format!("{{\"at\":\"{at}\",\"event\":\"missed\",\"count\":{lost}}}\n").into();
+        }
+        whole.extend_from_slice(&text);
+        let written = self.file.with(|file| {
+            if self.trouble.is_some() {
+                file.close();
+            }
+            file.ready(limits(), now)?;
+            file.write(&whole, limits(), false).map_err(|short| {
+                let partial = short.written > 0 && whole[short.written - 1] != b'\n';
+                if partial {
+                    let end = whole[..short.written].iter().rposition(|byte| *byte == b'\n');
+                    let _ = file.take_back(short.written - end.map_or(0, |end| end + 1));
+                }
+                short.error
+            })
+        });
+        self.settle(written, lines, now);
+    }
+
+    fn settle(&mut self, written: io::Result<()>, lines: u64, now: Instant) {
+        let said = match (&written, &mut self.trouble) {
+            (Ok(()), None) => return,
+            (Ok(()), Some(trouble)) => {
+                let lost = trouble.lost;
+                self.trouble = None;
+                format!("events are written again; {lost} were lost")
+            }
+            (Err(_), Some(trouble)) => {
+                trouble.lost += lines;
+                trouble.retry_at = now + RETRY;
+                return;
+            }
+            (Err(error), None) => {
+                self.trouble = Some(Trouble { lost: lines, retry_at: now + RETRY });
+                format!("events cannot be written, and are lost: {error}")
+            }
+        };
+        let level = if written.is_ok() { Level::Warn } else { Level::Error };
+        let _ = guarded("the logger", || log::log!(level, "{said}"));
+    }
+}

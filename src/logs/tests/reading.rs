@@ -1,0 +1,257 @@
+//! Reading back: the last lines, following, over rotations, and what was gone before it was read.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::{Room, small};
+use crate::host::OutputSink;
+use crate::logs::{Entry, Query, Stop};
+use crate::worker::{LogMode, LogsConfig};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn read(room: &Room, query: &Query) -> Vec<Entry> {
+    room.logs.read(std::slice::from_ref(&room.worker), query).unwrap().collect()
+}
+
+/// The texts of lines, without time stamps and tags.
+fn texts(entries: &[Entry]) -> Vec<String> {
+    assert!(entries.iter().all(|entry| !entry.notice), "{entries:?}");
+    let whole: Vec<u8> = entries.iter().flat_map(|entry| entry.bytes.clone()).collect();
+    String::from_utf8(whole).unwrap().lines().map(|line| line[27..].to_owned()).collect()
+}
+
+/// A reader on a thread of its own.
+struct Following {
+    entries: Receiver<Entry>,
+    lines: VecDeque<String>,
+    stop: Stop,
+}
+
+impl Following {
+    fn start(room: &Room, query: Query) -> Self {
+        let reader = room.logs.read(std::slice::from_ref(&room.worker), &query.follow()).unwrap();
+        let stop = reader.stopper();
+        let (tell, entries) = channel();
+        thread::spawn(move || reader.into_iter().try_for_each(|entry| tell.send(entry)));
+        Self { entries, lines: VecDeque::new(), stop }
+    }
+
+    fn line(&mut self) -> String {
+        while self.lines.is_empty() {
+            let entry = self.entries.recv_timeout(PATIENCE).expect("nothing more was read");
+            let text = String::from_utf8(entry.bytes).unwrap();
+            self.lines.extend(text.lines().map(|line| match entry.notice {
+                true => line.to_owned(),
+                false => line[27..].to_owned(),
+            }));
+        }
+        self.lines.pop_front().unwrap()
+    }
+}
+
+#[test]
+fn the_last_lines_are_found_over_all_files() {
+    let room = Room::new(small().max_files(100));
+    let all: Vec<String> = (0..500).map(|n| format!("{n} {}", "x".repeat(n % 97))).collect();
+    for line in &all {
+        room.out(format!("{line}\n").as_bytes());
+    }
+    assert!(room.files().len() > 5);
+    for count in [0, 1, 2, 30, 99, 333, 499, 500, 501, usize::MAX] {
+        let expected = &all[all.len() - count.min(all.len())..];
+        assert_eq!(texts(&read(&room, &Query::last(count))), expected, "{count}");
+    }
+}
+
+#[test]
+fn the_last_lines_of_one_stream_are_told_apart() {
+    let room = Room::new(small().max_files(100));
+    for n in 0..500 {
+        room.out(format!("out {n}\n").as_bytes());
+        if n % 50 == 0 {
+            room.err(format!("err {n}\n").as_bytes());
+        }
+    }
+    room.log.record(log::Level::Info, "t", "logged");
+    for count in [1, 2, 7, 10, 11] {
+        let seen = texts(&read(&room, &Query::last(count).stderr()));
+        let mut all: Vec<String> = (0..10).map(|n| format!("err {}", n * 50)).collect();
+        all.push("INFO t: logged".to_owned());
+        assert_eq!(seen, all[all.len() - count..]);
+    }
+    for count in [1, 7, 499] {
+        let seen = texts(&read(&room, &Query::last(count).stdout()));
+        let expected: Vec<_> = (500 - count..500).map(|n| format!("out {n}")).collect();
+        assert_eq!(seen, expected);
+    }
+    let both = texts(&read(&room, &Query::last(usize::MAX).stdout().stderr()));
+    assert_eq!(both.len(), 511);
+}
+
+#[test]
+fn bytes_without_time_stamps_are_read_as_they_are() {
+    let room = Room::new(small().max_files(100).timestamps(false));
+    let all: Vec<String> = (0..2000).map(|n| format!("{n} {}\n", "y".repeat(n % 80))).collect();
+    let whole = all.concat() + "no end";
+    for chunk in whole.as_bytes().chunks(97) {
+        room.out(chunk);
+    }
+    let text = |entries: Vec<Entry>| -> String {
+        entries.iter().map(|entry| String::from_utf8(entry.bytes.clone()).unwrap()).collect()
+    };
+    assert_eq!(text(read(&room, &Query::last(usize::MAX))), whole);
+    assert_eq!(text(read(&room, &Query::last(3))), all[1998..].concat() + "no end");
+    let refused = room.logs.read(std::slice::from_ref(&room.worker), &Query::last(1).stdout());
+    assert!(refused.err().unwrap().is_refused());
+}
+
+#[test]
+fn a_line_without_an_end_is_read_in_pieces() {
+    let room = Room::new(LogsConfig::default().timestamps(false));
+    room.out(&vec![b'x'; 300_000]);
+    let entries = read(&room, &Query::last(1));
+    assert_eq!(entries.iter().map(|entry| entry.bytes.len()).sum::<usize>(), 300_000);
+    assert!(entries.iter().all(|entry| entry.bytes.len() <= 128 << 10));
+}
+
+#[test]
+fn a_follower_sees_every_line_over_all_rotations() {
+    let room = Room::new(small().max_files(1000));
+    room.out(b"first\nsecond\n");
+    let mut following = Following::start(&room, Query::last(1));
+    assert_eq!(following.line(), "second");
+    for n in 0..5000 {
+        room.out(format!("{n}\n").as_bytes());
+    }
+    for n in 0..5000 {
+        assert_eq!(following.line(), n.to_string());
+    }
+    assert!(room.files().len() > 10);
+    following.stop.stop();
+    assert!(following.entries.recv_timeout(PATIENCE).is_err());
+}
+
+#[test]
+fn a_follower_that_does_not_read_is_told_what_was_rotated_away_and_holds_up_nobody() {
+    let room = Room::new(small().max_files(3));
+    room.out(b"first\n");
+    let mut reader =
+        room.logs.read(std::slice::from_ref(&room.worker), &Query::last(1).follow()).unwrap();
+    assert_eq!(texts(&[reader.next().unwrap()]), ["first"]);
+    for n in 0..1000 {
+        room.out(format!("{n}\n").as_bytes());
+    }
+    // What its open file still has, then the gap, then what is there, up to the newest.
+    let (mut lines, mut notices) = (Vec::new(), Vec::new());
+    while lines.last().is_none_or(|last| last != "999") {
+        let entry = reader.next().unwrap();
+        match entry.notice {
+            true => notices.push(String::from_utf8(entry.bytes).unwrap()),
+            false => lines.extend(texts(&[entry])),
+        }
+    }
+    let [notice] = notices.as_slice() else { panic!("{notices:?}") };
+    let gone: usize = notice[1..].split(' ').next().unwrap().parse().unwrap();
+    assert!(notice.ends_with(" bytes were rotated away)\n"), "{notice}");
+    // To the byte: what was read and what is gone is what was written.
+    let size = |line: &str| 27 + line.len() + 1;
+    let written: usize = (0..1000).map(|n: u32| size(&n.to_string())).sum();
+    let seen: usize = lines.iter().map(|line| size(line)).sum();
+    assert_eq!(seen + gone, written);
+}
+
+#[test]
+fn a_follower_survives_what_others_do_to_the_file() {
+    let room = Room::new(LogsConfig::default());
+    room.out(b"one\n");
+    let mut following = Following::start(&room, Query::last(10));
+    assert_eq!(following.line(), "one");
+    let path = room.path("w.log");
+    fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    room.logs.reopen();
+    room.out(b"two\n");
+    assert_eq!(following.line(), "two");
+    fs::remove_file(&path).unwrap();
+    room.logs.reopen();
+    room.out(b"three\n");
+    assert_eq!(following.line(), "three");
+    fs::remove_dir_all(room.directory()).unwrap();
+    room.logs.reopen();
+    room.out(b"four\n");
+    assert_eq!(following.line(), "four");
+    room.logs.end();
+    assert!(following.entries.recv_timeout(PATIENCE).is_err(), "it ends with the master");
+}
+
+#[test]
+fn what_a_process_writes_by_itself_is_followed_too() {
+    use std::io::Write;
+    let room = Room::new(LogsConfig::mode(LogMode::File).max_size(4096));
+    let mut file = room.logs.file(&room.worker).unwrap();
+    let line = |text: &str| format!("{} {text}\n", "t".repeat(26));
+    file.write_all(line("one").as_bytes()).unwrap();
+    let mut following = Following::start(&room, Query::last(10));
+    assert_eq!(following.line(), "one");
+    file.write_all(line("two").as_bytes()).unwrap();
+    assert_eq!(following.line(), "two");
+    // The next incarnation begins a new file when this one is large.
+    file.write_all(line(&"x".repeat(4096)).as_bytes()).unwrap();
+    assert_eq!(following.line().len(), 4096);
+    let mut file = room.logs.file(&room.worker).unwrap();
+    assert!(room.path("w.log.1").exists());
+    file.write_all(line("three").as_bytes()).unwrap();
+    assert_eq!(following.line(), "three");
+    following.stop.stop();
+}
+
+#[test]
+fn files_that_are_read_may_be_removed() {
+    let room = Room::new(small().max_files(2));
+    for n in 0..100 {
+        room.out(format!("{n} {}\n", "x".repeat(50)).as_bytes());
+    }
+    let mut reader = room.logs.read(std::slice::from_ref(&room.worker), &Query::last(100)).unwrap();
+    let first = reader.next().unwrap();
+    let mut lines = texts(&[first]).len();
+    for n in 0..300 {
+        room.out(format!("{n} {}\n", "x".repeat(50)).as_bytes());
+    }
+    for entry in reader {
+        lines += usize::from(!entry.notice) * entry.bytes.split(|byte| *byte == b'\n').count();
+    }
+    assert!(lines > 50, "{lines}");
+}
+
+#[test]
+fn many_write_while_many_follow() {
+    let room = Arc::new(Room::new(small().max_files(1000)));
+    let mut followers: Vec<_> = (0..4).map(|_| Following::start(&room, Query::last(0))).collect();
+    let writer = Arc::clone(&room);
+    let writing = thread::spawn(move || {
+        for n in 0..2000 {
+            writer.log.record(log::Level::Info, "t", &format!("a{n}"));
+        }
+    });
+    for n in 0..2000 {
+        room.out(format!("b{n}\n").as_bytes());
+    }
+    writing.join().unwrap();
+    for following in &mut followers {
+        let (mut a, mut b) = (0, 0);
+        while a < 2000 || b < 2000 {
+            let line = following.line();
+            if line == format!("INFO t: a{a}") {
+                a += 1;
+            } else {
+                assert_eq!(line, format!("b{b}"));
+                b += 1;
+            }
+        }
+        following.stop.stop();
+    }
+}

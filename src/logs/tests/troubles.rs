@@ -1,0 +1,159 @@
+//! What happens to files from outside, and what cannot be written.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Room;
+use crate::host::sys;
+use crate::logs::Logs;
+use crate::worker::LogsConfig;
+
+/// Writes a line again and again until it is so; for what is noticed only after a time.
+#[track_caller]
+fn write_until(room: &Room, so: impl Fn(&Room) -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !so(room) {
+        assert!(Instant::now() < end, "it never came to that: {:?}", room.whole());
+        room.out(b"again\n");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_removed_directory_is_made_again() {
+    let room = Room::new(LogsConfig::default());
+    room.out(b"before\n");
+    fs::remove_dir_all(room.directory()).unwrap();
+    write_until(&room, |room| room.path("w.log").exists());
+    let mode = fs::metadata(room.directory()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(room.log.totals().1, 0);
+    // At once, when it is asked for.
+    fs::remove_dir_all(room.directory()).unwrap();
+    room.logs.reopen();
+    room.out(b"after\n");
+    assert_eq!(room.lines(), ["o after"]);
+}
+
+#[test]
+fn a_log_that_was_moved_or_cut_short_is_noticed() {
+    let room = Room::new(LogsConfig::default());
+    room.out(b"one\n");
+    fs::rename(room.path("w.log"), room.path("mine")).unwrap();
+    write_until(&room, |room| room.path("w.log").exists());
+    assert!(fs::read_to_string(room.path("mine")).unwrap().contains("o one\n"));
+    fs::File::options().write(true).open(room.path("w.log")).unwrap().set_len(0).unwrap();
+    room.out(b"two\n");
+    // No hole is left: what is written goes where the file ends.
+    assert_eq!(room.lines(), ["o two"]);
+}
+
+#[test]
+fn links_and_what_is_no_file_are_refused_and_lost_lines_counted() {
+    let room = Room::new(LogsConfig::default());
+    let elsewhere = room.room.path().join("elsewhere");
+    fs::write(&elsewhere, "").unwrap();
+    symlink(&elsewhere, room.path("w.log")).unwrap();
+    room.out(b"lost\n");
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"");
+    assert_eq!(room.log.counts(0), [5, 0, 5]);
+    fs::remove_file(room.path("w.log")).unwrap();
+    // Before it is tried again, what comes is lost too; the end of the output is such a try.
+    room.out(b"too");
+    room.end();
+    room.out(b"kept\n");
+    let lines = room.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("- WARN master: 8 bytes lost: "), "{lines:?}");
+    assert_eq!(lines[1], "o kept");
+    room.balanced(0, 0);
+}
+
+#[test]
+fn a_directory_that_is_a_link_or_a_file_is_an_error_at_once() {
+    let room = tempfile::tempdir().unwrap();
+    let (link, file) = (room.path().join("link"), room.path().join("file"));
+    symlink(room.path(), &link).unwrap();
+    fs::write(&file, "").unwrap();
+    for path in [&link, &file] {
+        let error = Logs::open(Some(path), 0).err().unwrap().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+}
+
+/// Where a small file system of its own can be had, it is filled; else this says so and does
+/// nothing.
+#[test]
+fn a_full_disk_costs_what_is_counted_and_nothing_else() {
+    let room = Room::new(LogsConfig::default());
+    let Some(_mounted) = Mounted::on(&room) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let line = [&[b'x'; 999][..], b"\n"].concat();
+    for _ in 0..4000 {
+        room.out(&line);
+    }
+    let [taken, stored, dropped] = room.log.counts(0);
+    assert_eq!(taken, 4_000_000);
+    assert!(stored > 500_000 && dropped > 2_000_000, "{stored} {dropped}");
+    room.balanced(0, 0);
+    // Every line that is there is whole.
+    assert_eq!(room.lines().len() as u64 * 1000, stored);
+    assert!(room.lines().iter().all(|line| line.len() == 1001));
+
+    fs::remove_file(room.path("ballast")).unwrap();
+    write_until(&room, |room| room.whole().contains("bytes lost: "));
+    let lines = room.lines();
+    let note = lines.iter().find(|line| line.contains("bytes lost")).unwrap();
+    let lost: u64 = note.split(' ').nth(3).unwrap().parse().unwrap();
+    assert_eq!(lost, room.log.totals().1);
+    assert!(note.starts_with("- WARN master: ") && note.contains("No space left"), "{note}");
+    room.balanced(0, 0);
+}
+
+/// A file system of two megabytes with half a megabyte of something else on it.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn on(room: &Room) -> Option<Self> {
+        let directory = room.directory();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(&directory);
+        let mounted = mount.output().is_ok_and(|ended| ended.status.success());
+        mounted.then(|| {
+            fs::write(directory.join("ballast"), vec![0; 512 << 10]).unwrap();
+            Self(directory)
+        })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn the_limit_of_file_sizes_bounds_a_log_and_kills_nobody() {
+    let shell = ["sh", "-c", r#"ulimit -f 8; exec "$@""#, "sh"];
+    if !crate::host::alone::here(&shell, the_limit_of_file_sizes_bounds_a_log_and_kills_nobody) {
+        return;
+    }
+    sys::survive_file_size_limit().unwrap();
+    let limit = sys::file_size_limit();
+    assert!(limit <= 8192, "{limit}");
+    let room = Room::new(LogsConfig::default().max_files(1000));
+    for _ in 0..1000 {
+        room.out(&[&[b'x'; 99][..], b"\n"].concat());
+    }
+    assert_eq!(room.lines().len(), 1000);
+    room.balanced(0, 0);
+    assert_eq!(room.log.totals().1, 0);
+    // And what is larger than the limit all the same is an error.
+    let path = room.path("large");
+    let error = fs::write(path, vec![0; 9000]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
+}
