@@ -192,10 +192,10 @@ impl App {
                 modules::modules(&self.registry, &self.program, &arguments)
             }
             Ok(args::Verb::PluginCheck(arguments)) => plugin::check(&arguments),
-            Ok(args::Verb::Import(arguments)) => import::import(&arguments),
             Ok(args::Verb::Running(address, request)) => {
                 running::ask(&self.program, &address, &request)
             }
+            Ok(args::Verb::Import(arguments)) => import::import(&arguments),
             Err(error) => {
                 // Help and the version are no errors, and go to standard output.
                 let outcome = if error.use_stderr() { Outcome::Usage } else { Outcome::Done };

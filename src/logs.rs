@@ -179,12 +179,15 @@ impl Logs {
         Ok(Reader::new(logs, query, &self.0.means))
     }
 
-    /// The last `count` events, each as it was written down.
+    /// The last `count` events, each as it was written down; all that were told before are.
     ///
     /// # Errors
     /// They cannot be read.
     pub(crate) fn past_events(&self, count: usize) -> Result<Vec<serde_json::Value>> {
         let Some(events) = &self.0.events else { return Ok(Vec::new()) };
+        if let Some(scribe) = &self.0.means.scribe {
+            scribe.flush();
+        }
         let lines = reader::last_lines(&**events, count)
             .map_err(|error| Error::io("cannot read events.jsonl", error))?;
         // What is no JSON was cut short by a disk that was full.

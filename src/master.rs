@@ -45,7 +45,7 @@ use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
 use crate::host::reaper::Reaper;
-use crate::host::state::StateDir;
+use crate::host::state::Tenure;
 use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{
@@ -104,7 +104,7 @@ struct Owned {
     #[cfg(target_os = "linux")]
     _server: Option<Server>,
     /// Nobody else has this directory before all of that has ended.
-    _state: Option<Arc<StateDir>>,
+    _state: Option<Tenure>,
 }
 
 /// Which program runs modules in processes of their own.
@@ -422,7 +422,7 @@ impl Master {
     }
 
     /// As [`subscribe`](Self::subscribe), for programs that cannot wait on a channel: `wake` is
-    /// called on the loop's thread after each event. It must be short and must not wait for the
+    /// called on the loop's thread once it is subscribed, and after each event. It must be short and must not wait for the
     /// master; should it panic, the subscription ends.
     pub fn subscribe_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
         self.subscribe_to(Some(Arc::new(wake)))

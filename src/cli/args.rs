@@ -42,9 +42,9 @@ pub(super) enum Verb {
     Check(Check),
     Modules(Modules),
     PluginCheck(PluginCheck),
-    Import(Import),
     /// What is asked of a running master.
     Running(Address, Request),
+    Import(Import),
 }
 
 /// `run`
@@ -312,9 +312,9 @@ mod tests {
         assert!(error.use_stderr() && error.to_string().contains("check"), "{error}");
         let error = parse(["x", "run", "--run-duration", "10"]).unwrap_err();
         assert!(error.to_string().contains("10s"), "{error}");
-        assert!(parse(["x", "import"]).unwrap_err().use_stderr());
         assert!(parse(["x", "plugin"]).unwrap_err().use_stderr());
         assert!(parse(["x", "plugin", "check"]).unwrap_err().use_stderr());
+        assert!(parse(["x", "import"]).unwrap_err().use_stderr());
         assert!(!parse(["x", "--help"]).unwrap_err().use_stderr());
         let program = Program { name: "my-app", version: "7", named: true };
         let version = super::parse(["x", "--version"], &program).unwrap_err();

@@ -1,8 +1,7 @@
 //! `import`: print the configuration of another supervisor as `workers.yaml`.
 
-use super::Outcome;
 use super::args::Import;
-use super::output::{complain, print, warn};
+use super::{Outcome, complain, print, warn};
 use crate::config;
 
 pub(super) fn import(arguments: &Import) -> Outcome {

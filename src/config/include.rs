@@ -112,8 +112,8 @@ fn read(
     Ok(())
 }
 
-/// The files that a pattern names, in alphabetical order. A name without `*` and `?` names one file,
-/// whether it is there or not.
+/// The files that a pattern names, in alphabetical order. A name without `*` and `?` names one
+/// file, whether it is there or not.
 fn files(directory: Option<&Path>, pattern: &str) -> Result<Vec<PathBuf>, String> {
     let path = match directory {
         Some(directory) => below(directory, Path::new(pattern)),

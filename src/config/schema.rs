@@ -172,6 +172,18 @@ pub(super) const HEALTH_CHECK: &[Key<HealthCheckConfig>] = &[
     }),
 ];
 
+pub(super) const LOGS: &[Key<LogsConfig>] = &[
+    ("mode", |r, node, logs| {
+        let words = LogMode::ALL.map(|mode| (mode.as_str(), mode));
+        r.set(node, &mut logs.mode, |r, node| r.word(node, &words));
+    }),
+    ("max_size", |r, node, logs| {
+        r.set(node, &mut logs.max_size, |r, node| r.size(node).map(|size| size as u64));
+    }),
+    ("max_files", |r, node, logs| r.set(node, &mut logs.max_files, Reader::count)),
+    ("timestamps", |r, node, logs| r.set(node, &mut logs.timestamps, Reader::boolean)),
+];
+
 /// The keys of a mapping.
 pub(super) fn names<T>(keys: &[Key<T>]) -> Vec<&'static str> {
     keys.iter().map(|(key, _)| *key).collect()
@@ -191,18 +203,6 @@ pub(super) fn parts() -> Vec<(&'static str, Vec<&'static str>)> {
         ("limits.hard", names(HARD)),
     ]
 }
-
-pub(super) const LOGS: &[Key<LogsConfig>] = &[
-    ("mode", |r, node, logs| {
-        let words = LogMode::ALL.map(|mode| (mode.as_str(), mode));
-        r.set(node, &mut logs.mode, |r, node| r.word(node, &words));
-    }),
-    ("max_size", |r, node, logs| {
-        r.set(node, &mut logs.max_size, |r, node| r.size(node).map(|size| size as u64));
-    }),
-    ("max_files", |r, node, logs| r.set(node, &mut logs.max_files, Reader::count)),
-    ("timestamps", |r, node, logs| r.set(node, &mut logs.timestamps, Reader::boolean)),
-];
 
 const LOG_LEVELS: &[(&str, LevelFilter)] = &[
     ("error", LevelFilter::Error),

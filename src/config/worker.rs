@@ -299,9 +299,9 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
             ("logs.timestamps", "has no file to be applied to: the mode is inherit or discard"),
         ],
     };
-    let mut mistakes = written(node, without_meaning);
-    mistakes.extend(written(node, logs));
-    mistakes
+    let mut found = written(node, without_meaning);
+    found.extend(written(node, logs));
+    found
 }
 
 /// The keys that have no meaning for a process that somebody else starts.

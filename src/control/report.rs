@@ -87,6 +87,12 @@ pub struct WorkerReport {
     pub call_panics: u64,
     /// Addresses it can be reached at.
     pub endpoints: Vec<EndpointReport>,
+    /// Bytes that were taken for its log.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// How many of them could not be written, and are lost.
+    #[serde(default)]
+    pub log_dropped: u64,
     /// What it uses, where that is known.
     pub usage: Option<Usage>,
     /// What its deployment allows.
@@ -387,6 +393,8 @@ impl From<WorkerDiagnostics> for WorkerReport {
             task_failures: known.task_failures,
             call_panics: known.call_panics,
             endpoints: known.endpoints.into_iter().map(endpoint).collect(),
+            log_bytes: known.log_bytes,
+            log_dropped: known.log_dropped,
             usage: None,
             capabilities: Some(known.capabilities),
         }

@@ -33,8 +33,9 @@ pub(crate) const SOCKET: &str = "control.sock";
 const MAX_CONNECTIONS: usize = 64;
 /// The stack of the accepting thread and of each connection's.
 const STACK: usize = 256 << 10;
-/// So long after the system had no descriptor to give we try again, unless a connection ends.
-const STARVED: Duration = Duration::from_millis(100);
+/// So long after the system had no descriptor to give we try again, unless a connection ends; and so
+/// long after something was removed we look whether it was the socket.
+const MOMENT: Duration = Duration::from_millis(100);
 /// How long connections have to take their last answers once the master has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -106,17 +107,22 @@ impl Drop for Server {
 impl Shared {
     fn listen(self: Arc<Self>, mut door: Door) {
         let _end = self.master.watch_end(Waker::from(Arc::clone(&self.signal)));
-        let mut starved = false;
+        let (mut starved, mut suspicious) = (false, false);
         while !self.master.has_ended() {
             let open = (!starved).then(|| door.listener.as_fd());
             let removals = door.removals.as_ref().map(File::as_fd);
-            let patience = starved.then_some(STARVED);
+            let patience = (starved || suspicious).then_some(MOMENT);
             let ready = sys::wait_readable([open, removals, Some(self.signal.as_fd())], patience);
             let Ok([incoming, removed, woken]) = ready else { break };
             if woken {
                 self.signal.clear();
             }
+            // Whoever removes files one by one may be about to remove the directory: not at once.
             if removed {
+                door.hear();
+                suspicious = true;
+            } else if suspicious && !incoming && !woken {
+                suspicious = false;
                 door.look();
             }
             starved = incoming && !self.accept(&door.listener);
@@ -227,12 +233,15 @@ impl Door {
         Ok(Self { listener, state, removals: removals.inspect_err(untold).ok() })
     }
 
-    /// Makes the socket again if it is not there any more. Some clean up what they take for old.
-    fn look(&mut self) {
+    /// Takes the news that something was removed, whatever it was.
+    fn hear(&self) {
         if let Some(mut removals) = self.removals.as_ref() {
-            // What else was removed is told again.
             let _ = removals.read(&mut [0; 4 << 10]);
         }
+    }
+
+    /// Makes the socket again if it is not there any more. Some clean up what they take for old.
+    fn look(&mut self) {
         // Who connects finds it by its name, so that is what counts.
         let there = self.state.root().path().join(SOCKET);
         if std::fs::symlink_metadata(there).is_ok_and(|about| about.file_type().is_socket()) {

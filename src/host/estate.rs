@@ -128,6 +128,9 @@ impl Estate {
 
     /// A process was spawned, and is not reaped.
     pub(crate) fn born(&self, born: &Born<'_>) {
+        if self.ledger.is_none() && !self.guardian.exists() {
+            return;
+        }
         let Ok((start_time, _)) = proc::began(born.pid) else { return };
         let Born { worker, incarnation, pid, afterwards, signal, group } = *born;
         if !afterwards.keep {
@@ -244,6 +247,7 @@ impl Estate {
         if orderly && leaves_nothing {
             let _ = state.root().remove(HOLDER);
         }
+        state.done();
     }
 }
 

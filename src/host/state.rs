@@ -6,18 +6,27 @@ pub(crate) mod places;
 mod tests;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::bounded;
 
 use super::sys::{self, Dir, Opening};
+use super::{proc, threads};
 use crate::error::{Error, ErrorCategory, Result};
 
 /// No file in a state directory is longer than this.
 const MAX_FILE: u64 = 64 << 10;
+/// How long the lock of a dead master is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The stack of the thread that does so.
+const STACK: usize = 64 << 10;
 /// Held by the one master that uses the directory. Never removed: another could hold the lock of
 /// the removed file, and a third that of a new one.
 const LOCK: &str = "lock";
@@ -29,7 +38,23 @@ pub(crate) struct StateDir {
     root: Dir,
     workers: Dir,
     /// Locked until it is closed, by whatever end.
-    _lock: File,
+    lock: File,
+    /// The master's loop has ended, and nothing of it is written here any more.
+    done: AtomicBool,
+}
+
+/// A master's hold on its directory. When it is given up the next master may have it, even if a
+/// thread or a child that is just being spawned still has it open.
+#[derive(Debug)]
+pub(crate) struct Tenure(pub(crate) Arc<StateDir>);
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        // Where the loop outlives its master, the lock ends with the last hold of the loop.
+        if self.0.done.load(Ordering::SeqCst) {
+            let _ = self.0.lock.unlock();
+        }
+    }
 }
 
 impl StateDir {
@@ -58,12 +83,17 @@ impl StateDir {
         let lock = root.open_file(LOCK, Opening::Keep).map_err(cannot("open its lock"))?;
         let lock = hold(lock, path, name)?;
         let workers = root.subdirectory("workers").map_err(cannot("make workers/ in it"))?;
-        Ok(Self { path: path.to_owned(), root, workers, _lock: lock })
+        Ok(Self { path: path.to_owned(), root, workers, lock, done: AtomicBool::new(false) })
     }
 
     /// Where it was when it was opened, for people and for those who look for the socket.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Nothing of the loop's is written here any more.
+    pub(crate) fn done(&self) {
+        self.done.store(true, Ordering::SeqCst);
     }
 
     /// The directory itself.
@@ -201,27 +231,49 @@ fn check_parent(path: &Path, parent: &Path) -> Result<()> {
 }
 
 /// Takes the lock, and writes down who holds it.
-fn hold(mut lock: File, path: &Path, name: &str) -> Result<File> {
+fn hold(lock: File, path: &Path, name: &str) -> Result<File> {
     let shown = path.display();
-    match lock.try_lock() {
-        Ok(()) => {}
+    let cannot_lock = |error| Error::io(format!("state directory {shown}: cannot lock it"), error);
+    let mut lock = match lock.try_lock() {
+        Ok(()) => lock,
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            let _ = (&mut lock).take(256).read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another master",
-                holder => holder,
+            let _ = (&lock).take(256).read_to_string(&mut holder);
+            let held = |holder: &str| {
+                let message = format!("state directory {shown}: it is held by {holder}");
+                Error::new(ErrorCategory::Refused, message)
             };
-            let message = format!("state directory {shown}: it is held by {holder}");
-            return Err(Error::new(ErrorCategory::Refused, message));
+            match holder.trim() {
+                "" => return Err(held("another master")),
+                holder if is_dead(holder) => {
+                    let outlived = wait_for(lock).map_err(cannot_lock)?;
+                    outlived.ok_or_else(|| held(holder))?
+                }
+                holder => return Err(held(holder)),
+            }
         }
-        Err(TryLockError::Error(error)) => {
-            return Err(Error::io(format!("state directory {shown}: cannot lock it"), error));
-        }
-    }
+        Err(TryLockError::Error(error)) => return Err(cannot_lock(error)),
+    };
+    lock.rewind().map_err(cannot_lock)?;
     let since = humantime::format_rfc3339_seconds(SystemTime::now());
     let text = format!("{name}, pid {}, since {since}\n", process::id());
     let written = lock.set_len(0).and_then(|()| lock.write_all(text.as_bytes()));
     written.map_err(|error| Error::io(format!("state directory {shown}: cannot write"), error))?;
     Ok(lock)
+}
+
+/// True when the holder that has written this is no more. What it was just spawning then has the
+/// lock open, until it has become what it was spawned for.
+fn is_dead(holder: &str) -> bool {
+    let pid = holder.split_once("pid ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+    pid.is_some_and(|pid| proc::began(pid).map_or(true, |(_, ended)| ended))
+}
+
+/// Waits for a lock, though not for ever; `None`: it is held for longer.
+fn wait_for(lock: File) -> io::Result<Option<File>> {
+    let (tell, told) = bounded(1);
+    // Should nobody listen by then, the lock is given back at once.
+    let wait = move || drop(tell.send(lock.lock().map(|()| lock)));
+    threads::spawn("hsu-lock", STACK, wait)?;
+    told.recv_timeout(PATIENCE).ok().transpose()
 }

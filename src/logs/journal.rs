@@ -34,6 +34,8 @@ enum Message {
     Notice(Level, String),
     /// A worker's log is not needed for now.
     Close(Arc<WorkerLog>),
+    /// All that came before is to be in the file.
+    Flush(Sender<()>),
     End(Sender<()>),
 }
 
@@ -121,6 +123,14 @@ impl Scribe {
         self.send(Message::Close(worker));
     }
 
+    /// Waits until what was told before is written, for a while.
+    pub(super) fn flush(&self) {
+        let (done, wait) = bounded(1);
+        if self.send(Message::Flush(done)) {
+            let _ = wait.recv_timeout(LAST);
+        }
+    }
+
     /// Ends the thread once all is written, which is waited for, for a while.
     pub(super) fn end(&self) {
         let (done, wait) = bounded(1);
@@ -155,6 +165,10 @@ impl Journal {
                     let _ = guarded("the logger", || log::log!(level, "{text}"));
                 }
                 Message::Close(worker) => worker.close(),
+                Message::Flush(done) => {
+                    self.write();
+                    let _ = done.send(());
+                }
                 Message::End(done) => end = Some(done),
             }
             if messages.is_empty() || self.text.len() >= BATCH || end.is_some() {

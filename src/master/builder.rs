@@ -15,7 +15,7 @@ use crate::host::identity;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
-use crate::host::state::StateDir;
+use crate::host::state::{StateDir, Tenure};
 use crate::host::sys;
 use crate::logs::Logs;
 use crate::module::{ModuleFactory, ModuleRegistry};
@@ -137,10 +137,10 @@ impl MasterBuilder {
     /// - a write beyond the limit of file sizes (`ulimit -f`) fails instead of ending the process;
     /// - SIGTERM, SIGINT and SIGQUIT shut down, a second one kills at once, a third one exits (the
     ///   same signal within 200 ms is the same request); SIGHUP reloads from the
-    ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1 logs
-    ///   every worker's state; SIGUSR2 is [`Master::reopen_logs`]; others that would end it by default, such as SIGALRM and the
-    ///   real-time ones, are logged. After the master's end they do what they do by default, but for
-    ///   real-time ones, which are then ignored.
+    ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1
+    ///   logs every worker's state; SIGUSR2 is [`Master::reopen_logs`]; others that would end it by
+    ///   default, such as SIGALRM and the real-time ones, are logged. After the master's end they do
+    ///   what they do by default, but for real-time ones, which are then ignored.
     ///
     /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
     /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.
@@ -249,7 +249,7 @@ impl MasterBuilder {
             _reaper: None,
             #[cfg(target_os = "linux")]
             _server: None,
-            _state: state,
+            _state: state.map(Tenure),
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
         if self.own_process {

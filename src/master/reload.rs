@@ -1,6 +1,7 @@
 //! Another configuration for a master that runs: what it would do, and doing it. The difference
 //! decides; this takes its steps with the commands that everybody has.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::PoisonError;
 
@@ -165,10 +166,10 @@ impl Master {
         for (index, gone) in leaving.into_iter().enumerate() {
             reloading.settle(index, gone);
         }
+        let workers: BTreeMap<_, _> =
+            config.workers.iter().map(|worker| (&worker.id, worker)).collect();
         for (index, step) in steps.iter().enumerate() {
-            let Some(worker) = config.workers.iter().find(|worker| worker.id == step.worker) else {
-                continue;
-            };
+            let Some(worker) = workers.get(&step.worker) else { continue };
             match self.take_step(step, worker) {
                 Ok(open) => reloading.open.extend(open.into_iter().map(|open| (index, open))),
                 Err(error) => reloading.fail(index, &error),

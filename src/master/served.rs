@@ -45,7 +45,7 @@ impl Master {
         if let Some(owned) = &mut self.owned
             && let Some(state) = &owned._state
         {
-            owned._server = Some(Server::start(share, name, Arc::clone(state))?);
+            owned._server = Some(Server::start(share, name, Arc::clone(&state.0))?);
         }
         Ok(())
     }

@@ -1,9 +1,18 @@
 //! The operating system's signals as commands: one thread, woken only when one comes.
 
+use std::io::Write as _;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
 use super::Master;
 use crate::error::Result;
-use crate::host::sys;
+use crate::host::{sys, threads};
 use crate::worker::WorkerDiagnostics;
+
+/// How long the last words before an exit at once may take.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+const LAST_STACK: usize = 64 << 10;
 
 #[cfg(unix)]
 pub(super) use unix::{Signals, install};
@@ -203,11 +212,27 @@ fn on_request_to_end(master: &Master, asked: u32) {
         _ => {
             let all = master.all_worker_diagnostics();
             let left: Vec<_> = all.iter().filter(|w| w.phase != "none").map(in_a_word).collect();
-            log::error!("asked to end a third time: leaving at once; left: {}", left.join(", "));
+            say_at_last(format!(
+                "asked to end a third time: leaving at once; left: {}\n",
+                left.join(", ")
+            ));
             sys::exit_now(1);
         }
     }
     let _unread = master.shutdown_nowait(asked > 1);
+}
+
+/// Writes to standard error, past a logger that may write later. For a moment only: who reads there
+/// may have stopped.
+fn say_at_last(text: String) {
+    let (tell, told) = bounded(1);
+    let write = move || {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = tell.send(());
+    };
+    if threads::spawn("farewell", LAST_STACK, write).is_ok() {
+        let _ = told.recv_timeout(LAST_MOMENT);
+    }
 }
 
 /// Logs what is known of every worker.

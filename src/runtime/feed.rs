@@ -137,6 +137,11 @@ impl Subscriber {
             Err(TrySendError::Full(_)) => self.missed += 1,
             Err(TrySendError::Disconnected(_)) => return false,
         }
+        self.wake()
+    }
+
+    /// False: it does not want to be woken any more.
+    fn wake(&self) -> bool {
         match &self.wake {
             // The program's code on our thread: its panic must not be the loop's.
             Some(wake) => guarded("the wake function of a subscriber", || wake()).is_ok(),
@@ -169,7 +174,9 @@ impl Feed {
     }
 
     pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
-        self.subscribers.push(subscriber);
+        if subscriber.wake() {
+            self.subscribers.push(subscriber);
+        }
     }
 
     pub(super) fn tell(&mut self, event: &Event) {

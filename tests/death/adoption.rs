@@ -252,3 +252,39 @@ fn s20_records_that_cannot_be_written_harm_nobody() {
     second.kill();
     assert_eq!(site.run().runs("w#2"), next);
 }
+
+#[test]
+fn a_shutdown_that_keeps_leaves_kept_workers_to_the_next_master() {
+    let site = Site::new(
+        "workers:
+- { id: kept, on_master_exit: keep, command: [/bin/sh, -c, 'read x < go; echo later;
+    exec sleep 1000'] }
+- { id: other, command: [sleep, '1000'] }
+",
+    );
+    let go = site.path().join("go");
+    assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
+    let mut first = site.run();
+    let (kept, other) = (first.runs("kept#1"), first.runs("other#1"));
+    site.recorded("kept");
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
+        command.args(arguments).arg("--socket").arg(site.state().join("control.sock"));
+        command.output().unwrap()
+    };
+    let asked = ask(&["shutdown", "--keep"]);
+    assert!(asked.status.success(), "{asked:?}");
+    let said = first.rest();
+    assert!(said.contains("kept#1 is left to the next master"), "{said}");
+    assert!(lives(kept) && !lives(other));
+    until(|| site.guardians().is_empty());
+    fs::write(&go, "x\n").unwrap();
+    let mut second = site.run();
+    assert_eq!(second.runs("kept#1"), kept);
+    second.until("kept | later");
+    let known = ask(&["status", "kept", "--json"]);
+    let known: serde_json::Value = serde_json::from_slice(&known.stdout).unwrap();
+    assert_eq!((&known[0]["cause"], &known[0]["pid"]), (&"adopted".into(), &kept.into()));
+    let stopped = ask(&["stop", "kept"]);
+    assert!(stopped.status.success() && !lives(kept), "{stopped:?}");
+}

@@ -57,7 +57,7 @@ fn s01_s02_rounds_of_killed_masters_lose_nothing_and_double_nothing() {
         // Some rounds end while workers are being started.
         if round % 2 == 0 {
             for n in 0..EACH {
-                master.until(&format!("stop{n}#{} is running", round + 1));
+                master.until_both(&format!("stop{n}#"), " is running");
             }
         }
         let living = leaders(&site, "keep");

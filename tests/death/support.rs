@@ -134,7 +134,14 @@ impl Running {
     /// The first line that contains `part`; reads on until there is one.
     #[track_caller]
     pub(crate) fn until(&mut self, part: &str) -> String {
-        if let Some(line) = self.seen.iter().find(|line| line.contains(part)) {
+        self.until_both(part, "")
+    }
+
+    /// As above, for a line that contains both.
+    #[track_caller]
+    pub(crate) fn until_both(&mut self, part: &str, other: &str) -> String {
+        let fits = |line: &&String| line.contains(part) && line.contains(other);
+        if let Some(line) = self.seen.iter().find(fits) {
             return line.clone();
         }
         loop {
@@ -142,7 +149,7 @@ impl Running {
                 panic!("no line with {part:?} came; seen:\n{}", self.seen.join("\n"));
             };
             self.seen.push(line.clone());
-            if line.contains(part) {
+            if fits(&&line) {
                 return line;
             }
         }

@@ -3,6 +3,7 @@
 mod crowds;
 mod files;
 mod hostile;
+mod streams;
 mod wire;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -134,10 +134,8 @@ const DEAF: &str = "- {id: deaf, stop: {timeout: 10m}, command: [/bin/sh, -c, \
 
 #[test]
 fn s11_during_the_shutdown_a_hangup_is_logged_and_nothing_else() {
-    let fifo = Fifo::new();
-    let mut program =
-        Program::run(&format!("master: {{shutdown_timeout: 10m}}\nworkers:\n{}", deaf(&fifo)));
-    fifo.line();
+    let mut program = Program::run(&format!("{PATIENT}workers:\n{DEAF}"));
+    program.says("deaf | on");
     program.signal("TERM");
     program.says("asked to end: stopping all workers");
     program.configure(&format!("workers:\n{NAP}"));
@@ -153,10 +151,8 @@ fn s11_during_the_shutdown_a_hangup_is_logged_and_nothing_else() {
 fn s09_the_first_asks_the_second_kills_and_the_third_leaves_with_a_list() {
     // A module's thread cannot be killed; without one there is nothing left for a third signal. So
     // the third comes before the loop can have heard of the end: it need not find anything.
-    let fifo = Fifo::new();
-    let mut program =
-        Program::run(&format!("master: {{shutdown_timeout: 10m}}\nworkers:\n{}", deaf(&fifo)));
-    fifo.line();
+    let mut program = Program::run(&format!("{PATIENT}workers:\n{DEAF}"));
+    program.says("deaf | on");
     program.signal("STOP");
     for signal in ["TERM", "INT", "QUIT"] {
         program.signal(signal);
@@ -171,7 +167,11 @@ fn s09_the_first_asks_the_second_kills_and_the_third_leaves_with_a_list() {
 
 #[test]
 fn s10_a_master_that_starts_500_workers_ends_when_it_is_told_to() {
-    let mut program = Program::run("workers:\n- {id: w, replicas: 500, command: sleep 1000}\n");
+    // However slow the machine is, none of them is killed.
+    let mut program = Program::run(&format!(
+        "{PATIENT}defaults: {{stop: {{timeout: 10m}}}}\n\
+         workers:\n- {{id: w, replicas: 500, command: sleep 1000}}\n"
+    ));
     program.says("#1 is running");
     program.signal("TERM");
     program.ends_in_order();

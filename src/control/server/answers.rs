@@ -75,12 +75,13 @@ impl Shared {
     pub(super) fn describe(&self, id: &str) -> Result<Description> {
         let Described { diagnostics, config, failures, history } =
             self.master.board().describe(id)?;
+        let last_output = diagnostics.last_output.clone();
         Ok(Description {
             worker: diagnostics.into(),
             failures,
             config: ConfigReport::from(&*config),
             history: history.into_iter().map(PastReport::from).collect(),
-            last_output: Vec::new(),
+            last_output,
         })
     }
 }

@@ -312,7 +312,7 @@ mod tests {
         // From a process to a thread, and back: everything differs that an incarnation keeps.
         let mut thread = spec(false, RestartPolicy::Never);
         thread.stop_timeout = UNIT;
-        all.push((spec(true, RestartPolicy::OnFailure), thread));
+        all.push((spec(true, RestartPolicy::Never), thread));
         all
     }
 

@@ -69,7 +69,7 @@ pub(super) struct Life {
     pub(super) forced: Option<Moment>,
     pub(super) abandoned: bool,
     pub(super) probes: Option<Probes>,
-    /// What the spec said when it was launched: whether force ends it, and until when it must be up.
+    /// What the spec said when it was launched: whether force ends it, until when it must be up.
     pub(super) killable: bool,
     pub(super) start_by: Moment,
     /// How long it got when it was asked to end.

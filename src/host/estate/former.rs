@@ -14,7 +14,7 @@ use crate::host::proc::{self, Marks};
 use crate::host::state::StateDir;
 use crate::host::sys;
 use crate::worker::{
-    ExecutionConfig, LimitsConfig, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId,
+    ExecutionConfig, LimitsConfig, LogMode, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId,
 };
 
 /// How long a killed process may take to end.
@@ -292,11 +292,15 @@ fn send(process: &Attached, stop: &Stop, signal: i32) {
 /// Stands for what a process is started with: equal for configurations that start the same. What a
 /// later version adds changes nothing for those who do not use it.
 pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
-    let lines = |execution: &ExecutionConfig| format!("{execution:#?}");
-    let default = lines(&ExecutionConfig::default());
+    let lines =
+        |execution: &ExecutionConfig, limits: &LimitsConfig| format!("{execution:#?}\n{limits:#?}");
+    let default = lines(&ExecutionConfig::default(), &LimitsConfig::default());
     let known: BTreeSet<&str> = default.lines().collect();
-    let written = lines(&config.execution.clone().unwrap_or_default());
+    let written = lines(&config.execution.clone().unwrap_or_default(), &config.limits);
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    if config.logs.mode != LogMode::default() {
+        hasher.write(config.logs.mode.as_str().as_bytes());
+    }
     for line in written.lines().filter(|line| !known.contains(line)) {
         hasher.write(line.as_bytes());
         hasher.write_u8(b'\n');

@@ -26,6 +26,8 @@ const NO_MASTER: i32 = 78;
 pub(crate) fn guard_main() -> i32 {
     // Whoever ends the master by its group, its terminal or its session means not the guardian.
     let _ = sys::ignore_requests_to_end();
+    // Nor is it to hold on to what the master has left open.
+    sys::close_inherited();
     let Ok(socket) = sys::take_socket_from_stdin() else { return NO_MASTER };
     // It holds a descriptor for each process that it ends.
     let _ = sys::raise_nofile_limit();

@@ -78,6 +78,11 @@ impl Guardian {
         }))
     }
 
+    /// False: nothing is guarded.
+    pub(crate) fn exists(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Makes sure that somebody is on guard. Blocks for the spawn of a process, the first time.
     pub(crate) fn begin(&self) {
         let Some(shared) = &self.0 else { return };

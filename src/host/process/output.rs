@@ -1,5 +1,5 @@
-//! The output of one process: reads its two pipes, or FIFOs, and hands the bytes on. That a pipe ends is not
-//! the end of the process, and the end of the process is not the end of its pipes.
+//! The output of one process: reads its two pipes, or FIFOs, and hands the bytes on. That a pipe
+//! ends is not the end of the process, and the end of the process is not the end of its pipes.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -3,3 +3,7 @@
 /// Nothing makes one.
 #[derive(Debug)]
 pub(crate) enum StateDir {}
+
+/// Nobody has one.
+#[derive(Debug)]
+pub(crate) struct Tenure(pub(crate) std::sync::Arc<StateDir>);

@@ -122,33 +122,43 @@ mod tests {
         let health =
             EventKind::Health { health: HealthStatus::Unhealthy, reason: "no answer".to_owned() };
         let endpoint = EventKind::Endpoint { endpoint: EndpointInfo::http("api", "127.0.0.1:80") };
-        let (added, removed, changed) = (vec!["n".to_owned()], Vec::new(), vec!["c".to_owned()]);
-        let reloaded = EventKind::Reloaded { added, removed, changed };
         let killed = Exit::Signal { signal: 9, core_dumped: false };
         let cases = [
             (
                 text("a", 3, state),
-                r#""cause":"crash","event":"state","exit":{"code":3},"from":"running","incarnation":3,"message":"exit 3","to":"failed","worker":"a"}"#,
+                concat!(
+                    r#""cause":"crash","event":"state","exit":{"code":3},"#,
+                    r#""from":"running","incarnation":3,"message":"exit 3","#,
+                    r#""to":"failed","worker":"a"}"#,
+                ),
             ),
             (
                 text("a", 1, health),
-                r#""event":"health","health":"unhealthy","incarnation":1,"reason":"no answer","worker":"a"}"#,
+                concat!(
+                    r#""event":"health","health":"unhealthy","incarnation":1,"#,
+                    r#""reason":"no answer","worker":"a"}"#,
+                ),
             ),
             (
                 text("a", 1, endpoint),
-                r#""endpoint":{"address":"127.0.0.1:80","name":"api","type":"http"},"event":"endpoint","incarnation":1,"worker":"a"}"#,
+                concat!(
+                    r#""endpoint":{"address":"127.0.0.1:80","name":"api","#,
+                    r#""type":"http"},"event":"endpoint","incarnation":1,"worker":"a"}"#,
+                ),
             ),
             (
                 text("a", 1, EventKind::Gone { exit: killed }),
-                r#""event":"gone","exit":{"core_dumped":false,"signal":9},"incarnation":1,"worker":"a"}"#,
+                concat!(
+                    r#""event":"gone","exit":{"core_dumped":false,"signal":9},"#,
+                    r#""incarnation":1,"worker":"a"}"#,
+                ),
             ),
             (
                 text("a", 1, EventKind::TaskFailed { failure }),
-                r#""category":"crash","event":"task_failed","incarnation":1,"message":"it broke","worker":"a"}"#,
-            ),
-            (
-                text("", 0, reloaded),
-                r#""added":["n"],"changed":["c"],"event":"reloaded","removed":[]}"#,
+                concat!(
+                    r#""category":"crash","event":"task_failed","incarnation":1,"#,
+                    r#""message":"it broke","worker":"a"}"#,
+                ),
             ),
             (
                 text("", 0, EventKind::ReloadFailed { message: "no".to_owned() }),
@@ -162,5 +172,10 @@ mod tests {
         for (seen, expected) in cases {
             assert_eq!(seen, format!("{start}{expected}"));
         }
+        let (added, removed, changed) = (vec!["n".to_owned()], Vec::new(), vec!["c".to_owned()]);
+        let reloaded = text("", 0, EventKind::Reloaded { added, removed, changed });
+        assert!(reloaded.starts_with(r#"{"added":["n"],"at":"#), "{reloaded}");
+        let end = r#""changed":["c"],"event":"reloaded","removed":[]}"#;
+        assert!(reloaded.ends_with(end), "{reloaded}");
     }
 }

@@ -11,7 +11,7 @@ use crate::control::server::Shared;
 use crate::control::server::streams::Stream;
 use crate::control::server::work::{Answer, Work};
 use crate::control::wire::{self, Method, Misread, Request};
-use crate::error::{Error, ErrorCategory, Result};
+use crate::error::{Error, Result};
 use crate::host::protocol::payload;
 use crate::host::threads;
 use crate::master::Master;
@@ -62,11 +62,10 @@ impl Connection<'_> {
             }
             Method::Shutdown(asked) => self.shut_down(id, &asked),
             Method::Events(asked) => {
-                self.stream(id, |shared, waker| Ok(Stream::events(shared, &asked, waker)))?
+                self.stream(id, |shared, waker| Ok(Stream::events(shared, &asked, waker)))?;
             }
-            Method::Logs(_) => {
-                let message = "this master keeps no logs";
-                return Err(Error::new(ErrorCategory::Refused, message));
+            Method::Logs(asked) => {
+                self.stream(id, |shared, waker| Stream::logs(shared, &asked, waker))?;
             }
         }
         Ok(())

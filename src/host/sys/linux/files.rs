@@ -19,8 +19,6 @@ pub(crate) enum Opening {
     New,
     /// For reading and writing, made if it is not there.
     Keep,
-    /// For writing at its end, made if it is not there.
-    Append,
 }
 
 /// An open directory.
@@ -78,7 +76,6 @@ impl Dir {
             Opening::Read => libc::O_RDONLY,
             Opening::New => libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
             Opening::Keep => libc::O_RDWR | libc::O_CREAT,
-            Opening::Append => libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND,
         };
         let flags = how | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
         let mode: libc::c_uint = 0o600;

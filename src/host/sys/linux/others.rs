@@ -91,6 +91,14 @@ pub(crate) fn ignore_requests_to_end() -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor but standard input, output and error. For one that has opened none yet.
+/// Kernels before 5.9 cannot do it.
+pub(crate) fn close_inherited() {
+    // SAFETY: the call takes three integers. No descriptor that it closes is owned by anything
+    // here, as the caller makes sure.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, c_int::MAX, 0) };
+}
+
 /// Sixteen bytes that nobody can guess.
 ///
 /// # Errors

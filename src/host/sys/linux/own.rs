@@ -121,9 +121,9 @@ pub(crate) fn reset_ignored_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// The signals that end a process by default, for which there is hardly a use: real-time ones, which
-/// programs agree upon, and two that systems send which nobody has. The C library keeps the first
-/// two real-time ones for itself.
+/// The signals that end a process by default, for which there is hardly a use: real-time ones,
+/// which programs agree upon, and two that systems send which nobody has. The C library keeps the
+/// first two real-time ones for itself.
 pub(crate) fn other_deadly_signals() -> impl Iterator<Item = c_int> {
     [libc::SIGPWR, libc::SIGSTKFLT].into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
