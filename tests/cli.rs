@@ -269,7 +269,10 @@ workers:
       managed:
         metadata: { name: Ticker }
         control:
-          execution: { executable_path: /bin/sh, args: [-c, 'echo $X; exec sleep 1000'], environment: ['X=tick'] }
+          execution:
+            executable_path: /bin/sh
+            args: [-c, 'echo $X; exec sleep 1000']
+            environment: ['X=tick']
 ";
 
 #[test]

@@ -313,6 +313,7 @@ fn of_others(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
         ("main", "is for the master's own processes: how others' end cannot be known"),
         ("success_codes", "is for the master's own processes: how others' end cannot be known"),
         ("on_master_exit", "is for the master's own processes: others' outlive it anyway"),
+        ("logs", "is for the master's own processes"),
         ("limits", "is for the master's own processes"),
         ("stop.kill_group", "is for the master's own processes: others' groups are not touched"),
     ];

@@ -5,10 +5,11 @@ use std::process::{Command, Stdio};
 use hsu_master::WaitFor;
 
 use super::restart::lives_until_given_up;
-use super::{Row, Scene, health, is_down, module, stop};
+use super::{Row, Scene, health, is_down, logs, module, stop};
 use crate::support::{PATIENCE, answer};
 
 pub(super) const ROWS: &[Row] = &[
+    logs::DIRECTORY,
     Row {
         key: "master.name",
         file: "{master: {name: %}, workers: []}",
@@ -68,6 +69,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 pub(super) const DEFAULTS: &[Row] = &[
+    logs::DEFAULT,
     Row {
         key: "defaults.restart",
         file: "{defaults: {restart: %}, workers: [{id: w, command: /bin/false}]}",
@@ -94,7 +96,8 @@ pub(super) const DEFAULTS: &[Row] = &[
     },
     Row {
         key: "defaults.health_check",
-        file: "{defaults: {health_check: %}, workers: [{id: w, type: module, module_name: teller}]}",
+        file: "{defaults: {health_check: %},
+              workers: [{id: w, type: module, module_name: teller}]}",
         values: [("{initial_delay: 0s}", "asked"), ("{initial_delay: 1h}", "not asked")],
         observe: health::asked,
     },

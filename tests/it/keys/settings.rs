@@ -76,7 +76,8 @@ pub(super) const EXECUTION: [Row; 9] = [
     Row {
         key: "execution.no_new_privs",
         file: "workers: [{id: w, execution: {executable_path: /bin/sh, working_directory: /,
-              args: [-c, 'grep NoNewPrivs: /proc/self/status | tr -s [:blank:] ,'], no_new_privs: %}}]",
+              args: [-c, 'grep NoNewPrivs: /proc/self/status | tr -s [:blank:] ,'],
+              no_new_privs: %}}]",
         values: [("false", "NoNewPrivs:,0"), ("true", "NoNewPrivs:,1")],
         observe: line,
     },

@@ -1,6 +1,7 @@
 //! The keys of stops.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
 use std::process::Command;
 
 use hsu_master::Exit;
@@ -9,20 +10,19 @@ use super::{Row, Scene};
 use crate::unmanaged::{lives, signal};
 
 /// A FIFO in the scene's directory, where a program waits that is asked to end.
-pub(super) struct Gate(PathBuf, std::fs::File);
+pub(super) struct Gate(File);
 
 /// Makes the FIFO `gate`.
 pub(super) fn gate(scene: &Scene) -> Gate {
     let path = scene.directory.path().join("gate");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let held = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-    Gate(path, held)
+    Gate(File::options().read(true).write(true).open(&path).unwrap())
 }
 
 impl Gate {
     /// Lets the program end.
     pub(super) fn let_go(&self) {
-        std::fs::write(&self.0, "go\n").unwrap();
+        (&self.0).write_all(b"go\n").unwrap();
     }
 }
 
