@@ -87,7 +87,7 @@ fn a_reader_that_goes_away_is_no_failure() {
     let socket = pretend(&place, move |method, _| match method {
         "status" => workers(&many),
         "events" => Some(vec![json!({ "event": { "event": "removed" } }); 20_000]),
-        _ => Some(vec![json!({ "event": { "worker": "a", "line": "x".repeat(100) } }); 20_000]),
+        _ => Some(vec![json!({ "event": { "worker": "a", "text": "xxx\n".repeat(50) } }); 20_000]),
     });
     for line in ["status", "status --json", "status --watch", "events", "events --json", "logs"] {
         let mut command = place.command(&format!("{line} --socket {}", socket.display()));
@@ -104,9 +104,9 @@ fn lines_of_logs_are_as_they_were_written_when_they_go_to_a_pipe() {
     let place = Place::new();
     let socket = pretend(&place, |_, params| {
         let mut lines = vec![
-            json!({ "event": { "worker": "a", "line": "\u{1b}[31mred" } }),
-            json!({ "event": { "worker": "a", "line_b64": "/wA=" } }),
-            json!({ "event": { "worker": "a", "line": "(7 lines are missing)", "notice": true } }),
+            json!({ "event": { "worker": "a", "text": "\u{1b}[31mred\n" } }),
+            json!({ "event": { "worker": "a", "text_b64": "/wAK" } }),
+            json!({ "event": { "worker": "a", "text": "(7 are missing)\n", "notice": true } }),
             json!({ "result": null }),
         ];
         if params["stdout"] == false {
@@ -117,7 +117,7 @@ fn lines_of_logs_are_as_they_were_written_when_they_go_to_a_pipe() {
     let run = |line: &str| place.command(&format!("{line} --socket {}", socket.display()));
     let output = run("logs a").output().unwrap();
     assert_eq!(output.stdout, b"\x1b[31mred\n\xff\0\n");
-    assert_eq!(output.stderr, b"a: (7 lines are missing)\n");
+    assert_eq!(output.stderr, b"a: (7 are missing)\n");
     let output = run("logs a b").output().unwrap();
     assert_eq!(output.stdout, b"a | \x1b[31mred\na | \xff\0\n");
     assert_eq!(run("logs a --stderr").output().unwrap().stdout, b"\xff\0\n");

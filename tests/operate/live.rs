@@ -406,3 +406,38 @@ fn a_function_that_is_not_there_is_a_failure() {
     child.stdin.take().unwrap().write_all(b"hello").unwrap();
     Ran::of(child.wait_with_output().unwrap()).expect(1);
 }
+
+#[test]
+fn what_workers_wrote_is_read_back() {
+    let (place, _master) = settled();
+    let told = place.run("logs bad -n 2").expect(0).out;
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(place.run("logs bad --stderr").expect(0).out.contains(" e refused"));
+    assert!(!place.run("logs bad --stdout").expect(0).out.contains("refused"));
+    assert!(place.run("logs").expect(0).out.contains("web | "));
+    place.run("logs nobody").expect(4);
+    let told = place.run("explain bad").expect(0).out;
+    assert!(told.contains("| refused"), "{told}");
+    let past = place.run("events --json").expect(0).out;
+    assert!(past.lines().any(|line| line.contains("\"worker\":\"bad\"")), "{past}");
+}
+
+#[test]
+fn a_reload_does_what_the_plan_said() {
+    let (place, _master) = settled();
+    assert!(place.run("plan").expect(0).out.starts_with("nothing to do\n"));
+    let file = place.path().join("workers.yaml");
+    fs::write(&file, format!("{WORKERS}- {{ id: new, command: sleep 1000 }}\n")).unwrap();
+    let planned = place.run("plan --json").expect(0).json();
+    assert_eq!(planned["steps"][0]["action"], "add", "{planned:#}");
+    assert!(place.run("reload").expect(0).out.contains("new"));
+    place.run("wait new --for running").expect(0);
+    assert!(place.run("reload --json").expect(0).json()["steps"].as_array().unwrap().is_empty());
+    fs::write(&file, "workers: 7\n").unwrap();
+    let ran = place.run("reload").expect(2);
+    assert!(ran.err.contains("workers.yaml:1"), "{ran:?}");
+    assert!(place.run("status new").expect(0).out.contains("running"));
+    fs::write(place.path().join("other.yaml"), WORKERS).unwrap();
+    let ran = place.run("plan -c other.yaml").expect(0);
+    assert!(ran.out.contains("new"), "{ran:?}");
+}

@@ -126,7 +126,7 @@ fn without_colour_there_is_none_and_the_width_can_be_said() {
 fn lines_of_logs_do_not_command_a_terminal() {
     let place = Place::new();
     let socket = pretend(&place, |_, _| {
-        let line = json!({ "worker": "a", "line_b64": "G1szMW1yZWQJ/w==" });
+        let line = json!({ "worker": "a", "text_b64": "G1szMW1yZWQJ/wo=" });
         Some(vec![json!({ "event": line }), json!({ "result": null })])
     });
     let line = format!("logs a --socket {}", socket.display());

@@ -366,9 +366,10 @@ mod tests {
 
     #[test]
     fn a_payload_may_be_missing_or_standard_input() {
-        let payload = |line: &str| match asked(line).1 {
-            Request::Call { payload, .. } => payload,
-            other => panic!("{other:?}"),
+        let payload = |line: &str| {
+            let (_, request) = asked(line);
+            let Request::Call { payload, .. } = request else { panic!("{request:?}") };
+            payload
         };
         assert_eq!(payload("call a f"), None);
         assert_eq!(payload("call a f -").as_deref(), Some("-"));
