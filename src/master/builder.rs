@@ -177,27 +177,16 @@ impl MasterBuilder {
     /// wrong; the system has no thread or descriptor left.
     pub fn build(self) -> Result<Master> {
         let nofile = if self.own_process { own_process()? } else { None };
-        if sys::sigchld_is_ignored() {
-            let message = "SIGCHLD is ignored in this process, so exit codes would be lost: set it \
-                           to its default before building a master";
-            return Err(Error::new(ErrorCategory::Refused, message));
-        }
-        let own = self.host_program.is_none();
-        let host_program = match self.host_program {
-            Some(path) => Some(Program { path, name: None }),
-            None => this_program(),
-        };
-        let host = if own { Host::Own(host_program.is_some()) } else { Host::Other };
+        let (host, host_program) = self.host();
+        self.check(host)?;
         let has_state = self.config.state_dir.is_some();
-        let problems = check_workers(&self.config.workers, &self.registry, host, has_state);
-        if !problems.is_empty() {
-            return Err(Error::rejected(problems));
-        }
         let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
         let log_dir = log_dir(self.config.log_dir.clone(), self.config.state_dir.as_deref());
         let logs = Logs::open(log_dir.as_deref(), realm)?;
+        let prober = host_program.as_ref().map(|program| program.path.clone());
+        let setting = self.setting(realm, prober.clone());
         let lines = LineSink::new(self.output, realm);
         let outputs = Arc::new(Outputs { logs: logs.clone(), lines });
         let workers = &self.config.workers;
@@ -207,15 +196,6 @@ impl MasterBuilder {
                 .map_err(|error| Error::io("cannot read what a former master left", error))?;
         let processes = ProcessShared::new(outputs, nofile, Arc::new(estate))
             .map_err(|error| Error::io("cannot open a pipe", error))?;
-        let prober = host_program.as_ref().map(|program| program.path.clone());
-        let setting = Setting {
-            registry: self.registry.clone(),
-            realm,
-            stack_size: 0,
-            panic_hook: self.panic_hook,
-            contained: false,
-            prober: prober.clone(),
-        };
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
         let (handle, thread) = runtime::start(Parts {
@@ -262,6 +242,41 @@ impl MasterBuilder {
         #[cfg(target_os = "linux")]
         master.listen(&name)?;
         Ok(master)
+    }
+
+    /// Which program runs modules in processes of their own, and how.
+    fn host(&self) -> (Host, Option<Program>) {
+        match &self.host_program {
+            Some(path) => (Host::Other, Some(Program { path: path.clone(), name: None })),
+            None => {
+                let own = this_program();
+                (Host::Own(own.is_some()), own)
+            }
+        }
+    }
+
+    /// What keeps this master from being one.
+    fn check(&self, host: Host) -> Result<()> {
+        if sys::sigchld_is_ignored() {
+            let message = "SIGCHLD is ignored in this process, so exit codes would be lost: set it \
+                           to its default before building a master";
+            return Err(Error::new(ErrorCategory::Refused, message));
+        }
+        let has_state = self.config.state_dir.is_some();
+        let problems = check_workers(&self.config.workers, &self.registry, host, has_state);
+        if problems.is_empty() { Ok(()) } else { Err(Error::rejected(problems)) }
+    }
+
+    /// What modules' runners are set to.
+    fn setting(&self, realm: u64, prober: Option<PathBuf>) -> Setting {
+        Setting {
+            registry: self.registry.clone(),
+            realm,
+            stack_size: 0,
+            panic_hook: self.panic_hook,
+            contained: false,
+            prober,
+        }
     }
 }
 

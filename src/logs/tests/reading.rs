@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::fs;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::Duration;
 
 use super::{Room, small};
-use crate::host::OutputSink;
+use crate::host::{OutputSink, threads};
 use crate::logs::{Entry, Query, Stop};
 use crate::worker::{LogMode, LogsConfig};
+
+const STACK: usize = 256 << 10;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,7 +38,8 @@ impl Following {
         let reader = room.logs.read(std::slice::from_ref(&room.worker), &query.follow()).unwrap();
         let stop = reader.stopper();
         let (tell, entries) = channel();
-        thread::spawn(move || reader.into_iter().try_for_each(|entry| tell.send(entry)));
+        let read = move || drop(reader.into_iter().try_for_each(|entry| tell.send(entry)));
+        threads::spawn("reader", STACK, read).unwrap();
         Self { entries, lines: VecDeque::new(), stop }
     }
 
@@ -232,11 +234,12 @@ fn many_write_while_many_follow() {
     let room = Arc::new(Room::new(small().max_files(1000)));
     let mut followers: Vec<_> = (0..4).map(|_| Following::start(&room, Query::last(0))).collect();
     let writer = Arc::clone(&room);
-    let writing = thread::spawn(move || {
+    let write = move || {
         for n in 0..2000 {
             writer.log.record(log::Level::Info, "t", &format!("a{n}"));
         }
-    });
+    };
+    let writing = threads::spawn("writer", STACK, write).unwrap();
     for n in 0..2000 {
         room.out(format!("b{n}\n").as_bytes());
     }
