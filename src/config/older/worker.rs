@@ -108,9 +108,8 @@ const WORKER: &[Key<Work>] = &[
 fn unit(w: &mut Walk<'_, '_>, node: &Node, work: &mut Work) {
     let written: Vec<Kind> =
         Kind::ALL.into_iter().filter(|kind| node.entry(kind.as_str()).is_some()).collect();
-    let kind = match (work.kind, &written[..]) {
-        (Some(kind), _) | (None, &[kind]) => kind,
-        (None, _) => return w.problem("must be of one kind; write `type: managed`"),
+    let ((Some(kind), _) | (None, &[kind])) = (work.kind, &written[..]) else {
+        return w.problem("must be of one kind; write `type: managed`");
     };
     work.kind = Some(kind);
     if !written.contains(&kind) {
