@@ -1,5 +1,5 @@
-//! hsu-master's older format, that of its Go version: recognised, and translated as a whole, tree to
-//! tree, before anything is read. Places stay those of the file, so that problems are told there.
+//! hsu-master's older format, that of its Go version: recognised, and translated as a whole, tree
+//! to tree, before anything is read. Places stay those of the file: problems are told there.
 
 mod control;
 mod health;

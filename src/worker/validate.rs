@@ -131,8 +131,8 @@ impl WorkerConfig {
             WorkerType::Process => {
                 let path = self.execution.as_ref().map(|execution| &execution.executable_path);
                 if path.is_none() && !packaged {
-                    let message = "has nothing to run; write command, execution, package, unmanaged or \
-                         module_name";
+                    let message = "has nothing to run; write command, execution, package, \
+                                   unmanaged or module_name";
                     found.add("", message);
                 } else if path.is_some_and(|path| path.as_os_str().is_empty()) && !packaged {
                     found.add("execution.executable_path", "is missing: the program to run");

@@ -1,5 +1,5 @@
-//! What the older format says of workers' output: of all of it only the rotation has an equal, which
-//! it did not have an effect on.
+//! What the older format says of workers' output: of all of it only the rotation has an equal,
+//! and had no effect.
 
 use super::super::yaml::Node;
 use super::values;

@@ -227,8 +227,8 @@ fn mistakes_are_told_at_their_place_in_the_older_file() {
 #[test]
 fn a_file_is_wholly_in_one_format() {
     let text = "workers:\n- {id: a, command: x}\n- {id: b, type: managed, unit: {}}\n";
-    let problem = "3:26: workers[1]: is in the format of hsu-master's Go version, and workers[0] in \
-                   line 2 is not: a file is wholly in one format";
+    let problem = "3:26: workers[1]: is in the format of hsu-master's Go version, and workers[0] \
+                   in line 2 is not: a file is wholly in one format";
     assert_eq!(told(text), [problem]);
     let text = format!("defaults: {{}}\n{SMALL}");
     assert!(told(&text)[0].starts_with("1:1: defaults: is not of the format"), "{:?}", told(&text));

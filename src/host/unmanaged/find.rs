@@ -1,5 +1,5 @@
-//! Finds the one process that is meant, or says why there is none. Whom a file or a name leads to by
-//! accident, the system, this master and its relatives, is never taken.
+//! Finds the one process that is meant, or says why there is none. Whom a file or a name leads to
+//! by accident, the system, this master and its relatives, is never taken.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
