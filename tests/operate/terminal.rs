@@ -99,7 +99,7 @@ fn failed_and_running(place: &Place) -> String {
 fn a_table_fits_its_terminal_and_is_coloured() {
     let place = Place::new();
     let line = failed_and_running(&place);
-    let shown = terminal!(60, 24).shown(&mut place.command(&line).env("TERM", "xterm"));
+    let shown = terminal!(60, 24).shown(place.command(&line).env("TERM", "xterm"));
     assert!(shown.contains("\u{1b}[32mrunning\u{1b}[0m"), "{shown:?}");
     assert!(shown.contains("\u{1b}[31mfailed\u{1b}[0m"), "{shown:?}");
     for command in ["\u{1b}]", "\u{7}"] {
