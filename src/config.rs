@@ -104,20 +104,21 @@ fn text_of(path: &Path, file: &str) -> Result<String, Error> {
 }
 
 /// A file of hsu-master's Go version in today's format.
-#[cfg(feature = "cli")]
-pub(crate) struct Imported {
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Imported {
     /// The text of a file that says the same.
-    pub(crate) text: String,
+    pub text: String,
     /// What of the older file has no equal, or is not known yet.
-    pub(crate) warnings: Vec<Problem>,
+    pub warnings: Vec<Problem>,
 }
 
-/// Translates the file at `path`.
+/// Translates the file at `path`, which is in the format of hsu-master's Go version. Such a file
+/// need not be translated to be loaded: `MasterConfig::load` reads either format.
 ///
 /// # Errors
 /// It is not in that format, or something is wrong with it.
-#[cfg(feature = "cli")]
-pub(crate) fn import_hsu_go(path: &Path) -> Result<Imported, Error> {
+pub fn import_hsu_go(path: &Path) -> Result<Imported, Error> {
     let file = path.display().to_string();
     let absolute = std::path::absolute(path);
     let directory = absolute.as_deref().ok().and_then(Path::parent);

@@ -139,8 +139,8 @@ impl MasterBuilder {
     ///   same signal within 200 ms is the same request); SIGHUP reloads from the
     ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1
     ///   logs every worker's state; SIGUSR2 is [`Master::reopen_logs`]; others that would end it by
-    ///   default, such as SIGALRM and the real-time ones, are logged. After the master's end they do
-    ///   what they do by default, but for real-time ones, which are then ignored.
+    ///   default, such as SIGALRM and the real-time ones, are logged. After the master's end they
+    ///   do what they do by default, but for real-time ones, which are then ignored.
     ///
     /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
     /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.

@@ -166,8 +166,8 @@ impl WorkerConfig {
     }
 
     /// True: when it ends for good without being asked, so does the master, and
-    /// [`Master::main_exit`](crate::Master::main_exit) says how. In a file its restart policy is then
-    /// `never` by default; here it is what it is.
+    /// [`Master::main_exit`](crate::Master::main_exit) says how. In a file its restart policy is
+    /// then `never` by default; here it is what it is.
     #[must_use]
     pub fn main(mut self, main: bool) -> Self {
         self.main = main;

@@ -199,8 +199,8 @@ fn s08_a_master_ends_in_order_while_it_reloads() {
     let script = "trap 'echo asked; read x < $GATE; exit' TERM; echo on; \
                   while :; do sleep 1000 & wait; done";
     let mut program = Program::run(&format!(
-        "{PATIENT}workers:\n- {{id: slow, stop: {{timeout: 10m}}, command: [/bin/sh, -c, \"{script}\"], \
-         execution: {{environment: {{GATE: {}}}}}}}\n",
+        "{PATIENT}workers:\n- {{id: slow, stop: {{timeout: 10m}}, \
+         command: [/bin/sh, -c, \"{script}\"], execution: {{environment: {{GATE: {}}}}}}}\n",
         gate.path.display()
     ));
     program.says("slow | on");
