@@ -51,6 +51,9 @@ fn place(worker: &WorkerReport, config: &ConfigReport) -> Vec<Line> {
     ]
 }
 
+/// What is said of a program whose file is another one by now.
+pub(super) const CHANGED: &str = "its file has changed since it was started; a restart runs that";
+
 /// What it does now, and what became of it.
 fn present(known: &Description, now: SystemTime) -> Vec<Line> {
     let worker = &known.worker;
@@ -80,6 +83,7 @@ fn present(known: &Description, now: SystemTime) -> Vec<Line> {
         ("incarnation", Some(worker.incarnation.to_string())),
         ("pid", worker.pid.map(|pid| pid.to_string())),
         ("up for", worker.uptime_ms.map(millis)),
+        ("program", (known.program_changed == Some(true)).then(|| CHANGED.to_owned())),
         ("uses", usage.filter(|usage| !usage.is_empty())),
         ("waits for", Some(waited(worker)).filter(|waited| !waited.is_empty())),
         ("next start", retry),

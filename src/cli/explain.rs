@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use super::describe::CHANGED;
 use super::terminal::{brief, harmless, harmless_lines};
 use super::words::{ago, end, millis, stamp, waited};
 use super::{Outcome, print, print_json};
@@ -65,7 +66,11 @@ fn headline(known: &Description, now: SystemTime) -> String {
                 HealthStatus::Healthy => " It is healthy.",
                 HealthStatus::Unhealthy => " It is unhealthy.",
             };
-            format!("{id} is running {since}, incarnation {number}{place}.{health}")
+            let changed = match known.program_changed {
+                Some(true) => format!(" Its program: {CHANGED}."),
+                Some(false) | None => String::new(),
+            };
+            format!("{id} is running {since}, incarnation {number}{place}.{health}{changed}")
         }
         WorkerState::Stopping => format!("{id} is stopping {since}: {}.", worker.cause),
         WorkerState::Stopped if worker.gave_up => {

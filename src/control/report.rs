@@ -179,6 +179,10 @@ pub struct Description {
     /// The last lines it wrote before it last failed.
     #[serde(default)]
     pub last_output: Vec<String>,
+    /// True when the file of the program that runs was replaced, written to or removed since it was
+    /// started: a restart runs what is there now. Null where that cannot be told.
+    #[serde(default)]
+    pub program_changed: Option<bool>,
 }
 
 /// The part of a worker's configuration that explains what it does. Values of its environment and a

@@ -3,6 +3,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::worker::WorkerId;
 
@@ -58,6 +61,26 @@ pub(crate) fn all() -> io::Result<Vec<u32>> {
     let names =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Whether the file of a process's program is another one by now, or was written to since `began`;
+/// `None` where that cannot be told. `program`: the program by its path. A script's process runs
+/// its interpreter, so that only the time tells of a change; what it tells may be a change of the
+/// script's mode alone.
+pub(crate) fn program_changed(pid: u32, program: &Path, began: SystemTime) -> Option<bool> {
+    let Ok(file) = fs::metadata(program) else { return Some(true) };
+    let running = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    if (file.dev(), file.ino()) == (running.dev(), running.ino()) {
+        return Some(false);
+    }
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    if fs::canonicalize(program).is_ok_and(|program| program == path) {
+        return Some(true);
+    }
+    let seconds = u64::try_from(file.ctime()).unwrap_or(0);
+    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let replaced = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+    Some(replaced || changed > began)
 }
 
 /// Whose worker a process is, by its environment. Its descendants bear the same marks.

@@ -1,6 +1,7 @@
 //! A master's state directory: private, opened once and used through its descriptor, and locked for
 //! as long as the master lives. In it are its socket and what the next master must know.
 
+#[cfg(feature = "cli")]
 pub(crate) mod places;
 #[cfg(test)]
 mod tests;

@@ -79,7 +79,9 @@ const fn difference([aspect, thread, hosted, program]: [&'static str; 4]) -> Dif
 /// | standard output | the master's own | read by the master, line by line | read by the master, line by line |
 /// | a log record of many lines, or of many KiB | one record | a record for each line, in pieces of 16 KiB | cannot be: what it writes is its output |
 /// | environment and directory | the master's own | set for the worker | set for the worker |
-pub const DIFFERENCES: [Difference; 16] = [
+/// | user, umask and hard limits | the master's own | set for the worker | set for the worker |
+/// | a master that is killed | ends it too | ends it within a second | ends it within a second, or leaves it to the next master |
+pub const DIFFERENCES: [Difference; 18] = [
     difference([
         "an ignored stop",
         "abandoned after `stop.timeout`: stuck",
@@ -160,6 +162,18 @@ pub const DIFFERENCES: [Difference; 16] = [
         "the master's own",
         "set for the worker",
         "set for the worker",
+    ]),
+    difference([
+        "user, umask and hard limits",
+        "the master's own",
+        "set for the worker",
+        "set for the worker",
+    ]),
+    difference([
+        "a master that is killed",
+        "ends it too",
+        "ends it within a second",
+        "ends it within a second, or leaves it to the next master",
     ]),
 ];
 

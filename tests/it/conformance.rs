@@ -111,7 +111,7 @@ cases! {
 }
 
 /// Differences that no case can show, and where they are shown instead.
-const SHOWN_ELSEWHERE: [&str; 0] = [];
+const SHOWN_ELSEWHERE: [&str; 2] = ["user, umask and hard limits", "a master that is killed"];
 
 struct Case {
     name: &'static str,

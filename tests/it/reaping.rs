@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use hsu_master::crossbeam_channel::unbounded;
-use hsu_master::{Exit, Master, MasterConfig, WorkerConfig};
+use hsu_master::{Exit, Master, MasterConfig, StopConfig, WorkerConfig};
 
 use crate::alone;
 use crate::made::{Made, next};
@@ -49,7 +49,9 @@ impl Orphans {
         let (gate, end) = (bench.gate().display(), let_go.path.display());
         let orphan = format!("echo $$; exec > /dev/null 2>&1; read x < {end}");
         let script = format!("while read x < {gate}; do setsid -f sh -c '{orphan}'; done");
-        bench.add(WorkerConfig::executable(worker, "/bin/sh").args(["-c", &script]));
+        // Otherwise they would be killed with their worker.
+        let stop = StopConfig::default().kill_group(false);
+        bench.add(WorkerConfig::executable(worker, "/bin/sh").args(["-c", &script]).stop(stop));
         bench.master.start_worker(worker).unwrap();
         Self { let_go }
     }
@@ -93,7 +95,7 @@ fn a18_two_hundred_orphans_at_once() {
     let bench = Bench::new(Master::builder().own_process());
     let orphans = Orphans::of(&bench, "w");
     let two_hundred = orphans.come(&bench, 200);
-    // They outlive their worker, since they are not of its group.
+    // They outlive their worker.
     bench.master.stop_worker("w").unwrap();
     assert_eq!(children().len(), 200);
     orphans.go(&two_hundred);

@@ -196,6 +196,28 @@ fn orders_to_all_leave_alone_what_is_not_enabled() {
 }
 
 #[test]
+fn a36_a_program_that_was_replaced_runs_on_and_is_told_and_a_restart_runs_the_new_one() {
+    let place = Place::with("workers:\n- { id: nap, command: [./nap, '1000'] }\n");
+    let (program, next) = (place.path().join("nap"), place.path().join("next"));
+    fs::copy("/bin/sleep", &program).unwrap();
+    let _master = Master::start(place.command("run"));
+    place.run("wait nap --for running").expect(0);
+    let told = |line: &str| place.run(line).expect(0);
+    let before = told("describe nap --json").json();
+    assert_eq!(before["program_changed"], false);
+    assert!(!told("explain nap").out.contains("has changed"));
+    fs::copy("/bin/cat", &next).unwrap();
+    fs::rename(&next, &program).unwrap();
+    let after = told("describe nap --json").json();
+    assert_eq!((&after["program_changed"], &after["pid"]), (&true.into(), &before["pid"]));
+    assert!(told("explain nap").out.contains("its file has changed since it was started"));
+    assert!(told("describe nap").out.contains("its file has changed since it was started"));
+    // A cat that finds no file of this name.
+    let ran = place.run("restart nap").expect(1);
+    assert!(ran.err.contains("exit 1"), "{ran:?}");
+}
+
+#[test]
 fn waiting_ends_with_the_condition_or_with_patience() {
     let (place, _master) = settled();
     let json = place.run("wait once --for completed --json").expect(0).json();

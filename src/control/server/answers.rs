@@ -1,11 +1,16 @@
 //! What can be answered at once: who the master is, and what its board says.
 
+use std::path::Path;
+use std::time::SystemTime;
+
 use super::{Shared, wire};
 use crate::control::report::{
     ConfigReport, Description, ExitReport, Hello, PastReport, WorkerReport,
 };
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::proc;
 use crate::runtime::{Described, Past};
+use crate::worker::WorkerDiagnostics;
 
 /// So many workers are in one answer at most,
 const PAGE: usize = 256;
@@ -76,14 +81,24 @@ impl Shared {
         let Described { diagnostics, config, failures, history } =
             self.master.board().describe(id)?;
         let last_output = diagnostics.last_output.clone();
+        let program_changed = program_changed(&diagnostics);
         Ok(Description {
             worker: diagnostics.into(),
             failures,
             config: ConfigReport::from(&*config),
             history: history.into_iter().map(PastReport::from).collect(),
             last_output,
+            program_changed,
         })
     }
+}
+
+/// Looks at files, which the loop would not wait for.
+fn program_changed(known: &WorkerDiagnostics) -> Option<bool> {
+    let (pid, uptime) = (known.pid?, known.uptime?);
+    let program = known.executable_path.as_deref().filter(|path| path.contains('/'))?;
+    let began = SystemTime::now().checked_sub(uptime)?;
+    proc::program_changed(pid, Path::new(program), began)
 }
 
 impl From<Past> for PastReport {

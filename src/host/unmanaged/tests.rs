@@ -203,6 +203,11 @@ fn a_name_and_arguments_lead_to_one_process() {
     assert_eq!(find(&named(&[7_011])).ok().unwrap().pid, again.0);
 
     let mut child = Command::new("/bin/sleep").arg(unique(7_013)).spawn().unwrap();
+    // Its arguments come a moment after the spawn.
+    let arguments = format!("/proc/{}/cmdline", child.id());
+    while fs::read(&arguments).unwrap().is_empty() {
+        std::thread::yield_now();
+    }
     let failure = refusal(&named(&[7_013]));
     assert!(failure.message.contains("was started by this master"), "{failure}");
     child.kill().unwrap();
