@@ -13,7 +13,6 @@ mod settings;
 mod stop;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use hsu_master::crossbeam_channel::{Receiver, unbounded};
@@ -65,7 +64,6 @@ pub(crate) struct Scene {
     /// What the module `teller` tells.
     told: Receiver<String>,
     directory: tempfile::TempDir,
-    file: PathBuf,
 }
 
 impl Scene {
@@ -91,7 +89,7 @@ impl Scene {
         let teller = move || Teller::new(tell.lock().unwrap().clone());
         let builder = Master::builder().module("teller", teller).module("actor", actor::make);
         let builder = builder.host_program(example("actor_host")).seed(1).config(config);
-        Self { bench: Bench::new(builder), told, directory, file: path }
+        Self { bench: Bench::new(builder), told, directory }
     }
 
     /// Starts the worker `w`, whatever comes of it.

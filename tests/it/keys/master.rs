@@ -1,7 +1,5 @@
 //! The master's own keys, and the defaults of workers.
 
-use std::process::{Command, Stdio};
-
 use hsu_master::WaitFor;
 
 use super::restart::lives_until_given_up;
@@ -59,10 +57,13 @@ pub(super) const ROWS: &[Row] = &[
         values: [("error", "silent"), ("info", "talkative")],
         observe: |scene, _| {
             let run = ["run", "--run-duration", "1ms", "-c"];
-            let mut master = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
-            let master = master.args(run).arg(&scene.file).env_remove("RUST_LOG");
+            let mut master = std::process::Command::new(env!("CARGO_BIN_EXE_hsu-master"));
+            let master = master
+                .args(run)
+                .arg(scene.directory.path().join("workers.yaml"))
+                .env_remove("RUST_LOG");
             let master = master.env("HSU_STATE_DIR", scene.directory.path().join("state"));
-            let said = master.stdin(Stdio::null()).output().unwrap();
+            let said = master.stdin(std::process::Stdio::null()).output().unwrap();
             if said.stderr.is_empty() { "silent" } else { "talkative" }.to_owned()
         },
     },

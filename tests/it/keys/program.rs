@@ -7,7 +7,7 @@ use hsu_master::WorkerState;
 use super::master::conclusion;
 use super::module::TOLD;
 use super::settings::ON_MASTER_EXIT;
-use super::{Row, Scene, outcome, settings};
+use super::{Row, Scene, settings};
 
 /// The next line that the worker writes.
 pub(super) fn line(scene: &Scene, _: &str) -> String {
@@ -116,7 +116,7 @@ pub(super) const ENABLED: &[Row] = &[
         file: "workers: [{id: w, type: module, module_type: plugin, entry_point: %,
               module_name: '@plugin', restart: {policy: never}}]",
         values: [("hsu_module_descriptor", "started"), ("bad_factory", "plugin")],
-        observe: |scene, _| outcome(scene.start()),
+        observe: |scene, _| super::outcome(scene.start()),
     },
 ];
 
