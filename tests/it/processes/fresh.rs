@@ -11,7 +11,8 @@ use crate::support::{PATIENCE, quick};
 const SPOILER: &str = r#"
 dump="$DUMP/$(ls "$DUMP" | wc -l)"
 {
-    cat "/proc/$$/limits"; tr '\0' '\n' < "/proc/$$/environ" | grep -v INCARNATION; ls "/proc/$$/fd"; umask; pwd
+    cat "/proc/$$/limits"; ls "/proc/$$/fd"; umask; pwd
+    tr '\0' '\n' < "/proc/$$/environ" | grep -v INCARNATION
     grep -E '^(Umask|.id|Groups|Sh.Pnd|Sig(Pnd|Blk|Ign|Cgt)|NoNew.*|Seccomp):' "/proc/$$/status"
     cat "/proc/$$/oom_score_adj"; cut -d' ' -f19 "/proc/$$/stat"
 } > "$dump"
