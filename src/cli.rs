@@ -179,6 +179,12 @@ impl App {
         self,
         arguments: impl IntoIterator<Item = A>,
     ) -> ExitCode {
+        if sys::has_borrowed_rights() {
+            // Whoever may start it could have it run anything with those rights.
+            let message = "this program's file is set-user-ID or the like; it does not run as such";
+            complain(&Error::new(ErrorCategory::Refused, message));
+            return ExitCode::from(Outcome::Failed.code());
+        }
         crate::host_if_requested(&self.registry);
         // Before anything is opened that could take the place of standard error.
         if let Err(error) = sys::open_std_fds() {

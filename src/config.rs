@@ -12,6 +12,8 @@ mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(unix)]
+mod trust;
 mod words;
 mod worker;
 mod yaml;
@@ -89,6 +91,14 @@ fn load(path: &Path, lookup: Lookup<'_>, check: Check<'_>) -> Result<MasterConfi
     let directory = absolute.as_deref().ok().and_then(Path::parent);
     let text = text_of(path, &file)?;
     let mut config = master(Source { file: &file, directory, lookup, check }, &text)?;
+    #[cfg(unix)]
+    if let Some(trust::Doubt::Everybody(message) | trust::Doubt::Others(message)) =
+        trust::doubt(path)
+    {
+        let message = format!("whoever may write it decides what is run: {message}");
+        let (line, column, path) = (0, 0, String::new());
+        config.warnings.push(Problem { file: file.clone(), line, column, path, message });
+    }
     if config.name.is_none() {
         config.name =
             directory.and_then(Path::file_name).and_then(|name| as_name(&name.to_string_lossy()));

@@ -1,8 +1,9 @@
 //! The command line as people and scripts use it: the real binary, its output and its exit codes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -316,4 +317,38 @@ fn closed_standard_descriptors_do_no_harm() {
     fs::File::open(setting.path().join("fds")).unwrap().read_to_string(&mut fds).unwrap();
     // `ls` has its directory open beside the three that it was given.
     assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn s25_a_program_that_has_borrowed_its_rights_does_not_run() {
+    let setting = Setting::new("workers: []\n");
+    let program = setting.path().join("borrowed");
+    fs::copy(env!("CARGO_BIN_EXE_hsu-master"), &program).unwrap();
+    let mounted = Command::new("findmnt").args(["-no", "OPTIONS", "-T"]).arg(&program).output();
+    let allowed = mounted.is_ok_and(|told| !text(&told.stdout).contains("nosuid"));
+    if !allowed || std::os::unix::fs::chown(&program, Some(4711), None).is_err() {
+        eprintln!("skipped: no set-user-ID program can be made here");
+        return;
+    }
+    fs::set_permissions(&program, Permissions::from_mode(0o4755)).unwrap();
+    let output = Command::new(&program).arg("--version").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("set-user-ID"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn s23_it_needs_no_environment_and_no_directory() {
+    let setting = Setting::new("workers: [{id: nap, command: /bin/sleep 1000}]\n");
+    let gone = setting.path().join("gone");
+    fs::create_dir(&gone).unwrap();
+    let script = "cd \"$1\" && rmdir \"$1\" && shift && exec env -i HSU_STATE_DIR=\"$1\" \"$2\" run \
+                  -c \"$3\" --run-duration 500ms";
+    let (state, file) = (setting.path().join("state"), setting.path().join("workers.yaml"));
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, "sh"]).arg(&gone).arg(&state);
+    command.arg(env!("CARGO_BIN_EXE_hsu-master")).arg(&file);
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("nap#1 is running"), "{said}");
 }

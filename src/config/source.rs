@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
+#[cfg(unix)]
+use super::trust::{Doubt, doubt};
 use super::yaml::{Fault, Mark, mark_of};
 use crate::host::sys;
 
@@ -14,7 +16,14 @@ const TRIES: usize = 3;
 
 /// Reads the file at `path`. Never waits: a FIFO or a device is refused, and so is a file that is
 /// written to each time that it is read.
+/// Root reads no file that everybody may write.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    #[cfg(unix)]
+    if sys::effective_uid() == 0
+        && let Some(Doubt::Everybody(message)) = doubt(path)
+    {
+        return Err(format!("is not read as root: {message}"));
+    }
     for _ in 0..TRIES {
         if let Some(bytes) = read_once(path)? {
             return Ok(bytes);

@@ -53,6 +53,10 @@ pub(crate) fn open_std_fds() -> io::Result<()> {
     Ok(())
 }
 
+pub(crate) fn has_borrowed_rights() -> bool {
+    false
+}
+
 pub(crate) fn exit_now(code: i32) -> ! {
     std::process::exit(code)
 }

@@ -191,6 +191,13 @@ pub(crate) fn open_std_fds() -> io::Result<()> {
     Ok(())
 }
 
+/// True when this program has rights that whoever started it has not: its file is set-user-ID,
+/// set-group-ID or has capabilities.
+pub(crate) fn has_borrowed_rights() -> bool {
+    // SAFETY: the call takes an integer and touches no memory of ours.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Ends the process now: no destructors, no `atexit` handlers, which could wait for stuck threads.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process; nothing of it can be observed afterwards.
