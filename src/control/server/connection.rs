@@ -57,7 +57,7 @@ enum Phase {
     Answering,
     /// Nothing more is said but what waits to be taken.
     Flushing,
-    /// Nobody is there any more. Commands are waited for, to be able to tell how they ended.
+    /// Nobody is there any more.
     Gone,
 }
 
@@ -94,7 +94,7 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Serves the client until it is gone and all its commands have ended.
+    /// Serves the client until it is gone. Its commands go on without it.
     pub(super) fn serve(mut self) {
         loop {
             let more = self.take_lines();
@@ -128,10 +128,6 @@ impl<'s> Connection<'s> {
     }
 
     fn wait(&self, patience: Option<Duration>) -> io::Result<Readiness> {
-        if self.phase == Phase::Gone {
-            let [woken] = sys::wait_readable([Some(self.mailbox.as_fd())], patience)?;
-            return Ok(Readiness { woken, ..Readiness::default() });
-        }
         let wanted = [self.has_room(), !self.out.is_empty()];
         sys::wait_connection(self.socket.as_fd(), wanted, self.mailbox.as_fd(), patience)
     }
@@ -220,9 +216,13 @@ impl<'s> Connection<'s> {
         self.forsake();
     }
 
-    /// Waits for nothing any more but for the outcome of commands.
+    /// Waits for nothing any more. The core carries commands out whether anybody waits or not, and
+    /// a thread and a place are too dear to be kept for their outcome.
     fn forsake(&mut self) {
-        self.open.retain(|_, open| open.work.is_command() && open.audit.is_some());
+        let Peer { pid, uid } = self.peer;
+        for what in std::mem::take(&mut self.open).into_values().filter_map(|open| open.audit) {
+            log::info!("control: pid {pid} (uid {uid}): {what}: client gone, the command goes on");
+        }
         self.streams = 0;
     }
 
@@ -282,7 +282,6 @@ impl<'s> Connection<'s> {
             self.streams = self.streams.saturating_sub(1);
         }
         match answer {
-            _ if matches!(self.phase, Phase::Flushing | Phase::Gone) => {}
             Ok(answer) => answer.push(&mut self.out, open.id),
             Err(error) => wire::push_error(&mut self.out, Some(open.id), &error),
         }
@@ -365,7 +364,6 @@ impl<'s> Connection<'s> {
         }
         if self.farewell.is_some_and(|end| end <= now) {
             self.leave();
-            self.open.clear();
         }
     }
 
@@ -377,7 +375,7 @@ impl<'s> Connection<'s> {
         if self.phase == Phase::Flushing && self.out.is_empty() {
             self.leave();
         }
-        self.phase == Phase::Gone && self.open.is_empty()
+        self.phase == Phase::Gone
     }
 }
 

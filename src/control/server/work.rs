@@ -98,19 +98,6 @@ pub(super) enum Look {
 }
 
 impl Work {
-    /// True for what changes something: it is carried out whether anybody waits for it or not.
-    pub(super) fn is_command(&self) -> bool {
-        match self {
-            Self::Starting { .. } | Self::Stopping { .. } | Self::ShuttingDown(_) | Self::Aside => {
-                true
-            }
-            Self::Watching { .. }
-            | Self::Waiting { .. }
-            | Self::Calling(_)
-            | Self::Streaming(_) => false,
-        }
-    }
-
     /// Looks whether the answer is there, and has `waker` called when it may be.
     pub(super) fn look(&mut self, shared: &Shared, waker: &Waker) -> Look {
         match self {
