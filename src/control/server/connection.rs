@@ -103,13 +103,20 @@ impl<'s> Connection<'s> {
             if self.is_over() {
                 return;
             }
-            if !more && self.is_idle() {
+            let quiet = !more && self.is_quiet();
+            if quiet {
+                self.mailbox.rest();
+            }
+            if quiet && self.open.is_empty() {
                 self.read();
                 continue;
             }
             // Lines that wait here are not to be heard of from the socket.
             let patience = if more && self.has_room() { Some(Duration::ZERO) } else { self.rest() };
             let Ok(ready) = self.wait(patience) else { return };
+            if !self.mailbox.resume() {
+                return self.give_way();
+            }
             if ready.woken {
                 let letters = self.mailbox.take();
                 self.open_letters(letters);
@@ -141,15 +148,21 @@ impl<'s> Connection<'s> {
         Some(first.saturating_duration_since(Instant::now()))
     }
 
-    /// True when nothing can happen but that the client says something: then waiting for that and
-    /// reading it are one call. The mailbox ends it at the master's end.
-    fn is_idle(&self) -> bool {
-        self.has_room() && self.open.is_empty() && self.out.is_empty() && self.begun.is_none()
+    /// True when the client waits for nothing: another may have the place. If nothing is open
+    /// either, waiting for what the client says and reading it are one call, which the mailbox ends
+    /// at the master's end.
+    fn is_quiet(&self) -> bool {
+        let said = self.out.is_empty() && self.begun.is_none();
+        self.phase == Phase::Reading && said && self.open.is_empty()
     }
 
     fn read(&mut self) {
         let mut buffer = [0; READ];
         let read = (&*self.socket).read(&mut buffer);
+        // What it has said in that very moment is not carried out.
+        if !self.mailbox.resume() {
+            return self.give_way();
+        }
         self.take(read.map(|count| buffer.get(..count).unwrap_or_default()), false);
     }
 
@@ -205,6 +218,17 @@ impl<'s> Connection<'s> {
         wire::push_error(&mut self.out, None, why);
         self.phase = Phase::Flushing;
         self.forsake();
+    }
+
+    /// Another connection needs the place, and this one is idle.
+    fn give_way(&mut self) {
+        // Closing over unread bytes would look like a broken connection.
+        let _ = sys::receive_now(&self.socket, &mut [0; READ]);
+        let message = "busy: others need the place of this connection, which was idle the longest";
+        self.give_up(&Error::new(ErrorCategory::Refused, message));
+        // A client that does not read is not waited for: it counts no longer.
+        self.flush();
+        self.leave();
     }
 
     /// Nobody is there any more.

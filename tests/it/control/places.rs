@@ -34,3 +34,24 @@ fn commands_whose_clients_are_gone_take_no_place() {
     operated.client().stop("deaf", CommandOptions::new().force(true)).unwrap();
     operated.bench.finish();
 }
+
+#[test]
+fn who_is_idle_the_longest_gives_way() {
+    let operated = Operated::new();
+    let mut crowd: Vec<Raw> = Vec::new();
+    for n in 0..200 {
+        let mut raw = operated.raw();
+        assert_eq!(raw.answer(n, "hello", &json!({}))["id"], n);
+        crowd.push(raw);
+    }
+    // Those that are left are the last ones.
+    for raw in &mut crowd[..136] {
+        let told = raw.line().unwrap();
+        assert_eq!(told["error"]["category"], "refused", "{told}");
+        assert_eq!(raw.line(), None);
+    }
+    for raw in &mut crowd[150..] {
+        assert_eq!(raw.answer(7, "hello", &json!({}))["id"], 7);
+    }
+    operated.bench.finish();
+}

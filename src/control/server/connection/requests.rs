@@ -11,7 +11,7 @@ use crate::control::server::Shared;
 use crate::control::server::streams::Stream;
 use crate::control::server::work::{Answer, Work};
 use crate::control::wire::{self, Method, Misread, Request};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCategory, Result};
 use crate::host::protocol::payload;
 use crate::host::threads;
 use crate::master::Master;
@@ -20,6 +20,8 @@ use crate::master::Master;
 const STACK: usize = 1 << 20;
 /// How long a call may take unless its caller says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// So many streams one connection may have.
+const MAX_STREAMS: usize = 16;
 
 impl Connection<'_> {
     /// Does what one line asks for.
@@ -62,7 +64,7 @@ impl Connection<'_> {
             }
             Method::Shutdown(asked) => self.shut_down(id, &asked),
             Method::Events(asked) => {
-                self.stream(id, |shared, waker| Ok(Stream::events(shared, &asked, waker)))?;
+                self.stream(id, |shared, waker| Stream::events(shared, &asked, waker))?;
             }
             Method::Logs(asked) => {
                 self.stream(id, |shared, waker| Stream::logs(shared, &asked, waker))?;
@@ -155,6 +157,10 @@ impl Connection<'_> {
         id: u64,
         make: impl FnOnce(&Arc<Shared>, std::task::Waker) -> Result<Stream>,
     ) -> Result<()> {
+        if self.streams >= MAX_STREAMS {
+            let message = format!("busy: {MAX_STREAMS} streams of this connection are open");
+            return Err(Error::new(ErrorCategory::Refused, message));
+        }
         let key = self.next_key();
         let stream = make(self.shared, self.mailbox.waker(key))?;
         self.streams += 1;
