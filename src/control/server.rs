@@ -33,6 +33,8 @@ use mailbox::{Mailbox, Signal};
 pub(crate) const SOCKET: &str = "control.sock";
 /// So many connections are served at a time.
 const MAX_CONNECTIONS: usize = 64;
+/// So many requests at a time have a thread of their own, which outlives their client.
+const MAX_JOBS: usize = 16;
 /// So many may follow events at a time, and so many read logs.
 const MAX_FOLLOWERS: usize = 64;
 const MAX_LOG_READERS: usize = 64;
@@ -64,6 +66,8 @@ struct Shared {
     fewer: Condvar,
     /// Those who follow events: each has room for many.
     followers: Limit,
+    /// Threads that do one request each.
+    jobs: Limit,
     /// Threads that read logs.
     log_readers: Limit,
 }
@@ -111,6 +115,7 @@ impl Server {
             connections: Mutex::default(),
             fewer: Condvar::new(),
             followers: Limit::new(MAX_FOLLOWERS, "readers that follow events"),
+            jobs: Limit::new(MAX_JOBS, "reloads, plans and lists of modules"),
             log_readers: Limit::new(MAX_LOG_READERS, "readers of logs"),
         });
         let work = {

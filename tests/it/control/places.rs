@@ -1,11 +1,14 @@
 //! Places, threads and memory of the server are free again whatever its clients do.
 
-use hsu_master::StopConfig;
+use std::os::unix::net::UnixStream;
+
 use hsu_master::control::{Client, CommandOptions};
+use hsu_master::crossbeam_channel::bounded;
+use hsu_master::{Master, MasterConfig, StopConfig};
 use serde_json::json;
 
 use super::{Operated, Raw, shell};
-use crate::support::{PATIENCE, until};
+use crate::support::{Bench, PATIENCE, until};
 
 /// A master with a worker that does not end when it is asked to.
 fn with_deaf() -> Operated {
@@ -54,4 +57,43 @@ fn who_is_idle_the_longest_gives_way() {
         assert_eq!(raw.answer(7, "hello", &json!({}))["id"], 7);
     }
     operated.bench.finish();
+}
+
+/// A master whose configuration is read again by `source`.
+fn reloading(
+    source: impl Fn(MasterConfig) -> hsu_master::Result<MasterConfig> + Send + Sync + 'static,
+) -> (Bench, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let config = MasterConfig::new().state_dir(directory.path().join("state"));
+    let again = config.clone();
+    let builder = Master::builder().config(config).source(move || source(again.clone()));
+    (Bench::new(builder), directory)
+}
+
+#[test]
+fn so_many_reloads_have_threads_and_more_are_refused() {
+    let (held, holds) = bounded::<()>(0);
+    let (bench, directory) = reloading(move |config| {
+        let _ = holds.recv();
+        Ok(config)
+    });
+    let socket = directory.path().join("state/control.sock");
+    let raw = || Raw::new(UnixStream::connect(&socket).unwrap());
+    for _ in 0..4 {
+        // Who goes leaves its reloads behind.
+        let mut raw = raw();
+        for id in 0..4 {
+            raw.ask(id, "reload", &json!({}));
+        }
+        raw.answer(4, "hello", &json!({}));
+    }
+    let mut last = raw();
+    for method in ["reload", "plan", "modules"] {
+        let answer = last.answer(1, method, &json!({}));
+        assert_eq!(answer["error"]["category"], "refused", "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().starts_with("busy"), "{answer}");
+    }
+    drop(held);
+    until(|| last.answer(1, "modules", &json!({}))["error"].is_null());
+    bench.finish();
 }

@@ -12,6 +12,7 @@ use crate::control::server::streams::Stream;
 use crate::control::server::work::{Answer, Work};
 use crate::control::wire::{self, Method, Misread, Request};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::panics::guarded;
 use crate::host::protocol::payload;
 use crate::host::threads;
 use crate::master::Master;
@@ -176,10 +177,21 @@ impl Connection<'_> {
         work: impl FnOnce(&Master) -> Result<T> + Send + 'static,
     ) {
         let (key, mailbox) = (self.next_key(), Arc::downgrade(&self.mailbox));
+        let permit = match self.shared.jobs.take() {
+            Ok(permit) => permit,
+            Err(error) => {
+                if let Some(what) = audit {
+                    self.log(&what, Some(&error));
+                }
+                return wire::push_error(&mut self.out, Some(id), &error);
+            }
+        };
+        let what = audit.clone().unwrap_or_else(|| "a question".to_owned());
         let master = self.shared.master.share();
         self.open(key, id, Work::Aside, None, audit);
         let work = move || {
-            let result = work(&master).and_then(|result| Answer::text(&result));
+            let result = text_of(&what, || work(&master));
+            drop(permit);
             if let Some(mailbox) = mailbox.upgrade() {
                 mailbox.deliver(key, result);
             }
@@ -210,10 +222,29 @@ impl Connection<'_> {
     }
 }
 
+/// What a job comes to, as text. Whoever waits for it is answered even if it panics.
+fn text_of<T: Serialize>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<Vec<u8>> {
+    guarded(what, || work().and_then(|result| Answer::text(&result)))
+        .unwrap_or_else(|failure| Err(Error::from(&failure)))
+}
+
 /// What the log says of a command.
 fn audit(method: &str, worker: &str, force: bool) -> String {
     // A name that somebody made up may be anything.
     let worker: String = worker.chars().take(64).flat_map(char::escape_default).collect();
     let force = if force { " --force" } else { "" };
     format!("{method} {worker}{force}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_panics_has_an_answer() {
+        assert_eq!(text_of("plan", || Ok(vec![1, 2])).unwrap(), b"[1,2]");
+        let error = text_of("plan", || -> Result<()> { panic!("not today") }).unwrap_err();
+        assert!(error.is_panic(), "{error}");
+        assert!(error.message().contains("plan: not today"), "{error}");
+    }
 }
