@@ -20,7 +20,8 @@ mod requests;
 
 /// A line must be whole so long after its first byte, and be taken so long after it was sent.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many requests may be open; more are not read before one is answered.
+/// So many requests may be open; more are not read before one is answered. And so many commands that
+/// are answered may go on; more are refused before one has ended.
 const MAX_OPEN: usize = 64;
 /// So much is read at a time.
 const READ: usize = 16 << 10;
@@ -43,6 +44,8 @@ pub(super) struct Connection<'s> {
     /// Since when what waits for the client waits, or when some of it was last taken.
     waits: Option<Instant>,
     open: BTreeMap<u64, Open>,
+    /// How many of those are silent.
+    silent: usize,
     last: u64,
     streams: usize,
     /// The master has ended: by then all is said.
@@ -71,6 +74,8 @@ struct Open {
     asked: Duration,
     /// What is told of it in the log.
     audit: Option<String>,
+    /// A command that is answered and goes on: it takes memory until it has ended, so it counts.
+    silent: bool,
 }
 
 impl<'s> Connection<'s> {
@@ -88,6 +93,7 @@ impl<'s> Connection<'s> {
             out: Vec::new(),
             waits: None,
             open: BTreeMap::new(),
+            silent: 0,
             last: 0,
             streams: 0,
             farewell: None,
@@ -131,7 +137,8 @@ impl<'s> Connection<'s> {
     }
 
     fn has_room(&self) -> bool {
-        self.phase == Phase::Reading && self.open.len() < MAX_OPEN && self.out.len() < MAX_OUT
+        let waited_for = self.open.len() - self.silent;
+        self.phase == Phase::Reading && waited_for < MAX_OPEN && self.out.len() < MAX_OUT
     }
 
     fn wait(&self, patience: Option<Duration>) -> io::Result<Readiness> {
@@ -153,7 +160,7 @@ impl<'s> Connection<'s> {
     /// at the master's end.
     fn is_quiet(&self) -> bool {
         let said = self.out.is_empty() && self.begun.is_none();
-        self.phase == Phase::Reading && said && self.open.is_empty()
+        self.phase == Phase::Reading && said && self.open.len() == self.silent
     }
 
     fn read(&mut self) {
@@ -247,7 +254,7 @@ impl<'s> Connection<'s> {
         for what in std::mem::take(&mut self.open).into_values().filter_map(|open| open.audit) {
             log::info!("control: pid {pid} (uid {uid}): {what}: client gone, the command goes on");
         }
-        self.streams = 0;
+        (self.silent, self.streams) = (0, 0);
     }
 
     fn open_letters(&mut self, letters: Letters) {
@@ -299,15 +306,23 @@ impl<'s> Connection<'s> {
     /// Answers a request: the one place that does, for those that are not answered at once.
     fn answer(&mut self, key: u64, answer: Result<Answer>) {
         let Some(open) = self.open.remove(&key) else { return };
-        if let Some(what) = &open.audit {
-            self.log(what, answer.as_ref().err());
+        if open.silent {
+            self.silent -= 1;
+            return;
         }
         if matches!(open.work, Work::Streaming(_)) {
             self.streams = self.streams.saturating_sub(1);
         }
+        self.say(open.id, open.audit.as_deref(), answer);
+    }
+
+    fn say(&mut self, id: u64, audit: Option<&str>, answer: Result<Answer>) {
+        if let Some(what) = audit {
+            self.log(what, answer.as_ref().err());
+        }
         match answer {
-            Ok(answer) => answer.push(&mut self.out, open.id),
-            Err(error) => wire::push_error(&mut self.out, Some(open.id), &error),
+            Ok(answer) => answer.push(&mut self.out, id),
+            Err(error) => wire::push_error(&mut self.out, Some(id), &error),
         }
     }
 
@@ -379,12 +394,19 @@ impl<'s> Connection<'s> {
         let late: Vec<_> = late.map(|(key, _)| *key).collect();
         for key in late {
             self.look(key);
-            if let Some(open) = self.open.get(&key)
-                && open.deadline.is_some_and(|at| at <= now)
-            {
-                let outcome = open.work.expire(self.shared, open.asked);
-                self.answer(key, outcome);
+            let Some(open) = self.open.get_mut(&key) else { continue };
+            if open.deadline.is_none_or(|at| at > now) {
+                continue;
             }
+            let outcome = open.work.expire(self.shared, open.asked);
+            if open.silent || !open.work.is_command() {
+                self.answer(key, outcome);
+                continue;
+            }
+            (open.silent, open.deadline) = (true, None);
+            let (id, audit) = (open.id, open.audit.take());
+            self.silent += 1;
+            self.say(id, audit.as_deref(), outcome);
         }
         if self.farewell.is_some_and(|end| end <= now) {
             self.leave();
@@ -393,7 +415,7 @@ impl<'s> Connection<'s> {
 
     /// Moves on where nothing is left to be done, and says whether that is the end.
     fn is_over(&mut self) -> bool {
-        if self.phase == Phase::Answering && self.open.is_empty() {
+        if self.phase == Phase::Answering && self.open.len() == self.silent {
             self.phase = Phase::Flushing;
         }
         if self.phase == Phase::Flushing && self.out.is_empty() {

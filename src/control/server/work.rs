@@ -98,6 +98,19 @@ pub(super) enum Look {
 }
 
 impl Work {
+    /// True for what goes on in the core when it is answered before it has ended.
+    pub(super) fn is_command(&self) -> bool {
+        match self {
+            Self::Starting { .. } | Self::Stopping { .. } => true,
+            Self::Watching { .. }
+            | Self::Waiting { .. }
+            | Self::Calling(_)
+            | Self::ShuttingDown(_)
+            | Self::Aside
+            | Self::Streaming(_) => false,
+        }
+    }
+
     /// Looks whether the answer is there, and has `waker` called when it may be.
     pub(super) fn look(&mut self, shared: &Shared, waker: &Waker) -> Look {
         match self {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Connection, Open};
+use super::{Connection, MAX_OPEN, Open};
 use crate::control::report::ModuleWire;
 use crate::control::server::Shared;
 use crate::control::server::streams::Stream;
@@ -76,6 +76,7 @@ impl Connection<'_> {
 
     fn start(&mut self, method: &str, id: u64, asked: wire::Command) -> Result<()> {
         let wire::Command { id: worker, force, timeout_ms, wait, watch: watched } = asked;
+        self.refuse_more()?;
         let master = &self.shared.master;
         // A word about a worker that there is not is told at once, waited for or not.
         let known = master.worker_diagnostics(&worker).map(drop);
@@ -85,11 +86,10 @@ impl Connection<'_> {
             master.restart_worker_nowait(&worker, force)
         };
         let audit = audit(method, &worker, force);
+        let work = Work::Starting { worker: worker.clone(), ticket, watched: watched && wait };
         if !wait {
-            drop(ticket);
-            return self.not_waited_for(id, &worker, &audit, known);
+            return self.not_waited_for(id, (&worker, work), &audit, known);
         }
-        let work = Work::Starting { worker, ticket, watched };
         let key = self.next_key();
         self.open(key, id, work, timeout_ms, Some(audit));
         Ok(())
@@ -97,30 +97,46 @@ impl Connection<'_> {
 
     fn stop(&mut self, id: u64, asked: wire::Command) -> Result<()> {
         let wire::Command { id: worker, force, timeout_ms, wait, watch: _ } = asked;
+        self.refuse_more()?;
         let master = &self.shared.master;
         let known = master.worker_diagnostics(&worker).map(drop);
         let ticket = master.stop_worker_nowait(&worker, force);
         let audit = audit("stop", &worker, force);
+        let work = Work::Stopping { worker: worker.clone(), ticket };
         if !wait {
-            drop(ticket);
-            return self.not_waited_for(id, &worker, &audit, known);
+            return self.not_waited_for(id, (&worker, work), &audit, known);
         }
         let key = self.next_key();
-        self.open(key, id, Work::Stopping { worker, ticket }, timeout_ms, Some(audit));
+        self.open(key, id, work, timeout_ms, Some(audit));
         Ok(())
+    }
+
+    /// Refuses a command while too many go on that were answered already.
+    fn refuse_more(&self) -> Result<()> {
+        if self.silent < MAX_OPEN {
+            return Ok(());
+        }
+        let message =
+            format!("busy: {MAX_OPEN} commands of this connection go on that it does not wait for");
+        Err(Error::new(ErrorCategory::Refused, message))
     }
 
     /// The command is on its way, and nobody waits for its outcome.
     fn not_waited_for(
         &mut self,
         id: u64,
-        worker: &str,
+        (worker, work): (&str, Work),
         audit: &str,
         known: Result<()>,
     ) -> Result<()> {
         self.log(&format!("{audit}, not waited for"), known.as_ref().err());
         known?;
         self.shared.ended(worker, None).push(&mut self.out, id);
+        let key = self.next_key();
+        let (deadline, asked) = (None, Duration::MAX);
+        self.open.insert(key, Open { id, work, deadline, asked, audit: None, silent: true });
+        self.silent += 1;
+        self.look(key);
         Ok(())
     }
 
@@ -217,7 +233,7 @@ impl Connection<'_> {
     ) {
         let asked = timeout_ms.map_or(Duration::MAX, Duration::from_millis);
         let deadline = Instant::now().checked_add(asked);
-        self.open.insert(key, Open { id, work, deadline, asked, audit });
+        self.open.insert(key, Open { id, work, deadline, asked, audit, silent: false });
         self.look(key);
     }
 }
