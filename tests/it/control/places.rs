@@ -97,3 +97,37 @@ fn so_many_reloads_have_threads_and_more_are_refused() {
     until(|| last.answer(1, "modules", &json!({}))["error"].is_null());
     bench.finish();
 }
+
+#[test]
+fn commands_that_nobody_waits_for_are_counted_until_they_have_ended() {
+    let operated = with_deaf();
+    let mut raw = operated.raw();
+    let unwaited = json!({ "id": "deaf", "wait": false });
+    let expired = json!({ "id": "deaf", "timeout_ms": 0 });
+    for id in 0..64 {
+        let answer = raw.answer(id, "stop", if id % 2 == 0 { &unwaited } else { &expired });
+        assert_eq!(answer["id"], id);
+        assert_ne!(answer["error"]["category"], "refused", "{answer}");
+    }
+    for asked in [&unwaited, &expired, &json!({ "id": "deaf" })] {
+        let answer = raw.answer(64, "stop", asked);
+        assert_eq!(answer["error"]["category"], "refused", "{answer}");
+    }
+    // Others are heard, and once those have ended so is this one.
+    operated.client().stop("deaf", CommandOptions::new().force(true)).unwrap();
+    until(|| raw.answer(65, "stop", &unwaited)["error"].is_null());
+    operated.bench.finish();
+}
+
+#[test]
+fn a_worker_has_only_so_many_commands_to_answer() {
+    let operated = with_deaf();
+    let master = &operated.bench.master;
+    let stops: Vec<_> = (0..1024).map(|_| master.stop_worker_nowait("deaf", false)).collect();
+    let error = master.stop_worker("deaf").unwrap_err();
+    assert!(error.is_refused() && error.to_string().contains("busy"), "{error}");
+    // One that is forced gets past them.
+    master.stop_worker_nowait("deaf", true).wait().unwrap();
+    stops.into_iter().for_each(|stop| stop.wait().unwrap());
+    operated.bench.finish();
+}
