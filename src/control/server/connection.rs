@@ -110,7 +110,7 @@ impl<'s> Connection<'s> {
                 return;
             }
             let quiet = !more && self.is_quiet();
-            if quiet {
+            if quiet || self.is_stalled() {
                 self.mailbox.rest();
             }
             if quiet && self.open.is_empty() {
@@ -149,10 +149,18 @@ impl<'s> Connection<'s> {
     /// How long until something is late; `None`: nothing can be.
     fn rest(&self) -> Option<Duration> {
         let line = self.begun.filter(|_| self.has_room()).map(|begun| begun + PATIENCE);
-        let taken = self.waits.map(|since| since + PATIENCE);
+        let taken = self.waits.map(|since| since + PATIENCE).filter(|_| !self.is_stalled());
         let open = self.open.values().filter_map(|open| open.deadline).min();
         let first = [line, taken, open, self.farewell].into_iter().flatten().min()?;
         Some(first.saturating_duration_since(Instant::now()))
+    }
+
+    /// True when all that is open are streams whose client does not read for now, as one does who
+    /// looks at a page of them. They wait for it, and take no more memory meanwhile; but another
+    /// may have the place.
+    fn is_stalled(&self) -> bool {
+        let all = self.streams > 0 && self.open.len() == self.silent + self.streams;
+        all && self.waits.is_some_and(is_due)
     }
 
     /// True when the client waits for nothing: another may have the place. If nothing is open
@@ -380,12 +388,11 @@ impl<'s> Connection<'s> {
     /// Whatever is late by now is dealt with.
     fn expire(&mut self) {
         let now = Instant::now();
-        let due = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
-        if self.begun.is_some_and(due) && self.has_room() {
+        if self.begun.is_some_and(is_due) && self.has_room() {
             let message = format!("a line must be whole {PATIENCE:?} after its first byte");
             self.give_up(&Error::new(ErrorCategory::Timeout, message));
         }
-        if self.waits.is_some_and(due) {
+        if self.waits.is_some_and(is_due) && !self.is_stalled() {
             let Peer { pid, uid } = self.peer;
             log::warn!("control: pid {pid} (uid {uid}) does not read its answers: dropped");
             self.leave();
@@ -423,6 +430,11 @@ impl<'s> Connection<'s> {
         }
         self.phase == Phase::Gone
     }
+}
+
+/// True when our patience with what began then is over.
+fn is_due(since: Instant) -> bool {
+    since.elapsed() >= PATIENCE
 }
 
 /// True when it is to be tried again later.

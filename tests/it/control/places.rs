@@ -1,5 +1,6 @@
 //! Places, threads and memory of the server are free again whatever its clients do.
 
+use std::cell::RefCell;
 use std::os::unix::net::UnixStream;
 
 use hsu_master::control::{Client, CommandOptions};
@@ -94,7 +95,8 @@ fn so_many_reloads_have_threads_and_more_are_refused() {
         assert!(answer["error"]["message"].as_str().unwrap().starts_with("busy"), "{answer}");
     }
     drop(held);
-    until(|| last.answer(1, "modules", &json!({}))["error"].is_null());
+    let last = RefCell::new(last);
+    until(|| last.borrow_mut().answer(1, "modules", &json!({}))["error"].is_null());
     bench.finish();
 }
 
@@ -115,7 +117,8 @@ fn commands_that_nobody_waits_for_are_counted_until_they_have_ended() {
     }
     // Others are heard, and once those have ended so is this one.
     operated.client().stop("deaf", CommandOptions::new().force(true)).unwrap();
-    until(|| raw.answer(65, "stop", &unwaited)["error"].is_null());
+    let raw = RefCell::new(raw);
+    until(|| raw.borrow_mut().answer(65, "stop", &unwaited)["error"].is_null());
     operated.bench.finish();
 }
 
