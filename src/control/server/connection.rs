@@ -20,8 +20,8 @@ mod requests;
 
 /// A line must be whole so long after its first byte, and be taken so long after it was sent.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many requests may be open; more are not read before one is answered. So many commands that are
-/// answered may go on; more are refused before one has ended.
+/// So many requests may be open; more are not read before one is answered. So many commands
+/// that are answered may go on; more are refused before one has ended.
 const MAX_OPEN: usize = 64;
 /// So much is read at a time.
 const READ: usize = 16 << 10;
