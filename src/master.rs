@@ -407,18 +407,20 @@ impl Master {
     /// Events as they happen, from now on. A reader that lags behind by more than 1,024 is told how
     /// many it missed; it never holds up the loop. The channel disconnects after the master's end.
     pub fn subscribe(&self) -> Receiver<Event> {
-        self.subscribe_to(None)
+        self.subscribe_to(Subscriber::new(None))
     }
 
     /// As [`subscribe`](Self::subscribe), for programs that cannot wait on a channel: `wake` is
     /// called on the loop's thread at the beginning and after each event. It must be short and must
     /// not wait for the master; should it panic, the subscription ends.
     pub fn subscribe_with(&self, wake: impl Fn() + Send + Sync + 'static) -> Receiver<Event> {
-        self.subscribe_to(Some(Arc::new(wake)))
+        self.subscribe_to(Subscriber::new(Some(Arc::new(wake))))
     }
 
-    fn subscribe_to(&self, wake: Option<Arc<dyn Fn() + Send + Sync>>) -> Receiver<Event> {
-        let (subscriber, receiver) = Subscriber::new(wake);
+    pub(crate) fn subscribe_to(
+        &self,
+        (subscriber, receiver): (Subscriber, Receiver<Event>),
+    ) -> Receiver<Event> {
         self.shared.handle.send(Input::Subscribe(subscriber));
         receiver
     }

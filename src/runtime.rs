@@ -5,6 +5,7 @@
 mod aside;
 mod board;
 mod clock;
+mod crowd;
 mod directory;
 mod feed;
 mod handle;
@@ -196,7 +197,7 @@ impl Loop {
 
     fn take(&mut self, now: Moment, input: Input) {
         match input {
-            Input::Command { command, reply } => self.command(now, command, reply),
+            Input::Command { command, reply } => self.admit(now, command, reply),
             Input::Add { worker, config, past, reply } => {
                 self.add(now, worker, (*config, past), reply);
             }

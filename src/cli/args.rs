@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::abi::DEFAULT_SYMBOL;
 use crate::units::parse_duration;
-pub(super) use running::{Address, Change, Logs, Order, Request, Status};
+pub(super) use running::{Address, Call, Change, Logs, Order, Request, Status};
 
 /// What the program says of itself.
 #[derive(Clone, Copy, Debug)]

@@ -2,11 +2,14 @@
 
 use std::io::IsTerminal as _;
 
+use serde_json::{Value, json};
+
 use super::args::Logs;
 use super::terminal::harmless_bytes;
 use super::{Outcome, Stream, warn};
 use crate::control::{Client, LogEntry, LogQuery};
 use crate::error::Result;
+use crate::host::protocol::payload;
 
 pub(super) fn logs(client: &Client, arguments: &Logs) -> Result<Outcome> {
     let labelled = arguments.ids.len() != 1;
@@ -21,7 +24,11 @@ pub(super) fn logs(client: &Client, arguments: &Logs) -> Result<Outcome> {
     let mut out = Stream::new(arguments.follow);
     for entry in client.logs(query)? {
         let entry = entry?;
-        if entry.notice {
+        if arguments.json {
+            if let Err(end) = out.line(as_json(&entry).to_string().as_bytes()) {
+                return Ok(end);
+            }
+        } else if entry.notice {
             warn(&format!("{}: {}\n", entry.worker, harmless_bytes(&entry.line)));
         } else if let Err(end) = out.line(&shown(&entry, labelled, escaped)) {
             return Ok(end);
@@ -41,4 +48,12 @@ fn shown(entry: &LogEntry, labelled: bool, escaped: bool) -> Vec<u8> {
         false => line.extend_from_slice(&entry.line),
     }
     line
+}
+
+fn as_json(entry: &LogEntry) -> Value {
+    let LogEntry { worker, line, notice, .. } = entry;
+    match std::str::from_utf8(line) {
+        Ok(line) => json!({ "worker": worker, "line": line, "notice": notice }),
+        Err(_) => json!({ "worker": worker, "line_b64": payload::text(line), "notice": notice }),
+    }
 }

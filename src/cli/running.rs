@@ -32,9 +32,7 @@ pub(super) fn ask(program: &Program, address: &Address, request: &Request) -> Ou
         Request::Shutdown { keep, json } => shutdown::shutdown(&client, *keep, *json),
         Request::Logs(arguments) => logs::logs(&client, arguments),
         Request::Events { follow, json } => events::events(&client, *follow, *json),
-        Request::Call { id, function, payload, timeout } => {
-            call::call(&client, id, function, payload.as_deref(), *timeout)
-        }
+        Request::Call(arguments) => call::call(&client, arguments),
     };
     answered.unwrap_or_else(|error| {
         // The message may quote what a worker said.

@@ -3,6 +3,7 @@
 
 mod answers;
 mod connection;
+mod limits;
 mod mailbox;
 mod streams;
 mod work;
@@ -25,12 +26,18 @@ use crate::host::sys::{self, Peer};
 use crate::host::threads;
 use crate::master::Master;
 use connection::Connection;
+use limits::Limit;
 use mailbox::{Mailbox, Signal};
 
 /// The socket's name in the state directory.
 pub(crate) const SOCKET: &str = "control.sock";
 /// So many connections are served at a time.
 const MAX_CONNECTIONS: usize = 64;
+/// So many requests at a time have a thread of their own, which outlives their client.
+const MAX_JOBS: usize = 16;
+/// So many may follow events at a time, and so many read logs.
+const MAX_FOLLOWERS: usize = 64;
+const MAX_LOG_READERS: usize = 64;
 /// The stack of the accepting thread and of each connection's.
 const STACK: usize = 256 << 10;
 /// So long after the system had no descriptor to give we try again, unless a connection ends; so
@@ -57,12 +64,36 @@ struct Shared {
     signal: Arc<Signal>,
     connections: Mutex<Connections>,
     fewer: Condvar,
+    /// Those who follow events: each has room for many.
+    followers: Limit,
+    /// Threads that do one request each.
+    jobs: Limit,
+    /// Threads that read logs.
+    log_readers: Limit,
 }
 
 #[derive(Default)]
 struct Connections {
     by_number: BTreeMap<u64, Arc<Mailbox>>,
     last: u64,
+}
+
+impl Connections {
+    /// Ends the connection that has been idle the longest. False: none is.
+    fn make_room(&mut self) -> bool {
+        // One that is idle when it is looked for may be in use when it is to go.
+        loop {
+            let idle = self
+                .by_number
+                .iter()
+                .filter_map(|(number, mailbox)| mailbox.idle_since().map(|since| (since, *number)));
+            let Some((_, number)) = idle.min() else { return false };
+            if self.by_number.get(&number).is_some_and(|mailbox| mailbox.evict()) {
+                self.by_number.remove(&number);
+                return true;
+            }
+        }
+    }
 }
 
 impl Server {
@@ -83,6 +114,9 @@ impl Server {
             signal,
             connections: Mutex::default(),
             fewer: Condvar::new(),
+            followers: Limit::new(MAX_FOLLOWERS, "readers that follow events"),
+            jobs: Limit::new(MAX_JOBS, "reloads, plans and lists of modules"),
+            log_readers: Limit::new(MAX_LOG_READERS, "readers of logs"),
         });
         let work = {
             let shared = Arc::clone(&shared);
@@ -181,8 +215,8 @@ impl Shared {
         let mailbox = Arc::new(mailbox);
         let number = {
             let mut connections = self.connections();
-            if connections.by_number.len() >= MAX_CONNECTIONS {
-                let message = format!("{MAX_CONNECTIONS} connections are open");
+            if connections.by_number.len() >= MAX_CONNECTIONS && !connections.make_room() {
+                let message = format!("{MAX_CONNECTIONS} connections are in use");
                 return Err(busy(&message));
             }
             connections.last += 1;

@@ -57,6 +57,7 @@ pub(super) enum Method {
 
 /// Nothing that anybody would have to say.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
 /// Which workers: none named means all, in pages, each after the last id of the one before.
@@ -73,8 +74,10 @@ pub(super) struct Describe {
     pub(super) id: String,
 }
 
-/// A command to one worker.
+/// A command to one worker. What changes something must be understood in full, so what is not known
+/// is an error here; in questions it is left aside.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Command {
     pub(super) id: String,
     #[serde(default)]
@@ -101,6 +104,7 @@ pub(super) struct Wait {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Call {
     pub(super) worker: String,
     pub(super) function: String,
@@ -118,7 +122,7 @@ pub(super) struct Plan {
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Shutdown {
     pub(super) keep: bool,
 }
@@ -217,7 +221,10 @@ impl Method {
             "wait" => Self::Wait(read_params(params)?),
             "call" => Self::Call(read_params(params)?),
             "modules" => Self::Modules,
-            "reload" => Self::Reload,
+            "reload" => {
+                let Nothing {} = read_params(params)?;
+                Self::Reload
+            }
             "plan" => Self::Plan(read_params(params)?),
             "shutdown" => Self::Shutdown(read_params(params)?),
             "events" => Self::Events(read_params(params)?),

@@ -10,6 +10,11 @@ use super::worker::{Goal, Phase, Turn, Verdict, Worker};
 use crate::worker::WorkerId;
 
 impl Core {
+    /// How many starts, restarts and stops of a worker are not answered yet.
+    pub(crate) fn unanswered(&self, id: &WorkerId) -> usize {
+        self.workers.get(id.as_str()).map_or(0, |worker| worker.starts.len() + worker.stops.len())
+    }
+
     /// True when a worker's spec may be replaced now.
     pub(crate) fn takes_update(&self, id: &str) -> bool {
         self.refuses_update(id).is_none()

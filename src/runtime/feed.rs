@@ -3,7 +3,7 @@
 
 mod json;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -111,13 +111,29 @@ pub(crate) struct Subscriber {
     sender: Sender<Event>,
     missed: u64,
     wake: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Lives as long as the reader; `None`: only the next event shows whether it does.
+    reader: Option<Weak<()>>,
 }
 
 impl Subscriber {
     /// A reader and what it reads from. `wake` is called after each event.
     pub(crate) fn new(wake: Option<Arc<dyn Fn() + Send + Sync>>) -> (Self, Receiver<Event>) {
         let (sender, receiver) = bounded(CAPACITY);
-        (Self { sender, missed: 0, wake }, receiver)
+        (Self { sender, missed: 0, wake, reader: None }, receiver)
+    }
+
+    /// As `new`, for a reader that lives as long as `reader`: it is let go before the next event.
+    pub(crate) fn of(
+        reader: &Arc<()>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> (Self, Receiver<Event>) {
+        let (mut subscriber, receiver) = Self::new(Some(Arc::new(wake)));
+        subscriber.reader = Some(Arc::downgrade(reader));
+        (subscriber, receiver)
+    }
+
+    fn is_read(&self) -> bool {
+        self.reader.as_ref().is_none_or(|reader| reader.strong_count() > 0)
     }
 
     /// Hands over an event. False: the reader is gone.
@@ -173,8 +189,10 @@ impl Feed {
         Self { scribe, ..Self::default() }
     }
 
+    /// Takes in one more. Those whose readers are gone leave: each has room for many events.
     pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
-        if subscriber.wake() {
+        self.subscribers.retain(Subscriber::is_read);
+        if subscriber.is_read() && subscriber.wake() {
             self.subscribers.push(subscriber);
         }
     }
@@ -236,6 +254,20 @@ mod tests {
         assert_eq!(rest, [EventKind::Missed(5), EventKind::ShutDown]);
         drop(receiver);
         feed.tell(&Event::of_master(EventKind::Removed));
+        assert!(feed.subscribers.is_empty());
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_let_go_without_an_event() {
+        let mut feed = Feed::default();
+        for _ in 0..3 {
+            let reader = Arc::default();
+            let (subscriber, _receiver) = Subscriber::of(&reader, || ());
+            feed.subscribe(subscriber);
+            assert_eq!(feed.subscribers.len(), 1);
+        }
+        let gone = Subscriber::of(&Arc::default(), || panic!("woken")).0;
+        feed.subscribe(gone);
         assert!(feed.subscribers.is_empty());
     }
 

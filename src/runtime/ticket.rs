@@ -25,8 +25,8 @@ enum Answer {
     Reply(Reply),
     /// A call came to this.
     Called(Result<Vec<u8>>),
-    /// It was not even made: the worker that asks has too many open.
-    Busy,
+    /// It was not even made: there are too many, so many of them.
+    Busy(usize, &'static str),
     /// Who was to answer ended before.
     Never,
 }
@@ -111,10 +111,15 @@ impl ReplySender {
         let before = identity.requests.fetch_add(1, Ordering::Relaxed);
         self.open = Some(Open(Arc::clone(&identity.requests)));
         if before >= MAX_REQUESTS {
-            self.send(Answer::Busy);
+            self.send(Answer::Busy(MAX_REQUESTS, "requests of this worker's threads are open"));
             return None;
         }
         Some(self)
+    }
+
+    /// For a command to a worker that has `most` of them to answer already.
+    pub(crate) fn crowded(mut self, most: usize) {
+        self.send(Answer::Busy(most, "commands to this worker are not answered yet"));
     }
 
     /// For a request about a name that no worker can have.
@@ -230,8 +235,8 @@ impl Origin {
         self.name(error)
     }
 
-    fn busy(&self) -> Error {
-        let message = format!("busy: {MAX_REQUESTS} requests of this worker's threads are open");
+    fn busy(&self, most: usize, what: &str) -> Error {
+        let message = format!("busy: {most} {what}");
         self.name(Error::new(ErrorCategory::Refused, message))
     }
 
@@ -323,7 +328,7 @@ impl<T> Ticket<T> {
             (Answer::Reply(Ok(_)) | Answer::Called(Ok(_)), _) => Err(unfit()),
             (Answer::Reply(Err(refusal)), _) => Err(self.origin.error(Some(refusal))),
             (Answer::Called(Err(error)), _) => Err(error),
-            (Answer::Busy, _) => Err(self.origin.busy()),
+            (Answer::Busy(most, what), _) => Err(self.origin.busy(most, what)),
             (Answer::Never, Read::Done(_)) => Err(self.origin.error(None)),
             (Answer::Never, Read::Called(_)) => Err(self.origin.of_failure(&route::ended())),
         }

@@ -3,6 +3,7 @@
 mod crowds;
 mod files;
 mod hostile;
+mod places;
 mod streams;
 mod wire;
 

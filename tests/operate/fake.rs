@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Place, Ran, error, pretend, worker, workers};
 
@@ -121,6 +121,35 @@ fn lines_of_logs_are_as_they_were_written_when_they_go_to_a_pipe() {
     let output = run("logs a b").output().unwrap();
     assert_eq!(output.stdout, b"a | \x1b[31mred\na | \xff\0\n");
     assert_eq!(run("logs a --stderr").output().unwrap().stdout, b"\xff\0\n");
+    // For programs each is an object, and nothing is lost.
+    let output = run("logs a --json").output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        told,
+        [
+            json!({ "worker": "a", "line": "\u{1b}[31mred", "notice": false }),
+            json!({ "worker": "a", "line_b64": "/wA=", "notice": false }),
+            json!({ "worker": "a", "line": "(7 are missing)", "notice": true }),
+        ]
+    );
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn the_reply_of_a_call_is_an_object_for_programs() {
+    let place = Place::new();
+    let socket = pretend(&place, |_, params| {
+        let reply = if params["function"] == "text" { "aGkK" } else { "/wA=" };
+        Some(vec![json!({ "result": { "payload_b64": reply } })])
+    });
+    for (function, told) in
+        [("text", "{\"payload\":\"hi\\n\"}\n"), ("bytes", "{\"payload_b64\":\"/wA=\"}\n")]
+    {
+        let line = format!("call a {function} --json --socket {}", socket.display());
+        let output = place.command(&line).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), told);
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(in crate::cli) enum Request {
     Shutdown { keep: bool, json: bool },
     Logs(Logs),
     Events { follow: bool, json: bool },
-    Call { id: String, function: String, payload: Option<String>, timeout: Option<Duration> },
+    Call(Call),
 }
 
 /// `status`
@@ -98,6 +98,18 @@ pub(in crate::cli) struct Logs {
     pub(in crate::cli) follow: bool,
     pub(in crate::cli) stdout: bool,
     pub(in crate::cli) stderr: bool,
+    pub(in crate::cli) json: bool,
+}
+
+/// `call`
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Call {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) function: String,
+    /// `-`: standard input.
+    pub(in crate::cli) payload: Option<String>,
+    pub(in crate::cli) timeout: Option<Duration>,
+    pub(in crate::cli) json: bool,
 }
 
 /// The definitions, in the order of the help.
@@ -209,6 +221,7 @@ fn logs() -> Command {
         .arg(flag("follow", "Go on with what they write").short('f'))
         .arg(flag("stdout", "Their standard output only").conflicts_with("stderr"))
         .arg(flag("stderr", "Their standard error only"))
+        .arg(json_argument())
 }
 
 fn call() -> Command {
@@ -220,6 +233,7 @@ fn call() -> Command {
                 .help("What it is given; `-`: standard input [default: nothing]"),
         )
         .arg(timeout_argument())
+        .arg(json_argument())
 }
 
 /// Reads what [`commands`] has matched.
@@ -261,15 +275,17 @@ pub(super) fn request(name: &str, matches: &ArgMatches) -> Option<(Address, Requ
         "logs" => {
             let lines = matches.get_one("lines").map_or(0, |lines: &u32| *lines as usize);
             let (stdout, stderr) = (matches.get_flag("stdout"), matches.get_flag("stderr"));
-            Request::Logs(Logs { ids: all("id"), lines, follow: follow(), stdout, stderr })
+            let (ids, follow, json) = (all("id"), follow(), json());
+            Request::Logs(Logs { ids, lines, follow, stdout, stderr, json })
         }
         "events" => Request::Events { follow: follow(), json: json() },
-        "call" => Request::Call {
+        "call" => Request::Call(Call {
             id: text("id"),
             function: text("function"),
             payload: matches.get_one("payload").cloned(),
             timeout: matches.get_one("timeout").copied(),
-        },
+            json: json(),
+        }),
         _ => return None,
     };
     Some((address(matches), request))
@@ -368,7 +384,7 @@ mod tests {
     fn a_payload_may_be_missing_or_standard_input() {
         let payload = |line: &str| {
             let (_, request) = asked(line);
-            let Request::Call { payload, .. } = request else { panic!("{request:?}") };
+            let Request::Call(Call { payload, .. }) = request else { panic!("{request:?}") };
             payload
         };
         assert_eq!(payload("call a f"), None);

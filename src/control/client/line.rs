@@ -306,6 +306,8 @@ pub(super) struct Stream {
     frames: Frames,
     /// Read, and not taken yet; the next one is the last.
     waiting: Vec<FromMaster>,
+    /// Something has come.
+    begun: bool,
     ended: bool,
 }
 
@@ -320,7 +322,8 @@ impl Stream {
         let open = line.send(method, params)?;
         let id = open.id;
         drop(open);
-        Ok(Self { line, id, frames: Frames::default(), waiting: Vec::new(), ended: false })
+        let (frames, waiting) = (Frames::default(), Vec::new());
+        Ok(Self { line, id, frames, waiting, begun: false, ended: false })
     }
 
     /// The next item; `None`: there is none any more.
@@ -335,10 +338,12 @@ impl Stream {
                 if left.is_some_and(|left| left.is_zero()) {
                     return Err(Error::new(ErrorCategory::Timeout, "nothing came"));
                 }
-                self.waiting = self.line.read(&mut self.frames, left).inspect_err(|_| {
+                self.waiting = self.line.read(&mut self.frames, left).map_err(|error| {
                     self.ended = true;
+                    self.lost(error)
                 })?;
                 self.waiting.reverse();
+                self.begun |= !self.waiting.is_empty();
                 continue;
             };
             if said.id.is_some_and(|id| id != self.id) {
@@ -354,5 +359,14 @@ impl Stream {
             }
         }
         Ok(None)
+    }
+
+    /// Why nothing more comes. Who has answered was there, and is not told to be missing.
+    fn lost(&self, error: Error) -> Error {
+        if !self.begun || error.category() != ErrorCategory::NotRunning {
+            return error;
+        }
+        let message = "dropped: it was read too slowly, or the master ended";
+        Error::new(ErrorCategory::Cancelled, message)
     }
 }

@@ -20,7 +20,8 @@ mod requests;
 
 /// A line must be whole so long after its first byte, and be taken so long after it was sent.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many requests may be open; more are not read before one is answered.
+/// So many requests may be open; more are not read before one is answered. So many commands
+/// that are answered may go on; more are refused before one has ended.
 const MAX_OPEN: usize = 64;
 /// So much is read at a time.
 const READ: usize = 16 << 10;
@@ -43,6 +44,8 @@ pub(super) struct Connection<'s> {
     /// Since when what waits for the client waits, or when some of it was last taken.
     waits: Option<Instant>,
     open: BTreeMap<u64, Open>,
+    /// How many of those are silent.
+    silent: usize,
     last: u64,
     streams: usize,
     /// The master has ended: by then all is said.
@@ -57,7 +60,7 @@ enum Phase {
     Answering,
     /// Nothing more is said but what waits to be taken.
     Flushing,
-    /// Nobody is there any more. Commands are waited for, to be able to tell how they ended.
+    /// Nobody is there any more.
     Gone,
 }
 
@@ -71,6 +74,8 @@ struct Open {
     asked: Duration,
     /// What is told of it in the log.
     audit: Option<String>,
+    /// A command that is answered and goes on: it takes memory until it has ended, so it counts.
+    silent: bool,
 }
 
 impl<'s> Connection<'s> {
@@ -88,13 +93,14 @@ impl<'s> Connection<'s> {
             out: Vec::new(),
             waits: None,
             open: BTreeMap::new(),
+            silent: 0,
             last: 0,
             streams: 0,
             farewell: None,
         }
     }
 
-    /// Serves the client until it is gone and all its commands have ended.
+    /// Serves the client until it is gone. Its commands go on without it.
     pub(super) fn serve(mut self) {
         loop {
             let more = self.take_lines();
@@ -103,13 +109,20 @@ impl<'s> Connection<'s> {
             if self.is_over() {
                 return;
             }
-            if !more && self.is_idle() {
+            let quiet = !more && self.is_quiet();
+            if quiet || self.is_stalled() {
+                self.mailbox.rest();
+            }
+            if quiet && self.open.is_empty() {
                 self.read();
                 continue;
             }
             // Lines that wait here are not to be heard of from the socket.
             let patience = if more && self.has_room() { Some(Duration::ZERO) } else { self.rest() };
             let Ok(ready) = self.wait(patience) else { return };
+            if !self.mailbox.resume() {
+                return self.give_way();
+            }
             if ready.woken {
                 let letters = self.mailbox.take();
                 self.open_letters(letters);
@@ -124,14 +137,11 @@ impl<'s> Connection<'s> {
     }
 
     fn has_room(&self) -> bool {
-        self.phase == Phase::Reading && self.open.len() < MAX_OPEN && self.out.len() < MAX_OUT
+        let waited_for = self.open.len() - self.silent;
+        self.phase == Phase::Reading && waited_for < MAX_OPEN && self.out.len() < MAX_OUT
     }
 
     fn wait(&self, patience: Option<Duration>) -> io::Result<Readiness> {
-        if self.phase == Phase::Gone {
-            let [woken] = sys::wait_readable([Some(self.mailbox.as_fd())], patience)?;
-            return Ok(Readiness { woken, ..Readiness::default() });
-        }
         let wanted = [self.has_room(), !self.out.is_empty()];
         sys::wait_connection(self.socket.as_fd(), wanted, self.mailbox.as_fd(), patience)
     }
@@ -139,21 +149,35 @@ impl<'s> Connection<'s> {
     /// How long until something is late; `None`: nothing can be.
     fn rest(&self) -> Option<Duration> {
         let line = self.begun.filter(|_| self.has_room()).map(|begun| begun + PATIENCE);
-        let taken = self.waits.map(|since| since + PATIENCE);
+        let taken = self.waits.map(|since| since + PATIENCE).filter(|_| !self.is_stalled());
         let open = self.open.values().filter_map(|open| open.deadline).min();
         let first = [line, taken, open, self.farewell].into_iter().flatten().min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 
-    /// True when nothing can happen but that the client says something: then waiting for that and
-    /// reading it are one call. The mailbox ends it at the master's end.
-    fn is_idle(&self) -> bool {
-        self.has_room() && self.open.is_empty() && self.out.is_empty() && self.begun.is_none()
+    /// True when all that is open are streams whose client does not read for now, as one does who
+    /// looks at a page of them. They wait for it, and take no more memory meanwhile; but another
+    /// may have the place.
+    fn is_stalled(&self) -> bool {
+        let all = self.streams > 0 && self.open.len() == self.silent + self.streams;
+        all && self.waits.is_some_and(is_due)
+    }
+
+    /// True when the client waits for nothing: another may have the place. If nothing is open
+    /// either, waiting for what the client says and reading it are one call, which the mailbox ends
+    /// at the master's end.
+    fn is_quiet(&self) -> bool {
+        let said = self.out.is_empty() && self.begun.is_none();
+        self.phase == Phase::Reading && said && self.open.len() == self.silent
     }
 
     fn read(&mut self) {
         let mut buffer = [0; READ];
         let read = (&*self.socket).read(&mut buffer);
+        // What it has said in that very moment is not carried out.
+        if !self.mailbox.resume() {
+            return self.give_way();
+        }
         self.take(read.map(|count| buffer.get(..count).unwrap_or_default()), false);
     }
 
@@ -211,6 +235,17 @@ impl<'s> Connection<'s> {
         self.forsake();
     }
 
+    /// Another connection needs the place, and this one is idle.
+    fn give_way(&mut self) {
+        // Closing over unread bytes would look like a broken connection.
+        let _ = sys::receive_now(&self.socket, &mut [0; READ]);
+        let message = "busy: others need the place of this connection, which was idle the longest";
+        self.give_up(&Error::new(ErrorCategory::Refused, message));
+        // A client that does not read is not waited for: it counts no longer.
+        self.flush();
+        self.leave();
+    }
+
     /// Nobody is there any more.
     fn leave(&mut self) {
         self.phase = Phase::Gone;
@@ -220,10 +255,14 @@ impl<'s> Connection<'s> {
         self.forsake();
     }
 
-    /// Waits for nothing any more but for the outcome of commands.
+    /// Waits for nothing any more. The core carries commands out whether anybody waits or not, and
+    /// a thread and a place are too dear to be kept for their outcome.
     fn forsake(&mut self) {
-        self.open.retain(|_, open| open.work.is_command() && open.audit.is_some());
-        self.streams = 0;
+        let Peer { pid, uid } = self.peer;
+        for what in std::mem::take(&mut self.open).into_values().filter_map(|open| open.audit) {
+            log::info!("control: pid {pid} (uid {uid}): {what}: client gone, the command goes on");
+        }
+        (self.silent, self.streams) = (0, 0);
     }
 
     fn open_letters(&mut self, letters: Letters) {
@@ -275,16 +314,23 @@ impl<'s> Connection<'s> {
     /// Answers a request: the one place that does, for those that are not answered at once.
     fn answer(&mut self, key: u64, answer: Result<Answer>) {
         let Some(open) = self.open.remove(&key) else { return };
-        if let Some(what) = &open.audit {
-            self.log(what, answer.as_ref().err());
+        if open.silent {
+            self.silent -= 1;
+            return;
         }
         if matches!(open.work, Work::Streaming(_)) {
             self.streams = self.streams.saturating_sub(1);
         }
+        self.say(open.id, open.audit.as_deref(), answer);
+    }
+
+    fn say(&mut self, id: u64, audit: Option<&str>, answer: Result<Answer>) {
+        if let Some(what) = audit {
+            self.log(what, answer.as_ref().err());
+        }
         match answer {
-            _ if matches!(self.phase, Phase::Flushing | Phase::Gone) => {}
-            Ok(answer) => answer.push(&mut self.out, open.id),
-            Err(error) => wire::push_error(&mut self.out, Some(open.id), &error),
+            Ok(answer) => answer.push(&mut self.out, id),
+            Err(error) => wire::push_error(&mut self.out, Some(id), &error),
         }
     }
 
@@ -342,12 +388,11 @@ impl<'s> Connection<'s> {
     /// Whatever is late by now is dealt with.
     fn expire(&mut self) {
         let now = Instant::now();
-        let due = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
-        if self.begun.is_some_and(due) && self.has_room() {
+        if self.begun.is_some_and(is_due) && self.has_room() {
             let message = format!("a line must be whole {PATIENCE:?} after its first byte");
             self.give_up(&Error::new(ErrorCategory::Timeout, message));
         }
-        if self.waits.is_some_and(due) {
+        if self.waits.is_some_and(is_due) && !self.is_stalled() {
             let Peer { pid, uid } = self.peer;
             log::warn!("control: pid {pid} (uid {uid}) does not read its answers: dropped");
             self.leave();
@@ -356,29 +401,40 @@ impl<'s> Connection<'s> {
         let late: Vec<_> = late.map(|(key, _)| *key).collect();
         for key in late {
             self.look(key);
-            if let Some(open) = self.open.get(&key)
-                && open.deadline.is_some_and(|at| at <= now)
-            {
-                let outcome = open.work.expire(self.shared, open.asked);
-                self.answer(key, outcome);
+            let Some(open) = self.open.get_mut(&key) else { continue };
+            if open.deadline.is_none_or(|at| at > now) {
+                continue;
             }
+            let outcome = open.work.expire(self.shared, open.asked);
+            if open.silent || !open.work.is_command() {
+                self.answer(key, outcome);
+                continue;
+            }
+            (open.silent, open.deadline) = (true, None);
+            let (id, audit) = (open.id, open.audit.take());
+            self.silent += 1;
+            self.say(id, audit.as_deref(), outcome);
         }
         if self.farewell.is_some_and(|end| end <= now) {
             self.leave();
-            self.open.clear();
         }
     }
 
     /// Moves on where nothing is left to be done, and says whether that is the end.
     fn is_over(&mut self) -> bool {
-        if self.phase == Phase::Answering && self.open.is_empty() {
+        if self.phase == Phase::Answering && self.open.len() == self.silent {
             self.phase = Phase::Flushing;
         }
         if self.phase == Phase::Flushing && self.out.is_empty() {
             self.leave();
         }
-        self.phase == Phase::Gone && self.open.is_empty()
+        self.phase == Phase::Gone
     }
+}
+
+/// True when our patience with what began then is over.
+fn is_due(since: Instant) -> bool {
+    since.elapsed() >= PATIENCE
 }
 
 /// True when it is to be tried again later.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Wake, Waker};
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::host::sys;
@@ -50,6 +51,17 @@ pub(super) struct Mailbox {
     socket: Arc<UnixStream>,
     signal: Signal,
     letters: Mutex<Letters>,
+    used: Mutex<Use>,
+}
+
+/// Whether a connection could be spared.
+#[derive(Clone, Copy, Debug)]
+enum Use {
+    Busy,
+    /// It has waited since then for its client to ask for something.
+    Idle(Instant),
+    /// Another one has its place.
+    Evicted,
 }
 
 /// What has come since the thread last looked.
@@ -71,7 +83,12 @@ impl Letters {
 
 impl Mailbox {
     pub(super) fn new(socket: Arc<UnixStream>) -> io::Result<Self> {
-        Ok(Self { socket, signal: Signal::new()?, letters: Mutex::default() })
+        Ok(Self {
+            socket,
+            signal: Signal::new()?,
+            letters: Mutex::default(),
+            used: Mutex::new(Use::Busy),
+        })
     }
 
     /// The connection itself.
@@ -93,6 +110,50 @@ impl Mailbox {
         self.put(|letters| letters.closed = true);
         // Its thread may wait for nothing but what the client says.
         let _ = self.socket.shutdown(Shutdown::Read);
+    }
+
+    /// Nothing is to be done but to wait for the client.
+    pub(super) fn rest(&self) {
+        let mut used = self.used();
+        if matches!(*used, Use::Busy) {
+            *used = Use::Idle(Instant::now());
+        }
+    }
+
+    /// There is something to be done again. False: another connection has the place by now.
+    pub(super) fn resume(&self) -> bool {
+        let mut used = self.used();
+        if matches!(*used, Use::Evicted) {
+            return false;
+        }
+        *used = Use::Busy;
+        true
+    }
+
+    /// Since when the connection has been idle; `None`: it is not.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        match *self.used() {
+            Use::Idle(since) => Some(since),
+            Use::Busy | Use::Evicted => None,
+        }
+    }
+
+    /// Ends the connection if it is still idle. False: it is not.
+    pub(super) fn evict(&self) -> bool {
+        let mut used = self.used();
+        if !matches!(*used, Use::Idle(_)) {
+            return false;
+        }
+        *used = Use::Evicted;
+        drop(used);
+        // Its thread may wait for what the client says, or for this.
+        let _ = self.socket.shutdown(Shutdown::Read);
+        self.signal.raise();
+        true
+    }
+
+    fn used(&self) -> MutexGuard<'_, Use> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take(&self) -> Letters {

@@ -9,11 +9,12 @@ use std::task::Waker;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use serde_json::Value;
 
+use super::limits::Permit;
 use super::{Shared, wire};
 use crate::error::{Error, Result};
 use crate::host::threads;
 use crate::logs::{Entry, Query, Reader, Stop};
-use crate::runtime::{Event, EventKind};
+use crate::runtime::{Event, EventKind, Subscriber};
 
 /// The stack of a thread that reads logs.
 const STACK: usize = 256 << 10;
@@ -39,6 +40,9 @@ pub(super) struct Events {
     live: Option<(Receiver<Event>, Arc<AtomicBool>)>,
     /// What was told as past and may come once more as live.
     told: BTreeSet<String>,
+    /// Shows the feed that somebody reads.
+    _reader: Arc<()>,
+    _permit: Option<Permit>,
 }
 
 /// Lines of logs, which a thread reads from the files.
@@ -54,7 +58,9 @@ impl Drop for Lines {
 }
 
 impl Stream {
-    pub(super) fn events(shared: &Arc<Shared>, asked: &wire::Events, waker: Waker) -> Self {
+    pub(super) fn events(shared: &Arc<Shared>, asked: &wire::Events, waker: Waker) -> Result<Self> {
+        let permit = asked.follow.then(|| shared.followers.take()).transpose()?;
+        let reader = Arc::default();
         let live = asked.follow.then(|| {
             let begun = Arc::<AtomicBool>::default();
             let begins = Arc::clone(&begun);
@@ -62,15 +68,17 @@ impl Stream {
                 begins.store(true, Ordering::Release);
                 waker.wake_by_ref();
             };
-            (shared.master.subscribe_with(wake), begun)
+            (shared.master.subscribe_to(Subscriber::of(&reader, wake)), begun)
         });
-        Self::Events(Events {
+        Ok(Self::Events(Events {
             shared: Arc::clone(shared),
             wanted: Some(asked.last.min(MAX_PAST)),
             past: VecDeque::new(),
             live,
             told: BTreeSet::new(),
-        })
+            _reader: reader,
+            _permit: permit,
+        }))
     }
 
     pub(super) fn logs(shared: &Shared, asked: &wire::Logs, waker: Waker) -> Result<Self> {
@@ -84,6 +92,7 @@ impl Stream {
         let mut query = Query::last(asked.lines);
         query.follow = asked.follow;
         (query.stdout, query.stderr) = (asked.stdout, asked.stderr);
+        let permit = shared.log_readers.take()?;
         let reader = shared.master.read_logs(&ids, &query)?;
         let stop = reader.stopper();
         let (entry, entries) = bounded(AHEAD);
@@ -92,6 +101,7 @@ impl Stream {
             drop(entry);
             // Now there is an end to be found.
             waker.wake();
+            drop(permit);
         };
         let spawned = threads::spawn("control-logs", STACK, work);
         spawned.map_err(|error| Error::io("there is no thread to read logs", error))?;

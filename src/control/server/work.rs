@@ -98,15 +98,15 @@ pub(super) enum Look {
 }
 
 impl Work {
-    /// True for what changes something: it is carried out whether anybody waits for it or not.
+    /// True for what goes on in the core when it is answered before it has ended.
     pub(super) fn is_command(&self) -> bool {
         match self {
-            Self::Starting { .. } | Self::Stopping { .. } | Self::ShuttingDown(_) | Self::Aside => {
-                true
-            }
+            Self::Starting { .. } | Self::Stopping { .. } => true,
             Self::Watching { .. }
             | Self::Waiting { .. }
             | Self::Calling(_)
+            | Self::ShuttingDown(_)
+            | Self::Aside
             | Self::Streaming(_) => false,
         }
     }

@@ -103,6 +103,25 @@ fn frames_of_other_versions_are_understood() {
 }
 
 #[test]
+fn what_changes_something_is_understood_in_full_or_not_at_all() {
+    for (method, params, known) in [
+        ("start", r#"{"id":"a","forced":true}"#, "`watch`"),
+        ("stop", r#"{"id":"a","now":1}"#, "`force`"),
+        ("restart", r#"{"id":"a","timeout":1}"#, "`timeout_ms`"),
+        ("call", r#"{"worker":"a","function":"f","payload":"x"}"#, "`payload_b64`"),
+        ("shutdown", r#"{"keeps":true}"#, "`keep`"),
+        ("reload", r#"{"config":"x.yaml"}"#, "no fields"),
+    ] {
+        let line = format!(r#"{{"id":1,"more":2,"method":"{method}","params":{params}}}"#);
+        let misread = Request::read(line.as_bytes()).unwrap_err();
+        assert_eq!((misread.id, misread.hopeless), (Some(1), false));
+        assert_eq!(misread.error.category(), ErrorCategory::Configuration);
+        let told = misread.error.to_string();
+        assert!(told.contains("unknown field") && told.contains(known), "{method}: {told}");
+    }
+}
+
+#[test]
 fn errors_arrive_as_they_were() {
     let problem = Problem::unplaced("workers[0].id", "is empty");
     for error in [

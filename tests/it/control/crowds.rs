@@ -16,13 +16,16 @@ use crate::{alone, logged};
 #[test]
 fn a_thousand_connections_are_served_or_told_that_there_is_no_room() {
     let operated = Operated::new();
+    operated.bench.add(sleeper("nap"));
     let first = operated.client();
     let mut crowd: Vec<Raw> = Vec::new();
     let mut busy = 0;
+    let waits = json!({ "id": 1, "method": "wait", "params": { "id": "nap", "for": "completed" }});
     for n in 0..1000 {
         let mut raw = operated.raw();
         // Who is turned away may have been closed already.
-        let _ = std::io::Write::write_all(&mut raw.socket, b"{\"id\":1,\"method\":\"hello\"}\n");
+        let lines = format!("{waits}\n{}\n", json!({ "id": 1, "method": "hello" }));
+        let _ = std::io::Write::write_all(&mut raw.socket, lines.as_bytes());
         let answer = raw.line().unwrap();
         if answer["error"].is_null() {
             assert_eq!(answer["id"], 1, "{n}");
@@ -35,10 +38,13 @@ fn a_thousand_connections_are_served_or_told_that_there_is_no_room() {
             busy += 1;
         }
     }
-    assert_eq!((crowd.len(), busy), (63, 937));
+    assert_eq!((crowd.len(), busy), (64, 936));
     let error = Client::connect(operated.socket()).unwrap_err();
     assert_eq!(error.category(), ErrorCategory::Refused, "{error}");
-    first.status(&[]).unwrap();
+    // Who was idle has given way to them, and is told so.
+    let error = first.status(&[]).unwrap_err();
+    assert_eq!(error.category(), ErrorCategory::Refused, "{error}");
+    assert!(error.to_string().contains("idle the longest"), "{error}");
     drop(crowd);
     until(|| Client::connect(operated.socket()).is_ok());
     operated.bench.finish();

@@ -82,7 +82,6 @@ fn half_a_line_is_waited_for_a_moment_and_nobody_else_has_to() {
 #[test]
 fn slow_clients_without_end_are_dropped_one_by_one() {
     let operated = Operated::new();
-    let client = operated.client();
     let mut slow: Vec<_> = (0..200).map(|_| operated.raw()).collect();
     let (tell, told) = bounded::<()>(0);
     std::thread::scope(|scope| {
@@ -95,7 +94,6 @@ fn slow_clients_without_end_are_dropped_one_by_one() {
                 }
             }
         });
-        client.status(&[]).unwrap();
         // The crowd has every place there is; each must give way when its time is over.
         until(|| Client::connect(operated.socket()).is_ok());
         drop(tell);

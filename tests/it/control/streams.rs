@@ -1,11 +1,12 @@
 //! Events and lines of logs, over the socket.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
 
-use hsu_master::control::{LogEntry, LogQuery};
+use hsu_master::control::{Client, LogEntry, LogQuery};
 use serde_json::{Value, json};
 
-use super::{Operated, shell, sleeper};
+use super::{Operated, Raw, shell, sleeper};
 use crate::support::{PATIENCE, until};
 
 /// A question about logs.
@@ -80,6 +81,58 @@ fn who_goes_away_while_following_leaves_nothing_behind() {
     until(|| threads() < 20);
     assert_eq!(client.status(&[]).unwrap().len(), 1);
     operated.bench.finish();
+}
+
+#[test]
+fn a_stream_waits_for_who_reads_a_page_of_it() {
+    let operated = Operated::new();
+    operated.bench.add(shell("talker", "seq -w 1 50000; exec sleep 3600"));
+    operated.bench.master.start_worker("talker").unwrap();
+    let mut raw = operated.raw();
+    let asked = json!({ "ids": ["talker"], "lines": 100_000, "follow": true });
+    raw.ask(1, "logs", &asked);
+    // The master's own patience with half a line is our clock: it is over twice.
+    for _ in 0..2 {
+        let mut half = operated.raw();
+        half.send(b"{");
+        assert_eq!(half.line().unwrap()["error"]["category"], "timeout");
+    }
+    let mut text = String::new();
+    while !text.contains(" o 50000\n") {
+        let line = raw.line().expect("it was dropped");
+        text.push_str(line["event"]["text"].as_str().unwrap_or_default());
+    }
+    assert_eq!(text.matches(" o ").count(), 50_000);
+    operated.bench.finish();
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_told_from_no_master() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let hello = "{\"id\":1,\"result\":{\"protocol\":[1,0]}}\n";
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let accept = || Raw::new(listener.accept().unwrap().0);
+            let mut first = accept();
+            first.line().unwrap();
+            first.send(hello);
+            for said in ["", "{\"id\":1,\"event\":{\"event\":\"removed\"}}\n"] {
+                let mut stream = accept();
+                stream.line().unwrap();
+                stream.send(said);
+            }
+        });
+        let client = Client::connect(&path).unwrap();
+        let error = client.events(true).unwrap().next().unwrap().unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+        let mut events = client.events(true).unwrap();
+        assert_eq!(events.next().unwrap().unwrap()["event"], "removed");
+        let error = events.next().unwrap().unwrap_err();
+        assert!(error.to_string().starts_with("dropped: "), "{error}");
+        assert!(!error.is_unavailable() && events.next().is_none());
+    });
 }
 
 #[test]

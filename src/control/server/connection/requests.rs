@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Connection, Open};
+use super::{Connection, MAX_OPEN, Open};
 use crate::control::report::ModuleWire;
 use crate::control::server::Shared;
 use crate::control::server::streams::Stream;
 use crate::control::server::work::{Answer, Work};
 use crate::control::wire::{self, Method, Misread, Request};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCategory, Result};
+use crate::host::panics::guarded;
 use crate::host::protocol::payload;
 use crate::host::threads;
 use crate::master::Master;
@@ -20,6 +21,8 @@ use crate::master::Master;
 const STACK: usize = 1 << 20;
 /// How long a call may take unless its caller says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// So many streams one connection may have.
+const MAX_STREAMS: usize = 16;
 
 impl Connection<'_> {
     /// Does what one line asks for.
@@ -62,7 +65,7 @@ impl Connection<'_> {
             }
             Method::Shutdown(asked) => self.shut_down(id, &asked),
             Method::Events(asked) => {
-                self.stream(id, |shared, waker| Ok(Stream::events(shared, &asked, waker)))?;
+                self.stream(id, |shared, waker| Stream::events(shared, &asked, waker))?;
             }
             Method::Logs(asked) => {
                 self.stream(id, |shared, waker| Stream::logs(shared, &asked, waker))?;
@@ -73,6 +76,7 @@ impl Connection<'_> {
 
     fn start(&mut self, method: &str, id: u64, asked: wire::Command) -> Result<()> {
         let wire::Command { id: worker, force, timeout_ms, wait, watch: watched } = asked;
+        self.refuse_more()?;
         let master = &self.shared.master;
         // A word about a worker that there is not is told at once, waited for or not.
         let known = master.worker_diagnostics(&worker).map(drop);
@@ -82,11 +86,10 @@ impl Connection<'_> {
             master.restart_worker_nowait(&worker, force)
         };
         let audit = audit(method, &worker, force);
+        let work = Work::Starting { worker: worker.clone(), ticket, watched: watched && wait };
         if !wait {
-            drop(ticket);
-            return self.not_waited_for(id, &worker, &audit, known);
+            return self.not_waited_for(id, (&worker, work), &audit, known);
         }
-        let work = Work::Starting { worker, ticket, watched };
         let key = self.next_key();
         self.open(key, id, work, timeout_ms, Some(audit));
         Ok(())
@@ -94,30 +97,46 @@ impl Connection<'_> {
 
     fn stop(&mut self, id: u64, asked: wire::Command) -> Result<()> {
         let wire::Command { id: worker, force, timeout_ms, wait, watch: _ } = asked;
+        self.refuse_more()?;
         let master = &self.shared.master;
         let known = master.worker_diagnostics(&worker).map(drop);
         let ticket = master.stop_worker_nowait(&worker, force);
         let audit = audit("stop", &worker, force);
+        let work = Work::Stopping { worker: worker.clone(), ticket };
         if !wait {
-            drop(ticket);
-            return self.not_waited_for(id, &worker, &audit, known);
+            return self.not_waited_for(id, (&worker, work), &audit, known);
         }
         let key = self.next_key();
-        self.open(key, id, Work::Stopping { worker, ticket }, timeout_ms, Some(audit));
+        self.open(key, id, work, timeout_ms, Some(audit));
         Ok(())
+    }
+
+    /// Refuses a command while too many go on that were answered already.
+    fn refuse_more(&self) -> Result<()> {
+        if self.silent < MAX_OPEN {
+            return Ok(());
+        }
+        let message =
+            format!("busy: {MAX_OPEN} commands of this connection go on that it does not wait for");
+        Err(Error::new(ErrorCategory::Refused, message))
     }
 
     /// The command is on its way, and nobody waits for its outcome.
     fn not_waited_for(
         &mut self,
         id: u64,
-        worker: &str,
+        (worker, work): (&str, Work),
         audit: &str,
         known: Result<()>,
     ) -> Result<()> {
         self.log(&format!("{audit}, not waited for"), known.as_ref().err());
         known?;
         self.shared.ended(worker, None).push(&mut self.out, id);
+        let key = self.next_key();
+        let (deadline, asked) = (None, Duration::MAX);
+        self.open.insert(key, Open { id, work, deadline, asked, audit: None, silent: true });
+        self.silent += 1;
+        self.look(key);
         Ok(())
     }
 
@@ -155,6 +174,10 @@ impl Connection<'_> {
         id: u64,
         make: impl FnOnce(&Arc<Shared>, std::task::Waker) -> Result<Stream>,
     ) -> Result<()> {
+        if self.streams >= MAX_STREAMS {
+            let message = format!("busy: {MAX_STREAMS} streams of this connection are open");
+            return Err(Error::new(ErrorCategory::Refused, message));
+        }
         let key = self.next_key();
         let stream = make(self.shared, self.mailbox.waker(key))?;
         self.streams += 1;
@@ -170,10 +193,21 @@ impl Connection<'_> {
         work: impl FnOnce(&Master) -> Result<T> + Send + 'static,
     ) {
         let (key, mailbox) = (self.next_key(), Arc::downgrade(&self.mailbox));
+        let permit = match self.shared.jobs.take() {
+            Ok(permit) => permit,
+            Err(error) => {
+                if let Some(what) = audit {
+                    self.log(&what, Some(&error));
+                }
+                return wire::push_error(&mut self.out, Some(id), &error);
+            }
+        };
+        let what = audit.clone().unwrap_or_else(|| "a question".to_owned());
         let master = self.shared.master.share();
         self.open(key, id, Work::Aside, None, audit);
         let work = move || {
-            let result = work(&master).and_then(|result| Answer::text(&result));
+            let result = text_of(&what, || work(&master));
+            drop(permit);
             if let Some(mailbox) = mailbox.upgrade() {
                 mailbox.deliver(key, result);
             }
@@ -199,9 +233,15 @@ impl Connection<'_> {
     ) {
         let asked = timeout_ms.map_or(Duration::MAX, Duration::from_millis);
         let deadline = Instant::now().checked_add(asked);
-        self.open.insert(key, Open { id, work, deadline, asked, audit });
+        self.open.insert(key, Open { id, work, deadline, asked, audit, silent: false });
         self.look(key);
     }
+}
+
+/// What a job comes to, as text. Whoever waits for it is answered even if it panics.
+fn text_of<T: Serialize>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<Vec<u8>> {
+    guarded(what, || work().and_then(|result| Answer::text(&result)))
+        .unwrap_or_else(|failure| Err(Error::from(&failure)))
 }
 
 /// What the log says of a command.
@@ -210,4 +250,17 @@ fn audit(method: &str, worker: &str, force: bool) -> String {
     let worker: String = worker.chars().take(64).flat_map(char::escape_default).collect();
     let force = if force { " --force" } else { "" };
     format!("{method} {worker}{force}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_panics_has_an_answer() {
+        assert_eq!(text_of("plan", || Ok(vec![1, 2])).unwrap(), b"[1,2]");
+        let error = text_of("plan", || -> Result<()> { panic!("not today") }).unwrap_err();
+        assert!(error.is_panic(), "{error}");
+        assert!(error.message().contains("plan: not today"), "{error}");
+    }
 }
