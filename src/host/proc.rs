@@ -53,6 +53,25 @@ fn parse_stat(stat: &[u8]) -> Option<(u64, bool)> {
     Some((start_time, matches!(state, "Z" | "X" | "x")))
 }
 
+/// Whose a process is: its real, effective and saved user, and the one that files know.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn uids(pid: u32) -> io::Result<[u32; 4]> {
+    let status = fs::read(format!("/proc/{pid}/status"))?;
+    parse_uids(&status).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/status is not what is expected")
+    })
+}
+
+/// A line end in the name is written as `\n` there.
+fn parse_uids(status: &[u8]) -> Option<[u32; 4]> {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let uids = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let uids: Vec<u32> = uids.map_while(|uid| uid.parse().ok()).collect();
+    uids.try_into().ok()
+}
+
 /// The numbers of all processes that we can see.
 ///
 /// # Errors
@@ -141,6 +160,17 @@ mod tests {
         assert!(began(u32::MAX).is_err());
         assert!(all().unwrap().contains(&std::process::id()));
         assert!(boot_id().unwrap().contains("pid:["), "{:?}", boot_id());
+    }
+
+    #[test]
+    fn a_process_is_of_the_users_that_its_status_names() {
+        let status = b"Name:\ta\\nUid:\t1\nState:\tS\nUid:\t1000\t0\t7\t8\nGid:\t5\t5\t5\t5\n";
+        assert_eq!(parse_uids(status), Some([1000, 0, 7, 8]));
+        for broken in ["", "Uid:\t1\t2\t3", "Uid:\t1\t2\tx\t3", "Uid:\t1\t2\t3\t4\t5"] {
+            assert_eq!(parse_uids(broken.as_bytes()), None, "{broken}");
+        }
+        assert_eq!(uids(std::process::id()).unwrap()[1], crate::host::sys::effective_uid());
+        assert!(uids(u32::MAX).is_err());
     }
 
     #[test]

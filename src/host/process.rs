@@ -142,6 +142,13 @@ pub(crate) fn unprivileged(execution: &ExecutionConfig) -> Option<&'static str> 
     Settings::needed(execution, &HardLimits::default())
 }
 
+/// The number of a user that is named by name or number; `None`: it cannot be found. It may take
+/// the time of a server's answer.
+#[cfg(target_os = "linux")]
+pub(crate) fn uid_of(user: &str) -> Option<u32> {
+    accounts::user_of(user).ok().map(|(uid, _)| uid)
+}
+
 /// What all process workers of a master share. Dropping it tells monitors that only wait for the
 /// output of stragglers to end.
 pub(crate) struct ProcessShared {

@@ -11,6 +11,7 @@ use super::ledger::file_of;
 use super::record::{Holder, Process, Record, Stop, Wanted};
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
+use crate::host::process;
 use crate::host::state::StateDir;
 use crate::host::sys;
 use crate::worker::{
@@ -181,10 +182,12 @@ impl Former {
             processes.sort_by_key(|(process, _)| (process.start_time(), process.pid()));
             let leads =
                 |process: &Attached| sys::group_of(process.pid()).ok() == Some(process.pid());
-            let unrecorded = processes
-                .iter()
-                .position(|(process, marks)| marks.incarnation > last && leads(process));
             let config = configured.get(worker.as_str()).copied();
+            // Anybody can write marks: only the very next life is believed, of whom it would be.
+            let unrecorded = processes.iter().position(|(process, marks)| {
+                let next = last.checked_add(1) == Some(marks.incarnation);
+                next && leads(process) && config.is_some_and(|config| runs_as(process, config))
+            });
             let wanted = record.map_or(Wanted::Up, |record| record.wanted);
             if let (Some(at), Some(config)) = (unrecorded, config)
                 && wanted == Wanted::Up
@@ -244,6 +247,16 @@ fn is_kept(config: &WorkerConfig) -> bool {
 /// Whether a process that is there goes on.
 fn goes_on(record: &Record, process: &Process, config: &WorkerConfig) -> bool {
     process.keep && is_kept(config) && record.wanted == Wanted::Up
+}
+
+/// Whether a process belongs to the user that a worker's configuration names, in every respect:
+/// one that somebody else has started with more rights than that one has does not.
+fn runs_as(process: &Attached, config: &WorkerConfig) -> bool {
+    let named = config.execution.as_ref().and_then(|execution| execution.user.as_deref());
+    let wanted = named.map_or_else(|| Some(sys::effective_uid()), process::uid_of);
+    let uids = proc::uids(process.pid());
+    // What was read is about this process if that has not ended even now.
+    uids.is_ok_and(|uids| wanted == Some(uids[0]) && uids == [uids[0]; 4]) && !process.has_ended()
 }
 
 /// A process that is in no record, taken to be what its worker's configuration says.
