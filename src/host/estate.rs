@@ -153,7 +153,10 @@ impl Estate {
     /// A process is gone. To be told before another one of its worker is launched.
     pub(crate) fn died(&self, worker: &WorkerId, pid: u32, kept: bool) {
         self.guardian.ended(pid);
-        self.note(worker, |record| record.process = None);
+        // A worker that was forgotten meanwhile stays so.
+        if let Some(ledger) = &self.ledger {
+            ledger.change_known(worker, |record| record.process = None);
+        }
         if kept {
             self.remove_fifos(worker);
         }

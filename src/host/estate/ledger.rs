@@ -63,8 +63,14 @@ impl Ledger {
         new: impl FnOnce() -> Record,
         change: impl FnOnce(&mut Record),
     ) {
+        self.shared.lock().records.entry(worker.clone()).or_insert_with(new);
+        self.change_known(worker, change);
+    }
+
+    /// As above, if there is a record.
+    pub(crate) fn change_known(&self, worker: &WorkerId, change: impl FnOnce(&mut Record)) {
         let mut book = self.shared.lock();
-        let record = book.records.entry(worker.clone()).or_insert_with(new);
+        let Some(record) = book.records.get_mut(worker) else { return };
         let before = record.clone();
         change(record);
         if *record != before {
@@ -199,5 +205,23 @@ mod tests {
         for worker in ["b", "c"] {
             assert!(path.join(format!("workers/{worker}.json")).is_file(), "{worker}");
         }
+    }
+
+    #[test]
+    fn a_forgotten_worker_gets_no_record_by_its_end() {
+        let around = tempfile::tempdir().unwrap();
+        let path = around.path().join("s");
+        let state = Arc::new(StateDir::open(&path, "n").unwrap());
+        let (worker, new) = record("a");
+        let records = [(worker.clone(), new.clone())].into();
+        let ledger = Ledger::open(Arc::clone(&state), records, BTreeMap::new()).unwrap();
+        ledger.forget(&worker);
+        ledger.change_known(&worker, |record| record.incarnation = 7);
+        ledger.close();
+        assert!(!path.join("workers/a.json").exists());
+        let ledger = Ledger::open(state, BTreeMap::new(), BTreeMap::new()).unwrap();
+        ledger.change(&worker, || new, |record| record.incarnation = 7);
+        ledger.close();
+        assert!(path.join("workers/a.json").exists());
     }
 }
