@@ -73,8 +73,8 @@ impl Estate {
     /// go on with these workers are attached to, all others are ended, which it waits for.
     ///
     /// # Errors
-    /// When the system has no random numbers or no thread, the directory cannot be used, or it cannot be
-    /// known whether a process that the former master has left lives.
+    /// When the system has no random numbers or no thread, the directory cannot be used, or it
+    /// cannot be known whether a process that the former master has left lives.
     pub(crate) fn open(
         program: Option<Program>,
         state: Option<Arc<StateDir>>,

@@ -34,9 +34,10 @@ impl Loop {
         }
     }
 
-    /// Has written down that a command is to stop a worker. One that is not enabled is not started
-    /// anyway, and it is the configuration that stops it.
-    pub(super) fn note_stop(&mut self, command: &Command) {
+    /// Notes that the master is to shut down, and has written down that a command is to stop a
+    /// worker. One that is not enabled is not started anyway: its configuration stops it.
+    pub(super) fn note_command(&mut self, command: &Command) {
+        self.leaving |= matches!(command, Command::Shutdown { .. });
         let Command::Stop { worker, .. } = command else { return };
         let Some(slot) = self.workers.get_mut(worker).filter(|_| !self.leaving) else { return };
         if slot.config.enabled {
