@@ -217,7 +217,7 @@ impl Loop {
     }
 
     fn command(&mut self, now: Moment, command: Command, reply: ReplySender) {
-        self.leaving |= matches!(command, Command::Shutdown { .. });
+        self.note_command(&command);
         let ticket = TicketNumber(self.tickets);
         self.tickets += 1;
         self.replies.insert(ticket.0, reply);

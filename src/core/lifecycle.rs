@@ -66,7 +66,7 @@ impl Worker {
         };
         let by_itself = matches!(cause, Cause::Retry | Cause::Trial | Cause::Repeat);
         self.restarts += u64::from(by_itself);
-        self.begin(turn, self.incarnation + 1, cause);
+        self.begin(turn, self.incarnation.saturating_add(1), cause);
         turn.effects
             .push(Effect::Launch { worker: self.id.clone(), incarnation: self.incarnation });
     }

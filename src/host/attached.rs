@@ -39,7 +39,10 @@ impl Attached {
         })?;
         // Read only now: the number means the process behind the descriptor as long as that has not
         // ended, which is asked afterwards.
-        let (start_time, ended) = proc::began(pid)?;
+        let (start_time, ended) = proc::began(pid).map_err(|error| {
+            // It may be reaped between the opening of its file and the reading.
+            if error.raw_os_error() == Some(sys::ESRCH) { gone() } else { error }
+        })?;
         let found = Self { pid, start_time, process };
         if ended || found.has_ended() { Err(gone()) } else { Ok(found) }
     }

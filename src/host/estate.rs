@@ -73,7 +73,8 @@ impl Estate {
     /// go on with these workers are attached to, all others are ended, which it waits for.
     ///
     /// # Errors
-    /// When the system has no random numbers or no thread, or the directory cannot be used.
+    /// When the system has no random numbers or no thread, the directory cannot be used, or it
+    /// cannot be known whether a process that the former master has left lives.
     pub(crate) fn open(
         program: Option<Program>,
         state: Option<Arc<StateDir>>,
@@ -90,7 +91,7 @@ impl Estate {
         let (mut inheritance, mut ledger) = (Inheritance::default(), None);
         if let Some(state) = &state {
             let mut former = Former::read(state, &boot_id)?;
-            inheritance = former.settle(workers, patience);
+            inheritance = former.settle(workers, patience)?;
             let known = |worker: &WorkerId| workers.iter().any(|w| w.id == worker.as_str());
             let (records, strange) = former.records.into_iter().partition(|(id, _)| known(id));
             ledger = Some(Ledger::open(Arc::clone(state), records, strange)?);
@@ -152,7 +153,10 @@ impl Estate {
     /// A process is gone. To be told before another one of its worker is launched.
     pub(crate) fn died(&self, worker: &WorkerId, pid: u32, kept: bool) {
         self.guardian.ended(pid);
-        self.note(worker, |record| record.process = None);
+        // A worker that was forgotten meanwhile stays so.
+        if let Some(ledger) = &self.ledger {
+            ledger.change_known(worker, |record| record.process = None);
+        }
         if kept {
             self.remove_fifos(worker);
         }

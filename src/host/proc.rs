@@ -16,6 +16,8 @@ pub(crate) const WORKER: &str = "HSU_WORKER_ID";
 /// As above: which of that worker's lives.
 pub(crate) const INCARNATION: &str = "HSU_INCARNATION";
 
+/// The clock ticks of `/proc` in a second: the same on every Linux.
+const TICKS: u64 = 100;
 /// An environment is looked through so far.
 const MAX_ENVIRONMENT: u64 = 8 << 20;
 
@@ -53,6 +55,35 @@ fn parse_stat(stat: &[u8]) -> Option<(u64, bool)> {
     Some((start_time, matches!(state, "Z" | "X" | "x")))
 }
 
+/// When a process began that did so after so many ticks, by the wall clock; to about a hundredth
+/// of a second.
+pub(crate) fn wall_clock(start_time: u64) -> Option<SystemTime> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    let uptime = Duration::try_from_secs_f64(uptime).ok()?;
+    let started = Duration::from_millis(start_time.checked_mul(1000 / TICKS)?);
+    SystemTime::now().checked_sub(uptime.saturating_sub(started))
+}
+
+/// Whose a process is: its real, effective and saved user, and the one that files know.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn uids(pid: u32) -> io::Result<[u32; 4]> {
+    let status = fs::read(format!("/proc/{pid}/status"))?;
+    parse_uids(&status).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/status is not what is expected")
+    })
+}
+
+/// A line end in the name is written as `\n` there.
+fn parse_uids(status: &[u8]) -> Option<[u32; 4]> {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let uids = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let uids: Vec<u32> = uids.map_while(|uid| uid.parse().ok()).collect();
+    uids.try_into().ok()
+}
+
 /// The numbers of all processes that we can see.
 ///
 /// # Errors
@@ -63,11 +94,11 @@ pub(crate) fn all() -> io::Result<Vec<u32>> {
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
-/// Whether the file of a process's program is another one by now, or was written to since `began`;
-/// `None` where that cannot be told. `program`: the program by its path. A script's process runs
-/// its interpreter, so that only the time tells of a change; what it tells may be a change of the
-/// script's mode alone.
-pub(crate) fn program_changed(pid: u32, program: &Path, began: SystemTime) -> Option<bool> {
+/// Whether the file of a process's program is another one by now, or was written to since the
+/// process began; `None` where that cannot be told. `program`: the program by its path. A script's
+/// process runs its interpreter, so that only the time tells of a change; what it tells may be a
+/// change of the script's mode alone.
+pub(crate) fn program_changed(pid: u32, program: &Path) -> Option<bool> {
     let Ok(file) = fs::metadata(program) else { return Some(true) };
     let running = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
     if (file.dev(), file.ino()) == (running.dev(), running.ino()) {
@@ -80,7 +111,7 @@ pub(crate) fn program_changed(pid: u32, program: &Path, began: SystemTime) -> Op
     let seconds = u64::try_from(file.ctime()).unwrap_or(0);
     let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let replaced = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
-    Some(replaced || changed > began)
+    Some(replaced || changed > wall_clock(began(pid).ok()?.0)?)
 }
 
 /// Whose worker a process is, by its environment. Its descendants bear the same marks.
@@ -141,6 +172,32 @@ mod tests {
         assert!(began(u32::MAX).is_err());
         assert!(all().unwrap().contains(&std::process::id()));
         assert!(boot_id().unwrap().contains("pid:["), "{:?}", boot_id());
+    }
+
+    #[test]
+    fn when_a_process_began_is_known_by_the_wall_clock() {
+        let before = SystemTime::now();
+        let mut child = std::process::Command::new("/bin/cat");
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let begun = wall_clock(began(child.id()).unwrap().0).unwrap();
+        let after = SystemTime::now();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        // Both clocks count in hundredths, and the wall clock may be put right meanwhile.
+        let slack = Duration::from_secs(1);
+        assert!(before - slack <= begun && begun <= after + slack, "{before:?} {begun:?}");
+        assert_eq!(wall_clock(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_process_is_of_the_users_that_its_status_names() {
+        let status = b"Name:\ta\\nUid:\t1\nState:\tS\nUid:\t1000\t0\t7\t8\nGid:\t5\t5\t5\t5\n";
+        assert_eq!(parse_uids(status), Some([1000, 0, 7, 8]));
+        for broken in ["", "Uid:\t1\t2\t3", "Uid:\t1\t2\tx\t3", "Uid:\t1\t2\t3\t4\t5"] {
+            assert_eq!(parse_uids(broken.as_bytes()), None, "{broken}");
+        }
+        assert_eq!(uids(std::process::id()).unwrap()[1], crate::host::sys::effective_uid());
+        assert!(uids(u32::MAX).is_err());
     }
 
     #[test]

@@ -39,8 +39,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter};
-#[cfg(target_os = "linux")]
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -140,6 +138,13 @@ pub(crate) fn unprivileged(execution: &ExecutionConfig) -> Option<&'static str> 
     return accounts::unprivileged(execution);
     #[cfg(not(target_os = "linux"))]
     Settings::needed(execution, &HardLimits::default())
+}
+
+/// The number of a user that is named by name or number; `None`: it cannot be found. It may take
+/// the time of a server's answer.
+#[cfg(target_os = "linux")]
+pub(crate) fn uid_of(user: &str) -> Option<u32> {
+    accounts::user_of(user).ok().map(|(uid, _)| uid)
 }
 
 /// What all process workers of a master share. Dropping it tells monitors that only wait for the
@@ -334,12 +339,11 @@ impl ProcessHost {
     ) -> Self {
         let Adoption { worker, process, record, .. } = adoption;
         let (incarnation, means) = (record.incarnation, Arc::clone(&shared.means));
-        let ended = process.as_fd().try_clone_to_owned();
-        let pid = process.pid();
-        let gate = Arc::new(Gate::to(process, plan.signal, plan.kill_group));
+        let process = Arc::new(process);
+        let gate = Arc::new(Gate::to(Arc::clone(&process), plan.signal, plan.kill_group));
         let host = Self { gate: Arc::clone(&gate), link: None };
         let life = Life { worker, incarnation, plan, means, gate, link: None, report };
-        adopted::watch_over(life, pid, ended);
+        adopted::watch_over(life, process);
         host
     }
 

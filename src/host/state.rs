@@ -218,9 +218,12 @@ fn open_private(path: &Path) -> Result<Dir> {
 fn check_parent(path: &Path, parent: &Path) -> Result<()> {
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let Ok(about) = fs::metadata(parent) else { return Ok(()) };
-    let owned = about.uid() == 0 || about.uid() == sys::effective_uid();
+    let is_safe = |uid| uid == 0 || uid == sys::effective_uid();
+    // Whoever owns a link may have it lead elsewhere at any time.
+    let link = fs::symlink_metadata(parent);
+    let kept = link.is_ok_and(|link| !link.is_symlink() || is_safe(link.uid()));
     let shared = about.mode() & 0o022 != 0 && about.mode() & 0o1000 == 0;
-    if owned && !shared {
+    if kept && is_safe(about.uid()) && !shared {
         return Ok(());
     }
     let parent = parent.display();

@@ -34,12 +34,24 @@ impl Loop {
         }
     }
 
-    /// Has written down what people want of a worker. That the master shuts down is no wish.
+    /// Notes that the master is to shut down, and has written down that a command is to stop a
+    /// worker. One that is not enabled is not started anyway: its configuration stops it.
+    pub(super) fn note_command(&mut self, command: &Command) {
+        self.leaving |= matches!(command, Command::Shutdown { .. });
+        let Command::Stop { worker, .. } = command else { return };
+        let Some(slot) = self.workers.get_mut(worker).filter(|_| !self.leaving) else { return };
+        if slot.config.enabled {
+            slot.noted_up = false;
+            self.parts.processes.estate().wants(worker, false);
+        }
+    }
+
+    /// Has written down that a worker is to run. That it is not to run any more is written down
+    /// only where people say so: what its health or its configuration stops may run again.
     pub(super) fn note_goal(&mut self, worker: &WorkerId, status: &Status) {
         let Some(slot) = self.workers.get_mut(worker).filter(|_| !self.leaving) else { return };
-        let up = status.goal == Goal::Up;
-        if std::mem::replace(&mut slot.wanted_up, up) != up {
-            self.parts.processes.estate().wants(worker, up);
+        if status.goal == Goal::Up && !std::mem::replace(&mut slot.noted_up, true) {
+            self.parts.processes.estate().wants(worker, true);
         }
     }
 }

@@ -29,8 +29,8 @@ pub(super) struct Slot {
     /// By incarnation; older ones are on their way out or written off.
     pub(super) hosts: BTreeMap<u64, Host>,
     pub(super) facts: Facts,
-    /// The goal that was last written down.
-    pub(super) wanted_up: bool,
+    /// That it is to run was written down last.
+    pub(super) noted_up: bool,
 }
 
 impl Slot {
@@ -46,7 +46,7 @@ impl Slot {
             current: 0,
             hosts: BTreeMap::new(),
             facts: Facts::new(line, log),
-            wanted_up: false,
+            noted_up: false,
         }
     }
 
@@ -131,7 +131,7 @@ impl Slot {
         self.current = incarnation;
         self.facts.renew();
         self.facts.pid = Some(adoption.pid());
-        self.wanted_up = true;
+        self.noted_up = true;
         let host = ProcessHost::adopt(adoption, Arc::clone(plan), &parts.processes, report);
         self.hosts.insert(incarnation, Host::Process(host));
     }

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 use crate::support::{Bystander, Site, kill, lives, until};
 
@@ -61,6 +62,39 @@ fn s03_a_process_in_no_record_is_found_by_its_marks() {
     assert_eq!((site.of("kept").len(), site.of("again").len()), (2, 1));
     let (_, said) = second.stop();
     assert!(site.all().is_empty(), "{said}");
+}
+
+#[test]
+fn s03_forged_marks_are_not_adopted_and_end_no_master() {
+    for (incarnation, user) in [("18446744073709551615", "0"), ("2", "65534"), ("3", "0")] {
+        let site = Site::new(KEPT);
+        let mut first = site.run();
+        let pid = first.runs("w#1");
+        site.recorded("w");
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000").stdin(Stdio::null()).process_group(0);
+        let master = site.record("w")["master"].as_str().unwrap().to_owned();
+        let marks = [("HSU_MASTER", &*master), ("HSU_INCARNATION", incarnation)];
+        command.envs(marks).env("HSU_WORKER_ID", "w").env("HSU_STATE_DIR", site.state());
+        if user != "0" {
+            command.uid(user.parse().unwrap());
+        }
+        let Ok(mut forged) = command.spawn() else {
+            eprintln!("skipped: it needs root to run something as user {user}");
+            continue;
+        };
+        first.kill();
+        assert!(kill(pid, "KILL"));
+        until(|| !lives(pid));
+        let mut second = site.run();
+        let next = second.runs("w#2");
+        assert_ne!(next, forged.id(), "{incarnation}");
+        assert!(kill(next, "KILL"));
+        second.runs("w#3");
+        assert!(second.stop().0.success());
+        let _ = forged.kill();
+        forged.wait().unwrap();
+    }
 }
 
 #[test]

@@ -62,6 +62,23 @@ fn what_was_stopped_by_a_command_stays_down_over_a_new_master() {
 }
 
 #[test]
+fn what_its_configuration_stopped_is_started_by_a_new_master() {
+    let directory = tempfile::tempdir().unwrap();
+    let unless_stopped = RestartConfig::policy(RestartPolicy::UnlessStopped);
+    let config = |enabled| {
+        let worker = nap("w").restart(unless_stopped.clone()).enabled(enabled);
+        MasterConfig::new().state_dir(directory.path().join("state")).worker(worker)
+    };
+    let master = Master::builder().config(config(true)).build().unwrap();
+    master.start_all().unwrap();
+    master.reload(config(false)).unwrap();
+    assert_eq!(master.worker_diagnostics("w").unwrap().state, WorkerState::Stopped);
+    drop(master);
+    let master = Master::builder().config(config(true)).build().unwrap();
+    assert_eq!(master.start_all_nowait().len(), 1);
+}
+
+#[test]
 fn what_a_master_lets_go_of_is_taken_over_in_the_same_program() {
     let directory = tempfile::tempdir().unwrap();
     let config = || {

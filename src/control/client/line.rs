@@ -286,17 +286,28 @@ fn is_late(error: &io::Error) -> bool {
     [room, time, io::ErrorKind::Interrupted].contains(&error.kind())
 }
 
-/// Connects to a socket whose path may be longer than an address has room for.
+/// Connects to a socket whose path may be longer than an address has room for, if who listens may
+/// be trusted.
 fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     const ROOM: usize = 107;
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return sys::connect_unix(path, patience);
+    let socket = match (path.parent(), path.file_name()) {
+        (Some(directory), Some(name)) if path.as_os_str().len() > ROOM => {
+            let directory = std::fs::File::open(directory)?;
+            sys::connect_unix(&sys::below(directory.as_fd(), name), patience)?
+        }
+        _ => sys::connect_unix(path, patience)?,
     };
-    if path.as_os_str().len() <= ROOM {
-        return sys::connect_unix(path, patience);
+    let (uid, own) = (sys::peer(socket.as_fd())?.uid, sys::effective_uid());
+    if is_trusted(uid, own) {
+        return Ok(socket);
     }
-    let directory = std::fs::File::open(directory)?;
-    sys::connect_unix(&sys::below(directory.as_fd(), name), patience)
+    let message = format!("uid {uid} listens there, which is neither ours ({own}) nor root's");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+}
+
+/// Whether `own` listens to what `uid` says: its own master and root's. Root may command all.
+fn is_trusted(uid: u32, own: u32) -> bool {
+    uid == own || uid == 0 || own == 0
 }
 
 /// One connection for one stream of items.
@@ -368,5 +379,19 @@ impl Stream {
         }
         let message = "dropped: it was read too slowly, or the master ended";
         Error::new(ErrorCategory::Cancelled, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ones_own_master_and_roots_are_listened_to_and_root_listens_to_all() {
+        for (uid, own, trusted) in
+            [(7, 7, true), (0, 7, true), (7, 0, true), (0, 0, true), (8, 7, false)]
+        {
+            assert_eq!(is_trusted(uid, own), trusted, "{uid} {own}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! What can be answered at once: who the master is, and what its board says.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use super::{Shared, wire};
 use crate::control::report::{
@@ -95,10 +94,10 @@ impl Shared {
 
 /// Looks at files, which the loop would not wait for.
 fn program_changed(known: &WorkerDiagnostics) -> Option<bool> {
-    let (pid, uptime) = (known.pid?, known.uptime?);
+    // One that is not up may still be the launcher.
+    let (pid, _) = (known.pid?, known.uptime?);
     let program = known.executable_path.as_deref().filter(|path| path.contains('/'))?;
-    let began = SystemTime::now().checked_sub(uptime)?;
-    proc::program_changed(pid, Path::new(program), began)
+    proc::program_changed(pid, Path::new(program))
 }
 
 impl From<Past> for PastReport {

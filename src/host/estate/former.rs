@@ -11,6 +11,7 @@ use super::ledger::file_of;
 use super::record::{Holder, Process, Record, Stop, Wanted};
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
+use crate::host::process;
 use crate::host::state::StateDir;
 use crate::host::sys;
 use crate::worker::{
@@ -111,7 +112,15 @@ impl Former {
 
     /// Decides what becomes of each process that a former master has left, and ends those that are
     /// not to go on. Blocks for as long as that takes: at most `patience` for their own ends.
-    pub(super) fn settle(&mut self, workers: &[WorkerConfig], patience: Duration) -> Inheritance {
+    ///
+    /// # Errors
+    /// It cannot be known of one whether it lives: nothing may be started beside it then. None is
+    /// ended in that case.
+    pub(super) fn settle(
+        &mut self,
+        workers: &[WorkerConfig],
+        patience: Duration,
+    ) -> io::Result<Inheritance> {
         let configured: BTreeMap<&str, &WorkerConfig> =
             workers.iter().map(|config| (config.id.as_str(), config)).collect();
         let mut inheritance = Inheritance::default();
@@ -126,8 +135,9 @@ impl Former {
                 inheritance.down.insert(worker.clone());
             }
             let Some(known) = record.process.take() else { continue };
-            match Attached::open(known.pid, known.start_time) {
-                Ok(process) => match config.filter(|config| goes_on(record, &known, config)) {
+            let found = Attached::open(known.pid, known.start_time);
+            match known_of(found, || format!("{worker}: process {}", known.pid))? {
+                Some(process) => match config.filter(|config| goes_on(record, &known, config)) {
                     Some(config) => {
                         let outdated = known.configuration != fingerprint(config);
                         record.process = Some(known);
@@ -139,20 +149,17 @@ impl Former {
                         endings.push(Ending { worker, process, stop });
                     }
                 },
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                None => {
                     leaders.insert(worker.clone(), known);
-                }
-                Err(error) => {
-                    log::warn!("{worker}: process {} cannot be watched: {error}", known.pid)
                 }
             }
         }
-        self.look_for_unrecorded(&configured, &leaders, &mut inheritance, &mut endings);
+        self.look_for_unrecorded(&configured, &leaders, &mut inheritance, &mut endings)?;
         end(endings, patience);
         for adoption in &inheritance.adoptions {
             self.records.insert(adoption.worker.clone(), adoption.record.clone());
         }
-        inheritance
+        Ok(inheritance)
     }
 
     /// Looks through all processes for the marks of former masters: one that was spawned in a
@@ -163,9 +170,9 @@ impl Former {
         leaders: &BTreeMap<WorkerId, Process>,
         inheritance: &mut Inheritance,
         endings: &mut Vec<Ending>,
-    ) {
+    ) -> io::Result<()> {
         let mut found: BTreeMap<WorkerId, Vec<(Attached, Marks)>> = BTreeMap::new();
-        for (process, marks) in self.marked() {
+        for (process, marks) in self.marked()? {
             let worker = &marks.worker;
             let adopted = inheritance.adoptions.iter().any(|adopted| adopted.worker == *worker);
             let ending = endings.iter().any(|ending| ending.process.pid() == process.pid());
@@ -181,10 +188,12 @@ impl Former {
             processes.sort_by_key(|(process, _)| (process.start_time(), process.pid()));
             let leads =
                 |process: &Attached| sys::group_of(process.pid()).ok() == Some(process.pid());
-            let unrecorded = processes
-                .iter()
-                .position(|(process, marks)| marks.incarnation > last && leads(process));
             let config = configured.get(worker.as_str()).copied();
+            // Anybody can write marks: only the very next life is believed, of whom it would be.
+            let unrecorded = processes.iter().position(|(process, marks)| {
+                let next = last.checked_add(1) == Some(marks.incarnation);
+                next && leads(process) && config.is_some_and(|config| runs_as(process, config))
+            });
             let wanted = record.map_or(Wanted::Up, |record| record.wanted);
             if let (Some(at), Some(config)) = (unrecorded, config)
                 && wanted == Wanted::Up
@@ -210,22 +219,45 @@ impl Former {
                 }
             }
         }
+        Ok(())
     }
 
     /// All processes that bear the marks of a former master.
-    fn marked(&self) -> Vec<(Attached, Marks)> {
+    fn marked(&self) -> io::Result<Vec<(Attached, Marks)>> {
         let marks_of = |pid| Marks::of(pid).filter(|marks| self.masters.contains(&marks.master));
+        let mut marked = Vec::new();
         if self.masters.is_empty() {
-            return Vec::new();
+            return Ok(marked);
         }
-        let marked = |pid: u32| {
-            marks_of(pid)?;
-            // Looked at again: the number may mean another one by now, and can no longer.
-            let process = Attached::of(pid).ok()?;
-            Some((process, marks_of(pid)?))
-        };
-        let all = proc::all().unwrap_or_default();
-        all.into_iter().filter(|pid| *pid != std::process::id()).filter_map(marked).collect()
+        for pid in proc::all()?.into_iter().filter(|pid| *pid != std::process::id()) {
+            let Some(Marks { worker, .. }) = marks_of(pid) else { continue };
+            let found = known_of(Attached::of(pid), || format!("{worker}: process {pid}"))?;
+            // Looked at again: the number may have meant another one, and no longer can.
+            marked.extend(found.and_then(|process| Some((process, marks_of(pid)?))));
+        }
+        Ok(marked)
+    }
+}
+
+/// What was looked for; `None`: it is gone.
+///
+/// # Errors
+/// Anything else: it may live.
+fn known_of(
+    found: io::Result<Attached>,
+    which: impl Fn() -> String,
+) -> io::Result<Option<Attached>> {
+    match found {
+        Ok(process) => Ok(Some(process)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let message = format!(
+                "{} of a former master may live and cannot be watched, and nothing is started \
+                 beside it: {error}",
+                which()
+            );
+            Err(io::Error::new(error.kind(), message))
+        }
     }
 }
 
@@ -244,6 +276,16 @@ fn is_kept(config: &WorkerConfig) -> bool {
 /// Whether a process that is there goes on.
 fn goes_on(record: &Record, process: &Process, config: &WorkerConfig) -> bool {
     process.keep && is_kept(config) && record.wanted == Wanted::Up
+}
+
+/// Whether a process belongs to the user that a worker's configuration names, in every respect:
+/// one that somebody else has started with more rights than that one has does not.
+fn runs_as(process: &Attached, config: &WorkerConfig) -> bool {
+    let named = config.execution.as_ref().and_then(|execution| execution.user.as_deref());
+    let wanted = named.map_or_else(|| Some(sys::effective_uid()), process::uid_of);
+    let uids = proc::uids(process.pid());
+    // What was read is about this process if that has not ended even now.
+    uids.is_ok_and(|uids| wanted == Some(uids[0]) && uids == [uids[0]; 4]) && !process.has_ended()
 }
 
 /// A process that is in no record, taken to be what its worker's configuration says.
@@ -323,5 +365,22 @@ impl Hasher for Fnv {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_live_is_an_error_and_what_is_gone_is_none() {
+        let which = || "w: process 7".to_owned();
+        let own = Attached::of(std::process::id());
+        assert_eq!(known_of(own, which).unwrap().unwrap().pid(), std::process::id());
+        assert!(known_of(Attached::of(u32::MAX), which).unwrap().is_none());
+        let busy = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = known_of(Err(busy), which).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("w: process 7 of a former master may live"), "{error}");
     }
 }

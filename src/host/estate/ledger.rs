@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::record::Record;
 use crate::host::state::StateDir;
@@ -33,6 +33,8 @@ struct Book {
     records: BTreeMap<WorkerId, Record>,
     /// Those that differ from their files. One that is in here alone has its file removed.
     unwritten: BTreeSet<WorkerId>,
+    /// Those of them that could not be written, until it is tried again.
+    failed: BTreeSet<WorkerId>,
     closed: bool,
 }
 
@@ -47,7 +49,7 @@ impl Ledger {
         strange: BTreeMap<WorkerId, Record>,
     ) -> io::Result<Self> {
         let unwritten = records.keys().chain(strange.keys()).cloned().collect();
-        let book = Mutex::new(Book { records, unwritten, closed: false });
+        let book = Mutex::new(Book { records, unwritten, ..Book::default() });
         let shared = Arc::new(Shared { state, book, changed: Condvar::new() });
         let writer = Arc::clone(&shared);
         let thread = threads::spawn("hsu-ledger", STACK, move || writer.run())?;
@@ -61,8 +63,14 @@ impl Ledger {
         new: impl FnOnce() -> Record,
         change: impl FnOnce(&mut Record),
     ) {
+        self.shared.lock().records.entry(worker.clone()).or_insert_with(new);
+        self.change_known(worker, change);
+    }
+
+    /// As above, if there is a record.
+    pub(crate) fn change_known(&self, worker: &WorkerId, change: impl FnOnce(&mut Record)) {
         let mut book = self.shared.lock();
-        let record = book.records.entry(worker.clone()).or_insert_with(new);
+        let Some(record) = book.records.get_mut(worker) else { return };
         let before = record.clone();
         change(record);
         if *record != before {
@@ -114,41 +122,55 @@ impl Shared {
 
     fn run(&self) {
         let mut failing = false;
+        let mut retry = Instant::now();
         let mut book = self.lock();
         loop {
             let Some(worker) = book.unwritten.pop_first() else {
                 if book.closed {
                     return;
                 }
-                book = self.changed.wait(book).unwrap_or_else(PoisonError::into_inner);
+                if failing && book.failed.is_empty() {
+                    log::info!("the state of workers is written again");
+                    failing = false;
+                }
+                book = self.wait(book, retry);
                 continue;
             };
             let record = book.records.get(&worker).cloned();
             drop(book);
             let written = self.write(&worker, record.as_ref());
             book = self.lock();
-            match written {
-                Ok(()) if failing => {
-                    log::info!("the state of workers is written again");
-                    failing = false;
+            book.failed.remove(&worker);
+            if let Err(error) = written {
+                if !std::mem::replace(&mut failing, true) {
+                    log::warn!(
+                        "{worker}: its state cannot be written, so that a next master may not know \
+                         it: {error}"
+                    );
                 }
-                Ok(()) => {}
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        log::warn!(
-                            "{worker}: its state cannot be written, so that a next master may not \
-                             know it: {error}"
-                        );
-                    }
-                    if book.closed {
-                        return;
-                    }
-                    book.unwritten.insert(worker);
-                    let waited = self.changed.wait_timeout_while(book, RETRY, |book| !book.closed);
-                    book = waited.unwrap_or_else(PoisonError::into_inner).0;
+                if book.failed.is_empty() {
+                    retry = Instant::now() + RETRY;
                 }
+                // It holds up no other.
+                book.failed.insert(worker);
             }
         }
+    }
+
+    /// Waits for something to write: what has changed, or at `retry` what has failed.
+    fn wait<'b>(&'b self, book: MutexGuard<'b, Book>, retry: Instant) -> MutexGuard<'b, Book> {
+        if book.failed.is_empty() {
+            return self.changed.wait(book).unwrap_or_else(PoisonError::into_inner);
+        }
+        let left = retry.saturating_duration_since(Instant::now());
+        let nothing = |book: &mut Book| !book.closed && book.unwritten.is_empty();
+        let waited = self.changed.wait_timeout_while(book, left, nothing);
+        let (mut book, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() || book.closed {
+            let failed = std::mem::take(&mut book.failed);
+            book.unwritten.extend(failed);
+        }
+        book
     }
 
     fn write(&self, worker: &WorkerId, record: Option<&Record>) -> io::Result<()> {
@@ -157,5 +179,49 @@ impl Shared {
             Some(record) => workers.replace(&file_of(worker), &record.to_json()),
             None => workers.remove(&file_of(worker)).map(drop),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str) -> (WorkerId, Record) {
+        let worker = WorkerId::new(id).unwrap();
+        let record = Record::new(&worker, "boot", "nonce");
+        (worker, record)
+    }
+
+    #[test]
+    fn what_cannot_be_written_holds_up_no_other() {
+        let around = tempfile::tempdir().unwrap();
+        let path = around.path().join("s");
+        let state = Arc::new(StateDir::open(&path, "n").unwrap());
+        // Nothing can be renamed over a directory that is not empty.
+        std::fs::create_dir_all(path.join("workers/a.json/x")).unwrap();
+        let records = [record("a"), record("b"), record("c")].into();
+        let ledger = Ledger::open(Arc::clone(&state), records, BTreeMap::new()).unwrap();
+        assert!(ledger.close());
+        for worker in ["b", "c"] {
+            assert!(path.join(format!("workers/{worker}.json")).is_file(), "{worker}");
+        }
+    }
+
+    #[test]
+    fn a_forgotten_worker_gets_no_record_by_its_end() {
+        let around = tempfile::tempdir().unwrap();
+        let path = around.path().join("s");
+        let state = Arc::new(StateDir::open(&path, "n").unwrap());
+        let (worker, new) = record("a");
+        let records = [(worker.clone(), new.clone())].into();
+        let ledger = Ledger::open(Arc::clone(&state), records, BTreeMap::new()).unwrap();
+        ledger.forget(&worker);
+        ledger.change_known(&worker, |record| record.incarnation = 7);
+        ledger.close();
+        assert!(!path.join("workers/a.json").exists());
+        let ledger = Ledger::open(state, BTreeMap::new(), BTreeMap::new()).unwrap();
+        ledger.change(&worker, || new, |record| record.incarnation = 7);
+        ledger.close();
+        assert!(path.join("workers/a.json").exists());
     }
 }

@@ -7,6 +7,8 @@ use crate::worker::WorkerId;
 
 /// The version of what is written. Another one is not read.
 const VERSION: u32 = 1;
+/// No worker gets so far; what is beyond that was not written by a master.
+const MAX_INCARNATION: u64 = u64::MAX / 2;
 
 /// The adoption record of one worker: `workers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +107,9 @@ impl Record {
         if record.process.as_ref().is_some_and(|process| process.pid <= 1) {
             return Err("its process cannot be a worker".to_owned());
         }
+        if record.incarnation > MAX_INCARNATION {
+            return Err("no worker can have had so many lives".to_owned());
+        }
         if !(1..=64).contains(&record.stop.signal) {
             return Err("its signal is none".to_owned());
         }
@@ -166,6 +171,7 @@ mod tests {
             ("\"version\":1", "\"version\":2", "version 2"),
             ("\"pid\":77", "\"pid\":1", "cannot be a worker"),
             ("\"pid\":77", "\"pid\":-1", "broken"),
+            ("\"incarnation\":3", "\"incarnation\":9223372036854775808", "so many lives"),
             ("\"signal\":15", "\"signal\":99", "signal"),
             ("\"up\"", "\"sideways\"", "broken"),
         ] {

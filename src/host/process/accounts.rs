@@ -98,7 +98,7 @@ fn number(name: &str) -> Option<u32> {
 }
 
 /// The user of a name or number, and its entry; a number need not have one.
-fn user_of(name: &str) -> Result<(u32, Option<User>), Failure> {
+pub(super) fn user_of(name: &str) -> Result<(u32, Option<User>), Failure> {
     let what = format!("user {name:?}");
     if let Some(uid) = number(name) {
         let user = sys::user_numbered(uid).map_err(|error| unreadable(&what, &error))?;

@@ -2,33 +2,24 @@
 //! end, which is seen, while how it ended is not.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use super::Life;
 use super::monitor::{Gone, LINGER, Outcome, STACK, exit_of, watch};
 use super::output::Output;
+use crate::host::attached::Attached;
 use crate::host::reaper::Claim;
 use crate::host::{sys, threads};
 use crate::worker::Exit;
 
-/// How long one that cannot be watched may take to be gone when it is killed.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// Has a thread watch over a process until its end. One that cannot be watched is killed: nobody
-/// would know when another one may be started.
-pub(super) fn watch_over(life: Life, pid: u32, ended: io::Result<OwnedFd>) {
+/// would know when another one may be started. Never blocks.
+pub(super) fn watch_over(life: Life, process: Arc<Attached>) {
     let life = Arc::new(life);
     let gone = Gone::owed_by(&life);
-    let fifos = life.means.estate.open_fifos(&life.worker);
-    let ready = ended.and_then(|ended| Ok((ended, Output::of_fifos(&life, fifos)?)));
-    let (ended, output) = match ready {
-        Ok(ready) => ready,
-        Err(error) => return give_up(&life, None, &error),
-    };
     // Taken by the thread, if there is to be one.
-    let adopted = Arc::new(Mutex::new(Some(Adopted { pid, ended, output, gone })));
+    let adopted = Arc::new(Mutex::new(Some(Adopted { process, gone })));
     let take =
         |from: &Mutex<Option<Adopted>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
     let handed_over = Arc::clone(&adopted);
@@ -38,22 +29,19 @@ pub(super) fn watch_over(life: Life, pid: u32, ended: io::Result<OwnedFd>) {
         }
     };
     if let Err(error) = threads::spawn(&life.to_string(), STACK, run) {
-        let adopted = take(&adopted);
-        give_up(&life, adopted.as_ref().map(|adopted| &adopted.ended), &error);
+        // That it is gone is told once it is killed: what is to follow it needs a thread, too.
+        let _untold = take(&adopted);
+        kill(&life, &error);
     }
 }
 
-fn give_up(life: &Life, ended: Option<&OwnedFd>, error: &io::Error) {
+fn kill(life: &Life, error: &io::Error) {
     log::error!("{life}: cannot watch the process, so it is killed: {error}");
     life.gate.force();
-    let _ = sys::wait_readable([ended.map(AsFd::as_fd)], Some(PATIENCE));
 }
 
 struct Adopted {
-    pid: u32,
-    /// Readable once the process has ended.
-    ended: OwnedFd,
-    output: Output,
+    process: Arc<Attached>,
     gone: Gone,
 }
 
@@ -61,22 +49,27 @@ impl Adopted {
     fn run(self) {
         // Declared first, hence dropped last.
         let gone = self.gone;
-        let Self { pid, ended, mut output, .. } = self;
+        let process = self.process;
         let life = Arc::clone(gone.life());
         let _hold = life.means.estate.hold();
         // It may be our child after all: then it is reaped here.
-        let _claim = Claim::on(pid);
+        let _claim = Claim::on(process.pid());
         life.means.estate.adopts(&life.worker);
-        if watch(&life, &ended, &mut output, None) == Outcome::LeftBehind {
+        let fifos = life.means.estate.open_fifos(&life.worker);
+        let mut output = Output::of_fifos(&life, fifos).unwrap_or_else(|error| {
+            kill(&life, &error);
+            Output::none(&life)
+        });
+        if watch(&life, process.as_fd(), &mut output, None) == Outcome::LeftBehind {
             output.let_go();
             return gone.untold();
         }
         // Should the watch have failed.
-        while let Ok([false]) = sys::wait_readable([Some(ended.as_fd())], None) {}
+        while let Ok([false]) = sys::wait_readable([Some(process.as_fd())], None) {}
         life.gate.bury();
-        let exit = sys::reap_by(ended.as_fd()).map_or(Exit::Unknown, exit_of);
+        let exit = sys::reap_by(process.as_fd()).map_or(Exit::Unknown, exit_of);
         output.drain();
-        life.means.estate.died(&life.worker, pid, true);
+        life.means.estate.died(&life.worker, process.pid(), true);
         gone.told(exit);
         output.linger(life.plan.kill_group.then_some(LINGER));
     }

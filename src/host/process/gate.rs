@@ -3,6 +3,8 @@
 
 use std::io;
 use std::process::{Child, ExitStatus};
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 #[cfg(target_os = "linux")]
@@ -35,13 +37,13 @@ enum Body {
     Child(u32),
     /// One that is known by a descriptor, whoever reaps it.
     #[cfg(target_os = "linux")]
-    Attached(Attached),
+    Attached(Arc<Attached>),
 }
 
 impl Gate {
     /// The gate of a process that is there.
     #[cfg(target_os = "linux")]
-    pub(super) fn to(process: Attached, stop_signal: i32, group: bool) -> Self {
+    pub(super) fn to(process: Arc<Attached>, stop_signal: i32, group: bool) -> Self {
         let state = Mutex::new(State::Live(Body::Attached(process)));
         Self { state, decided: Condvar::new(), stop_signal, group }
     }

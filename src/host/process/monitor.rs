@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -169,7 +169,7 @@ impl Watched {
         let pid = leader.child.id();
         let line = life.link.as_ref().and_then(|link| Listening::at(link, pid));
         let _hold = life.plan.afterwards.keep.then(|| life.means.estate.hold());
-        if watch(&life, &ended, &mut output, line.as_ref()) == Outcome::LeftBehind {
+        if watch(&life, ended.as_fd(), &mut output, line.as_ref()) == Outcome::LeftBehind {
             output.let_go();
             leader.let_go();
             return gone.untold();
@@ -197,7 +197,7 @@ pub(super) enum Outcome {
 /// Hands on what the process writes and says until it has ended, or is left behind.
 pub(super) fn watch(
     life: &Life,
-    ended: &OwnedFd,
+    ended: BorrowedFd<'_>,
     output: &mut Output,
     line: Option<&Listening>,
 ) -> Outcome {
@@ -209,7 +209,7 @@ pub(super) fn watch(
             let room = line.and_then(Listening::writable);
             let patience = line.map_or_else(|| output.patience(), Listening::patience);
             let readable = |fd| (fd, Interest::Readable);
-            let fds = [left, Some(ended.as_fd()), out, err, heard, woken];
+            let fds = [left, Some(ended), out, err, heard, woken];
             let [left, ended, out, err, heard, woken] = fds.map(|fd| fd.map(readable));
             let room = room.map(|fd| (fd, Interest::Writable));
             sys::wait_ready([left, ended, out, err, heard, woken, room], patience)

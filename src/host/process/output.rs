@@ -93,6 +93,11 @@ impl Output {
         Ok(Self { life: Arc::clone(life), pipes, enlarged: [false; 2] })
     }
 
+    /// There is nothing to read.
+    pub(super) fn none(life: &Arc<Life>) -> Self {
+        Self { life: Arc::clone(life), pipes: [None, None], enlarged: [false; 2] }
+    }
+
     /// Reads these FIFOs.
     pub(super) fn of_fifos(life: &Arc<Life>, fifos: [Option<File>; 2]) -> io::Result<Self> {
         let [out, err] = fifos.map(|fifo| fifo.map(Fifo::of).transpose());

@@ -13,7 +13,7 @@ const OURS: &str = "hsu-master";
 /// The state directory of the master `name`: what its configuration says, else `$HSU_STATE_DIR`,
 /// else one in [`runtime_dir`].
 pub(crate) fn state_dir(configured: Option<&Path>, name: &str) -> PathBuf {
-    match configured.map(Path::to_owned).or_else(|| variable(VARIABLE)) {
+    match configured.map(Path::to_owned).or_else(named) {
         Some(path) => path,
         None => runtime_dir().join(name),
     }
@@ -22,13 +22,13 @@ pub(crate) fn state_dir(configured: Option<&Path>, name: &str) -> PathBuf {
 /// The state directory that the environment names.
 #[cfg(feature = "cli")]
 pub(crate) fn named_state_dir() -> Option<PathBuf> {
-    variable(VARIABLE)
+    named()
 }
 
 /// Where logs go: what the configuration says; else beside a state directory that somebody named;
 /// else where logs of such a user belong.
 pub(crate) fn log_dir(log_dir: Option<&Path>, state_dir: Option<&Path>, name: &str) -> PathBuf {
-    let named = state_dir.map(Path::to_owned).or_else(|| variable(VARIABLE));
+    let named = state_dir.map(Path::to_owned).or_else(named);
     match (log_dir, named) {
         (Some(path), _) => path.to_owned(),
         (None, Some(state)) => state.join("logs"),
@@ -55,6 +55,19 @@ fn default_log_dir(root: bool, name: &str, variable: &dyn Fn(&str) -> Option<Pat
     }
     let home = || variable("HOME").unwrap_or_else(|| "/".into()).join(".local/state");
     variable("XDG_STATE_HOME").unwrap_or_else(home).join(OURS).join(name).join("logs")
+}
+
+fn named() -> Option<PathBuf> {
+    absolute(env::var_os(VARIABLE)?)
+}
+
+/// A path that somebody wrote, from where we are now; an empty one is none.
+fn absolute(path: OsString) -> Option<PathBuf> {
+    if path.is_empty() {
+        return None;
+    }
+    // Where we are cannot be told if it is gone: then a relative path leads nowhere.
+    Some(std::path::absolute(&path).unwrap_or_else(|_| path.into()))
 }
 
 /// A path in the environment; one that is empty or relative is none.
@@ -86,6 +99,15 @@ mod tests {
         assert_eq!(home, Path::new("/home/u/.local/state/hsu-master/n/logs"));
         let xdg = default_log_dir(false, "n", &with_xdg);
         assert_eq!(xdg, Path::new("/home/u/state/hsu-master/n/logs"));
+    }
+
+    #[test]
+    fn a_directory_that_somebody_names_is_meant_from_where_we_are() {
+        assert_eq!(absolute("".into()), None);
+        assert_eq!(absolute("/a/b".into()), Some("/a/b".into()));
+        let here = env::current_dir().unwrap();
+        assert_eq!(absolute("rel".into()), Some(here.join("rel")));
+        assert_eq!(absolute("./rel".into()), Some(here.join("rel")));
     }
 
     #[test]

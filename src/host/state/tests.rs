@@ -52,6 +52,13 @@ fn links_files_and_what_others_may_use_are_refused() {
     if sys::effective_uid() == 0 {
         std::os::unix::fs::chown(&target, Some(1), None).unwrap();
         assert!(refusal(&target).contains("it belongs to user 1"));
+        let (around, elsewhere) = (private(), around.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        let link = around.path().join("link");
+        symlink(&elsewhere, &link).unwrap();
+        drop(StateDir::open(&link.join("s"), "n").unwrap());
+        std::os::unix::fs::lchown(&link, Some(1), None).unwrap();
+        assert!(refusal(&link.join("s")).contains("others may replace it"));
     } else {
         eprintln!("skipped: only root can give a directory away");
     }

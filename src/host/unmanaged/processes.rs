@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
+
+use crate::host::proc;
 
 /// As much is read of a process's arguments.
 const MAX_ARGUMENTS: u64 = 256 << 10;
 /// As much of the other files.
 const MAX_FILE: u64 = 16 << 10;
-/// The clock ticks of `/proc` in a second: the same on every Linux.
-const TICKS: u64 = 100;
 
 /// A process as it was a moment ago.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,20 +77,12 @@ impl Process {
 
     /// The user that it runs as.
     pub(super) fn user(&self) -> Option<u32> {
-        let status = read(&directory(self.pid).join("status"), MAX_FILE).ok()?;
-        let status = String::from_utf8_lossy(&status);
-        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-        users.split_ascii_whitespace().next()?.parse().ok()
+        proc::uids(self.pid).ok().map(|[real, ..]| real)
     }
 
     /// When it started, by the wall clock.
     pub(super) fn started_at(&self) -> Option<SystemTime> {
-        let uptime = read(Path::new("/proc/uptime"), MAX_FILE).ok()?;
-        let uptime = String::from_utf8(uptime).ok()?;
-        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-        let uptime = Duration::try_from_secs_f64(uptime).ok()?;
-        let started = Duration::from_millis(self.started.checked_mul(1000 / TICKS)?);
-        SystemTime::now().checked_sub(uptime.saturating_sub(started))
+        proc::wall_clock(self.started)
     }
 
     /// True when one of its descriptors is one of these sockets. `None`: it does not let us see.
