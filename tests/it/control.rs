@@ -262,6 +262,28 @@ fn a_program_without_a_fault_may_end_at_once_and_one_that_crashes_is_noticed() {
 }
 
 #[test]
+fn an_older_error_is_not_why_another_command_came_in_between() {
+    let operated = Operated::new();
+    let bench = &operated.bench;
+    let mended = operated.directory.path().join("mended");
+    let script = format!("test -e {} || exit 7; exec sleep 1000", mended.display());
+    bench.add(shell("w", &script).restart(slow()));
+    operated.client().start("w", CommandOptions::new()).unwrap();
+    bench.once("w", |known| known.last_error.is_some());
+    std::fs::write(mended, "").unwrap();
+    let mut raw = operated.raw();
+    raw.ask(1, "restart", &json!({ "id": "w", "watch": true }));
+    bench.once("w", |known| known.incarnation == 2 && known.state == WorkerState::Running);
+    bench.master.restart_worker("w", true).unwrap();
+    let answer = raw.line().unwrap();
+    // On a very slow machine the time to look at it may be over by then.
+    if answer["result"].is_null() {
+        assert_eq!(answer["error"]["category"], "cancelled", "{answer}");
+    }
+    operated.bench.finish();
+}
+
+#[test]
 fn a_command_that_is_not_waited_for_any_longer_goes_on() {
     let operated = Operated::new();
     let client = operated.client();
