@@ -63,6 +63,23 @@ pub(crate) fn all() -> io::Result<Vec<u32>> {
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
+/// What a process uses now: resident memory in bytes, and threads. `None`: there is no such process,
+/// or nothing of it but its end.
+pub(crate) fn usage(pid: u32) -> Option<(u64, u64)> {
+    parse_status(&fs::read(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// Only the name, which is in a line of its own, may be any bytes.
+fn parse_status(status: &[u8]) -> Option<(u64, u64)> {
+    let number = |key: &str| {
+        let mut lines = status.split(|byte| *byte == b'\n');
+        let value = lines.find_map(|line| line.strip_prefix(key.as_bytes()))?;
+        let text = std::str::from_utf8(value).ok()?;
+        text.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some((number("VmRSS:")?.checked_mul(1024)?, number("Threads:")?))
+}
+
 /// Whether the file of a process's program is another one by now, or was written to since `began`;
 /// `None` where that cannot be told. `program`: the program by its path. A script's process runs
 /// its interpreter, so that only the time tells of a change; what it tells may be a change of the
@@ -141,6 +158,17 @@ mod tests {
         assert!(began(u32::MAX).is_err());
         assert!(all().unwrap().contains(&std::process::id()));
         assert!(boot_id().unwrap().contains("pid:["), "{:?}", boot_id());
+    }
+
+    #[test]
+    fn what_a_process_uses_is_read_whatever_it_is_called() {
+        let status = b"Name:\tVmRSS: \xff\nState:\tS\nVmRSS:\t    1700 kB\nThreads:\t3\n";
+        assert_eq!(parse_status(status), Some((1700 << 10, 3)));
+        // As it is of one that has ended and is not reaped.
+        assert_eq!(parse_status(b"Name:\ta\nState:\tZ\nThreads:\t1\n"), None);
+        let (resident, threads) = usage(std::process::id()).unwrap();
+        assert!(resident > 0 && threads > 0);
+        assert_eq!(usage(u32::MAX), None);
     }
 
     #[test]

@@ -161,9 +161,15 @@ fn a_client_asks_for_what_the_master_knows() {
     assert_eq!((report.state, report.pid), (known.state, known.pid));
     assert_eq!((report.goal.as_str(), report.phase.as_str()), ("up", "up"));
     assert_eq!(report.executable_path.as_deref(), Some("/bin/sleep"));
+    let usage = report.usage.as_ref().unwrap();
+    assert!(usage.rss_bytes.unwrap() > 0 && usage.threads == Some(1), "{usage:?}");
+    // Not of all, which may be many, and not of what has no process.
+    assert!(all.iter().all(|worker| worker.usage.is_none()));
+    assert_eq!(client.status(&["m"]).unwrap()[0].usage, None);
 
     let described = client.describe("nap").unwrap();
     assert_eq!(described.worker.id, "nap");
+    assert_eq!(described.worker.usage.unwrap().threads, Some(1));
     assert_eq!(described.config.command.as_deref().unwrap(), ["/bin/sleep", "3600"]);
     let path: Vec<_> = described.history.iter().map(|past| past.to.as_str()).collect();
     assert_eq!(path, ["initializing", "initialized", "starting", "running"]);
