@@ -93,7 +93,7 @@ pub struct WorkerReport {
     /// How many of them could not be written, and are lost.
     #[serde(default)]
     pub log_dropped: u64,
-    /// What it uses, where that is known.
+    /// What its process uses: of a worker that was asked for by its id.
     pub usage: Option<Usage>,
     /// What its deployment allows.
     pub capabilities: Option<WorkerCapabilities>,
@@ -150,7 +150,7 @@ pub struct EndpointReport {
     pub address: String,
 }
 
-/// What a worker's processes use.
+/// What a worker's process uses, without those that it has started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Usage {

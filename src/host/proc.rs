@@ -94,6 +94,23 @@ pub(crate) fn all() -> io::Result<Vec<u32>> {
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
+/// What a process uses now: resident memory in bytes, and threads. `None`: there is no such process,
+/// or nothing of it but its end.
+pub(crate) fn usage(pid: u32) -> Option<(u64, u64)> {
+    parse_status(&fs::read(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// Only the name, which is in a line of its own, may be any bytes.
+fn parse_status(status: &[u8]) -> Option<(u64, u64)> {
+    let number = |key: &str| {
+        let mut lines = status.split(|byte| *byte == b'\n');
+        let value = lines.find_map(|line| line.strip_prefix(key.as_bytes()))?;
+        let text = std::str::from_utf8(value).ok()?;
+        text.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some((number("VmRSS:")?.checked_mul(1024)?, number("Threads:")?))
+}
+
 /// Whether the file of a process's program is another one by now, or was written to since the
 /// process began; `None` where that cannot be told. `program`: the program by its path. A script's
 /// process runs its interpreter, so that only the time tells of a change; what it tells may be a
@@ -175,6 +192,7 @@ mod tests {
     }
 
     #[test]
+<<<<<<< HEAD
     fn when_a_process_began_is_known_by_the_wall_clock() {
         let before = SystemTime::now();
         let mut child = std::process::Command::new("/bin/cat");
@@ -198,6 +216,16 @@ mod tests {
         }
         assert_eq!(uids(std::process::id()).unwrap()[1], crate::host::sys::effective_uid());
         assert!(uids(u32::MAX).is_err());
+=======
+    fn what_a_process_uses_is_read_whatever_it_is_called() {
+        let status = b"Name:\tVmRSS: \xff\nState:\tS\nVmRSS:\t    1700 kB\nThreads:\t3\n";
+        assert_eq!(parse_status(status), Some((1700 << 10, 3)));
+        // As it is of one that has ended and is not reaped.
+        assert_eq!(parse_status(b"Name:\ta\nState:\tZ\nThreads:\t1\n"), None);
+        let (resident, threads) = usage(std::process::id()).unwrap();
+        assert!(resident > 0 && threads > 0);
+        assert_eq!(usage(u32::MAX), None);
+>>>>>>> logs
     }
 
     #[test]

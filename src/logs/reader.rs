@@ -299,14 +299,14 @@ impl Source {
             let next = self.log.stretch(self.at)?;
             let gone = next.start.saturating_sub(self.at);
             if gone > 0 || next.end.is_some_and(|end| self.at > end) {
-                // Rotated away, or cut short by somebody.
+                // Rotated away, or removed or cut short by somebody.
                 self.at = next.end.map_or(next.start, |end| self.at.clamp(next.start, end));
                 self.rest.clear();
             }
             let same = before == Some(next.start);
             self.open = Some((next.file, next.start));
             if gone > 0 {
-                let notice = format!("({gone} bytes were rotated away)\n");
+                let notice = format!("({gone} bytes are gone)\n");
                 return Ok(Some(self.entry(notice.into_bytes(), true)));
             }
             if same {
@@ -355,13 +355,15 @@ impl Source {
 fn start_of_last(log: &impl Recorded, lines: usize, filter: Filter) -> io::Result<u64> {
     let (oldest, end) = log.span()?;
     let (mut left, mut place) = (lines, end);
-    let mut upto = end;
+    let (mut upto, mut bound) = (end, end);
     let mut buffer = vec![0; BLOCK + 2 * Stamp::LENGTH];
     while left > 0 && upto > oldest {
         let stretch = log.stretch(upto - 1)?;
         if stretch.start >= upto {
-            // It was rotated away meanwhile.
-            break;
+            // It was rotated away meanwhile, or somebody removed it.
+            let Some(before) = stretch.before.filter(|before| *before < upto) else { break };
+            (upto, bound) = (before, before);
+            continue;
         }
         let top = upto;
         while left > 0 && upto > stretch.start {
@@ -383,7 +385,8 @@ fn start_of_last(log: &impl Recorded, lines: usize, filter: Filter) -> io::Resul
             // A record never goes over two files, and only in its own file its tag is seen.
             let by_file = filter != Filter::All;
             let mut begins = VecDeque::new();
-            if from == oldest || (by_file && from == stretch.start) {
+            let is_cut = stretch.before != Some(stretch.start);
+            if from == stretch.start && (by_file || is_cut) {
                 begins.push_back(0);
             }
             let mut at = 0;
@@ -393,7 +396,7 @@ fn start_of_last(log: &impl Recorded, lines: usize, filter: Filter) -> io::Resul
                 begins.push_back(at);
             }
             while let Some(begin) = begins.pop_back() {
-                let above = if by_file { top } else { end };
+                let above = if by_file { top } else { bound };
                 let is_line = from + (begin as u64) < above;
                 if is_line && left > 0 && filter.wants(&buffer[begin..known.max(begin)]) {
                     left -= 1;
@@ -403,7 +406,8 @@ fn start_of_last(log: &impl Recorded, lines: usize, filter: Filter) -> io::Resul
             upto = from;
         }
     }
-    Ok(place)
+    // All of it: also what is to be said of a part that is gone.
+    Ok(if left > 0 { oldest } else { place })
 }
 
 /// The last `lines` lines of something, each without its newline.

@@ -46,6 +46,9 @@ pub(super) struct Stretch {
     pub(super) start: u64,
     /// Where it ended when it was opened, if more may come.
     pub(super) end: Option<u64>,
+    /// Where what is there before it ends, if anything is: at `start`, but for what was removed by
+    /// somebody.
+    pub(super) before: Option<u64>,
 }
 
 /// What was not written, and why.
@@ -278,21 +281,35 @@ impl Rotating {
     /// The file that has what is at `offset`, or, if that is gone, what is there next.
     pub(super) fn stretch(&mut self, offset: u64, limits: Limits) -> io::Result<Stretch> {
         self.look(limits)?;
-        let mut start = self.start;
-        let mut found = None;
-        for (index, length) in self.older.iter().flatten().enumerate() {
-            if offset >= start {
+        let (mut start, mut found, mut before) = (self.start, (0, self.start), None);
+        for (number, length) in (1..).zip(self.older.iter().flatten()) {
+            start = start.saturating_sub(*length);
+            let there = start + self.there(number)?.min(*length);
+            if there == start {
+                continue;
+            }
+            if offset >= found.1 || offset >= there {
+                before = Some(there);
                 break;
             }
-            start = start.saturating_sub(*length);
-            found = Some((index + 1, start));
+            found = (number, start);
         }
-        if let Some((number, start)) = found {
-            let path = numbered(&self.path, number);
-            return Ok(Stretch { file: sys::open_regular(&path)?, start, end: None });
+        let (number, start) = found;
+        if number > 0 {
+            let file = sys::open_regular(&numbered(&self.path, number))?;
+            return Ok(Stretch { file, start, end: None, before });
         }
-        let (start, end) = (self.start, Some(self.start + self.length));
-        Ok(Stretch { file: self.duplicate()?, start, end })
+        let end = Some(start + self.length);
+        Ok(Stretch { file: self.duplicate()?, start, end, before })
+    }
+
+    /// How much there is of an older file: somebody may have cut it short, or removed it.
+    fn there(&self, number: usize) -> io::Result<u64> {
+        match fs::symlink_metadata(numbered(&self.path, number)) {
+            Ok(about) => Ok(if about.is_file() { about.len() } else { 0 }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -175,7 +175,10 @@ impl Master {
                 Err(error) => reloading.fail(index, &error),
             }
         }
-        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // What needs a new master is still as this one began with it.
+        let MasterConfig { name, state_dir, log_dir, .. } = std::mem::take(&mut *current);
+        *current = MasterConfig { name, state_dir, log_dir, ..config };
         Ok(reloading)
     }
 

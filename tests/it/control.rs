@@ -162,9 +162,15 @@ fn a_client_asks_for_what_the_master_knows() {
     assert_eq!((report.state, report.pid), (known.state, known.pid));
     assert_eq!((report.goal.as_str(), report.phase.as_str()), ("up", "up"));
     assert_eq!(report.executable_path.as_deref(), Some("/bin/sleep"));
+    let usage = report.usage.as_ref().unwrap();
+    assert!(usage.rss_bytes.unwrap() > 0 && usage.threads == Some(1), "{usage:?}");
+    // Not of all, which may be many, and not of what has no process.
+    assert!(all.iter().all(|worker| worker.usage.is_none()));
+    assert_eq!(client.status(&["m"]).unwrap()[0].usage, None);
 
     let described = client.describe("nap").unwrap();
     assert_eq!(described.worker.id, "nap");
+    assert_eq!(described.worker.usage.unwrap().threads, Some(1));
     assert_eq!(described.config.command.as_deref().unwrap(), ["/bin/sleep", "3600"]);
     let path: Vec<_> = described.history.iter().map(|past| past.to.as_str()).collect();
     assert_eq!(path, ["initializing", "initialized", "starting", "running"]);
@@ -259,6 +265,28 @@ fn a_program_without_a_fault_may_end_at_once_and_one_that_crashes_is_noticed() {
     assert_eq!(error.category(), ErrorCategory::Crash, "{error}");
     client.start("crashing", CommandOptions::new().wait(false)).unwrap();
     client.wait_for("done", WaitFor::Completed, PATIENCE).unwrap();
+    operated.bench.finish();
+}
+
+#[test]
+fn an_older_error_is_not_why_another_command_came_in_between() {
+    let operated = Operated::new();
+    let bench = &operated.bench;
+    let mended = operated.directory.path().join("mended");
+    let script = format!("test -e {} || exit 7; exec sleep 1000", mended.display());
+    bench.add(shell("w", &script).restart(slow()));
+    operated.client().start("w", CommandOptions::new()).unwrap();
+    bench.once("w", |known| known.last_error.is_some());
+    std::fs::write(mended, "").unwrap();
+    let mut raw = operated.raw();
+    raw.ask(1, "restart", &json!({ "id": "w", "watch": true }));
+    bench.once("w", |known| known.incarnation == 2 && known.state == WorkerState::Running);
+    bench.master.restart_worker("w", true).unwrap();
+    let answer = raw.line().unwrap();
+    // On a very slow machine the time to look at it may be over by then.
+    if answer["result"].is_null() {
+        assert_eq!(answer["error"]["category"], "cancelled", "{answer}");
+    }
     operated.bench.finish();
 }
 

@@ -293,11 +293,20 @@ fn settings_of_the_master_hold_at_once_or_are_told_to_need_another_one() {
     let deaf = deaf.stop(stop);
     let bench = started([deaf.clone()]);
     assert_eq!(bench.line().text, "on");
-    let plan = bench.master.reload(config([deaf]).shutdown_timeout(ms(10)).name("other")).unwrap();
+    let new = config([deaf]).shutdown_timeout(ms(10)).name("other").log_dir("/elsewhere");
+    let plan = bench.master.reload(new.clone()).unwrap();
+    let needed = ["name", "log_dir"];
     assert_eq!(
-        (plan.settings, plan.needs_new_master),
-        (vec!["shutdown_timeout".into()], vec!["name".into()])
+        (plan.settings, &plan.needs_new_master[..]),
+        (vec!["shutdown_timeout".into()], &needed.map(String::from)[..])
     );
+    // It is not taken for done.
+    let again = bench.master.plan(&new).unwrap();
+    assert_eq!(
+        (again.settings.len(), &again.needs_new_master[..]),
+        (0, &needed.map(String::from)[..])
+    );
+    assert_eq!(bench.master.configuration().log_dir, None);
     // With the time there was it would never end.
     let report = bench.master.shutdown_nowait(false).wait_timeout(PATIENCE);
     assert_eq!(report.unwrap().unwrap().killed, ["deaf"]);

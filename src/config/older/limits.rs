@@ -17,11 +17,11 @@ pub(super) const LIMITS: &[Key<Work>] = &[
 ];
 
 const MEMORY: &[Key<Tree>] = &[
-    ("max_rss", |_, node, limits| limits.put("memory.max_rss", node.clone())),
-    ("max_virtual", |_, node, limits| limits.put("hard.memory", node.clone())),
+    ("max_rss", |w, node, limits| put_limit(w, "memory.max_rss", node.clone(), limits)),
+    ("max_virtual", |w, node, limits| put_limit(w, "hard.memory", node.clone(), limits)),
     ("max_swap", no_equal),
-    ("warning_threshold", |_, node, limits| {
-        limits.put("memory.warning_threshold", node.clone());
+    ("warning_threshold", |w, node, limits| {
+        put_limit(w, "memory.warning_threshold", node.clone(), limits);
     }),
     ("policy", |w, node, limits| {
         let policy = policy(w, node);
@@ -30,19 +30,29 @@ const MEMORY: &[Key<Tree>] = &[
 ];
 
 const CPU: &[Key<Tree>] = &[
-    ("max_percent", |_, node, limits| limits.put("cpu.max_percent", node.clone())),
+    ("max_percent", |w, node, limits| put_limit(w, "cpu.max_percent", node.clone(), limits)),
     ("max_cores", |w, node, limits| {
         if limits.find("cpu.max_percent").is_some() {
             return w.warn("has no effect beside max_percent");
         }
-        let percent = values::thousandths(node).map(|cores| u64::from(cores) / 10);
+        let percent = values::thousandths(node).map(u64::from);
+        // However little it is, it is no 0, which would be none.
+        let percent = percent.map(|cores| (cores / 10).max(cores.min(1)));
         match percent {
-            Some(percent) => limits.put("cpu.max_percent", values::number(node.at, percent)),
+            Some(percent) => {
+                let percent = values::number(node.at, percent);
+                put_limit(w, "cpu.max_percent", percent, limits);
+            }
             None => w.problem("must be a number of cores"),
         }
     }),
-    ("max_time", |w, node, limits| limits.put("cpu.max_time", values::duration(w, node))),
-    ("warning_threshold", |_, node, limits| limits.put("cpu.warning_threshold", node.clone())),
+    ("max_time", |w, node, limits| {
+        let time = values::duration(w, node);
+        put_limit(w, "cpu.max_time", time, limits);
+    }),
+    ("warning_threshold", |w, node, limits| {
+        put_limit(w, "cpu.warning_threshold", node.clone(), limits);
+    }),
     ("policy", |w, node, limits| {
         let policy = policy(w, node);
         limits.put("cpu.policy", policy);
@@ -50,18 +60,20 @@ const CPU: &[Key<Tree>] = &[
 ];
 
 const PROCESS: &[Key<Tree>] = &[
-    ("max_processes", |_, node, limits| limits.put("process.max_processes", node.clone())),
-    ("max_file_descriptors", |_, node, limits| {
-        limits.put("process.max_file_descriptors", node.clone());
+    ("max_processes", |w, node, limits| {
+        put_limit(w, "process.max_processes", node.clone(), limits);
+    }),
+    ("max_file_descriptors", |w, node, limits| {
+        put_limit(w, "process.max_file_descriptors", node.clone(), limits);
     }),
     ("max_child_processes", |w, node, limits| {
         if limits.find("process.max_processes").is_some() {
             return w.warn("has no equal beside max_processes, and is left out");
         }
-        limits.put("process.max_processes", node.clone());
+        put_limit(w, "process.max_processes", node.clone(), limits);
     }),
-    ("warning_threshold", |_, node, limits| {
-        limits.put("process.warning_threshold", node.clone());
+    ("warning_threshold", |w, node, limits| {
+        put_limit(w, "process.warning_threshold", node.clone(), limits);
     }),
     ("policy", |w, node, limits| {
         let policy = policy(w, node);
@@ -75,9 +87,23 @@ const MONITORING: &[Key<Tree>] = &[
             w.warn("has no equal: limits are looked after where there are some");
         }
     }),
-    ("interval", |w, node, limits| limits.put("interval", values::duration(w, node))),
+    ("interval", |w, node, limits| {
+        let interval = values::duration(w, node);
+        put_limit(w, "interval", interval, limits);
+    }),
     ("history_retention", no_equal),
 ];
+
+/// Puts a limit in place. One of 0 was none: to a Go program it is the same as one not written.
+fn put_limit(w: &mut Walk<'_, '_>, path: &str, limit: Node, limits: &mut Tree) {
+    let none = values::thousandths(&limit) == Some(0)
+        || values::duration_of(&limit).is_some_and(|limit| limit.is_zero());
+    if none {
+        w.comment(format!("limits.{path} was 0, which is no limit, and is left out"));
+    } else {
+        limits.put(path, limit);
+    }
+}
 
 /// What happens at a violation.
 fn policy(w: &mut Walk<'_, '_>, node: &Node) -> Node {

@@ -162,6 +162,30 @@ fn durations_are_gos() {
     }
 }
 
+#[test]
+fn a_limit_of_zero_was_none() {
+    let none = "limits: {memory: {max_rss: 0, max_virtual: 0}, cpu: {max_cores: 0.0, max_time: 0s}, \
+                process: {max_processes: 0}}";
+    let (config, translation) = translated(&controlled(none)).unwrap();
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.workers[0].limits, crate::worker::LimitsConfig::default());
+    let text = translation.unwrap().text("x");
+    for limit in [
+        "memory.max_rss",
+        "hard.memory",
+        "cpu.max_percent",
+        "cpu.max_time",
+        "process.max_processes",
+    ] {
+        let told = format!("# limits.{limit} was 0, which is no limit, and is left out\n");
+        assert!(text.contains(&told), "{limit}: {text}");
+    }
+    assert!(!text.contains("limits:"), "{text}");
+    let some = "limits: {memory: {max_rss: 0, max_virtual: 2097152}}";
+    let (config, _) = translated(&controlled(some)).unwrap();
+    assert_eq!(config.workers[0].limits.hard.memory, Some(2 << 20));
+}
+
 /// The problems of a text, without the file's name.
 fn told(text: &str) -> Vec<String> {
     let error = translated(text).err().unwrap_or_else(|| panic!("{text:?} was accepted"));

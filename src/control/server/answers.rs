@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Shared, wire};
 use crate::control::report::{
-    ConfigReport, Description, ExitReport, Hello, PastReport, WorkerReport,
+    ConfigReport, Description, ExitReport, Hello, PastReport, Usage, WorkerReport,
 };
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::proc;
@@ -72,7 +72,7 @@ impl Shared {
             let message = format!("`params.ids`: at most {most} are answered at a time");
             return Err(Error::configuration(message));
         }
-        let named = asked.ids.iter().map(|id| board.diagnostics(id).map(WorkerReport::from));
+        let named = asked.ids.iter().map(|id| board.diagnostics(id).map(measured));
         named.collect()
     }
 
@@ -82,7 +82,7 @@ impl Shared {
         let last_output = diagnostics.last_output.clone();
         let program_changed = program_changed(&diagnostics);
         Ok(Description {
-            worker: diagnostics.into(),
+            worker: measured(diagnostics),
             failures,
             config: ConfigReport::from(&*config),
             history: history.into_iter().map(PastReport::from).collect(),
@@ -90,6 +90,17 @@ impl Shared {
             program_changed,
         })
     }
+}
+
+/// A report with what the worker's process uses now.
+fn measured(known: WorkerDiagnostics) -> WorkerReport {
+    let used = known.pid.and_then(proc::usage);
+    let usage = used.map(|(resident, threads)| Usage {
+        cpu_percent: None,
+        rss_bytes: Some(resident),
+        threads: Some(threads),
+    });
+    WorkerReport { usage, ..known.into() }
 }
 
 /// Looks at files, which the loop would not wait for.

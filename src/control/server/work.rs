@@ -196,15 +196,20 @@ impl Shared {
         if finished {
             return Look::Answer(Ok(self.ended(worker, Some(incarnation))));
         }
-        let error = match known.last_error {
-            Some(last) if known.goal == "up" => {
-                Error::new(last.category, format!("it ended as soon as it ran: {}", last.message))
+        let error = match (self.failure(worker, incarnation), known.last_error) {
+            (Some(message), Some(last)) if known.goal == "up" => {
+                Error::new(last.category, format!("it ended as soon as it ran: {message}"))
             }
-            Some(_) | None => {
-                Error::new(ErrorCategory::Cancelled, "another command took its place")
-            }
+            _ => Error::new(ErrorCategory::Cancelled, "another command took its place"),
         };
         Look::Answer(Err(error.of_worker(worker)))
+    }
+
+    /// What went wrong with an incarnation: the worker's last error may be that of an older one.
+    fn failure(&self, worker: &str, incarnation: u64) -> Option<String> {
+        let past = self.master.board().describe(worker).ok()?.history;
+        let mut of_it = past.into_iter().filter(|past| past.incarnation == incarnation);
+        of_it.find_map(|past| past.message)
     }
 
     /// Whether a worker is in a condition.

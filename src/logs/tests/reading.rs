@@ -139,6 +139,54 @@ fn a_follower_sees_every_line_over_all_rotations() {
 }
 
 #[test]
+fn what_is_left_is_read_when_older_files_were_removed_or_cut_short() {
+    for (removed, kept) in [(1, 0), (2, 0), (4, 0), (1, 1000), (4, 1000)] {
+        let room = Room::new(small().max_files(5));
+        for n in 0..500 {
+            room.out(format!("{n} {}\n", "x".repeat(30)).as_bytes());
+        }
+        assert_eq!(room.files().len(), 5);
+        let path = room.path(&format!("w.log.{removed}"));
+        let whole = fs::metadata(&path).unwrap().len();
+        match kept {
+            0 if removed == 2 => fs::remove_file(&path).unwrap(),
+            _ => fs::File::options().write(true).open(&path).unwrap().set_len(kept).unwrap(),
+        }
+        let read_file = |number: u32| match number {
+            0 => fs::read_to_string(room.path("w.log")).unwrap(),
+            number => fs::read_to_string(room.path(&format!("w.log.{number}"))).unwrap_or_default(),
+        };
+        let whole_lines = |text: &str| text.rfind('\n').map_or(0, |end| end + 1);
+        let left: Vec<String> = (0..=4)
+            .rev()
+            .map(read_file)
+            .flat_map(|text| {
+                let end = whole_lines(&text);
+                text[..end].lines().map(|line| line[27..].to_owned()).collect::<Vec<_>>()
+            })
+            .collect();
+        let entries = read(&room, &Query::last(usize::MAX));
+        let (notices, lines): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.notice);
+        assert_eq!(texts(&lines), left, "{removed} {kept}");
+        let notices: Vec<_> =
+            notices.into_iter().map(|entry| String::from_utf8(entry.bytes).unwrap()).collect();
+        assert_eq!(notices, [format!("({} bytes are gone)\n", whole - kept)]);
+        // What is newer than the gap is counted as ever.
+        let newer = read_file(0).lines().count();
+        for count in [1, newer - 1, newer] {
+            let last = texts(&read(&room, &Query::last(count)));
+            assert_eq!(last, left[left.len() - count..], "{removed} {kept} {count}");
+        }
+        if kept == 0 {
+            let entries = read(&room, &Query::last(newer + 100));
+            let lines: Vec<_> = entries.into_iter().filter(|entry| !entry.notice).collect();
+            assert_eq!(texts(&lines), left[left.len() - newer - 100..], "{removed}");
+        }
+    }
+}
+
+#[test]
 fn a_follower_that_does_not_read_is_told_what_was_rotated_away_and_holds_up_nobody() {
     let room = Room::new(small().max_files(3));
     room.out(b"first\n");
@@ -159,7 +207,7 @@ fn a_follower_that_does_not_read_is_told_what_was_rotated_away_and_holds_up_nobo
     }
     let [notice] = notices.as_slice() else { panic!("{notices:?}") };
     let gone: usize = notice[1..].split(' ').next().unwrap().parse().unwrap();
-    assert!(notice.ends_with(" bytes were rotated away)\n"), "{notice}");
+    assert!(notice.ends_with(" bytes are gone)\n"), "{notice}");
     // To the byte: what was read and what is gone is what was written.
     let size = |line: &str| 27 + line.len() + 1;
     let written: usize = (0..1000).map(|n: u32| size(&n.to_string())).sum();
