@@ -192,7 +192,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
     fn when_a_process_began_is_known_by_the_wall_clock() {
         let before = SystemTime::now();
         let mut child = std::process::Command::new("/bin/cat");
@@ -216,7 +215,9 @@ mod tests {
         }
         assert_eq!(uids(std::process::id()).unwrap()[1], crate::host::sys::effective_uid());
         assert!(uids(u32::MAX).is_err());
-=======
+    }
+
+    #[test]
     fn what_a_process_uses_is_read_whatever_it_is_called() {
         let status = b"Name:\tVmRSS: \xff\nState:\tS\nVmRSS:\t    1700 kB\nThreads:\t3\n";
         assert_eq!(parse_status(status), Some((1700 << 10, 3)));
@@ -225,7 +226,6 @@ mod tests {
         let (resident, threads) = usage(std::process::id()).unwrap();
         assert!(resident > 0 && threads > 0);
         assert_eq!(usage(u32::MAX), None);
->>>>>>> logs
     }
 
     #[test]
