@@ -18,7 +18,7 @@ use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::wire;
+use super::{SOCKET, wire};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::state::StateDir;
 use crate::host::sys::{self, Peer};
@@ -27,8 +27,6 @@ use crate::master::Master;
 use connection::Connection;
 use mailbox::{Mailbox, Signal};
 
-/// The socket's name in the state directory.
-pub(crate) const SOCKET: &str = "control.sock";
 /// So many connections are served at a time.
 const MAX_CONNECTIONS: usize = 64;
 /// The stack of the accepting thread and of each connection's.
