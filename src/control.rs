@@ -31,3 +31,7 @@ pub use report::{
 };
 #[cfg(target_os = "linux")]
 pub(crate) use server::Server;
+
+/// The socket's name in the state directory.
+#[cfg(any(target_os = "linux", feature = "cli"))]
+pub(crate) const SOCKET: &str = "control.sock";

@@ -503,7 +503,7 @@ impl Drop for Loop {
     fn drop(&mut self) {
         for slot in self.workers.values_mut() {
             slot.facts.line.disconnect();
-            if heirs::is_kept(&slot.config) && std::thread::panicking() {
+            if slot.config.is_kept() && std::thread::panicking() {
                 continue;
             }
             for host in slot.hosts.values_mut() {

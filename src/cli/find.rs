@@ -8,13 +8,11 @@ use super::Outcome;
 use super::args::{Address, Program, default_config};
 use super::terminal::harmless;
 use crate::config;
-use crate::control::Client;
+use crate::control::{Client, SOCKET};
 use crate::error::{Error, ErrorCategory};
 use crate::host::state::places;
 use crate::host::sys;
 
-/// The socket's name in a state directory.
-pub(super) const SOCKET: &str = "control.sock";
 /// So many masters are looked for in the runtime directory.
 const MAX_MASTERS: usize = 256;
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::args::{Program, Run};
 use super::echo::Echo;
-use super::{Outcome, complain, find, idle, logger};
+use super::{Outcome, complain, idle, logger};
 use crate::config;
+use crate::control::SOCKET;
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::state::places;
 use crate::host::sys;
@@ -102,7 +103,7 @@ fn start(
         log::warn!("{warning}");
     }
     let name = config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
-    let socket = config.state_dir.as_deref().map(|directory| directory.join(find::SOCKET));
+    let socket = config.state_dir.as_deref().map(|directory| directory.join(SOCKET));
     let reread = {
         let (modules, program, wanted) = (registry.clone(), *program, arguments.only.clone());
         move |file: &Path| read(&modules, &program, file, &wanted)

@@ -19,7 +19,7 @@ use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::wire;
+use super::{SOCKET, wire};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::state::StateDir;
 use crate::host::sys::{self, Peer};
@@ -29,8 +29,6 @@ use connection::Connection;
 use limits::Limit;
 use mailbox::{Mailbox, Signal};
 
-/// The socket's name in the state directory.
-pub(crate) const SOCKET: &str = "control.sock";
 /// So many connections are served at a time.
 const MAX_CONNECTIONS: usize = 64;
 /// So many requests at a time have a thread of their own, which outlives their client.

@@ -39,20 +39,44 @@ pub(crate) fn boot_id() -> io::Result<String> {
 /// There is no such process.
 pub(crate) fn began(pid: u32) -> io::Result<(u64, bool)> {
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
-    parse_stat(&stat).ok_or_else(|| {
+    let process = Process::parse(pid, &stat).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat is not what is expected")
-    })
+    })?;
+    Ok((process.started, process.ended))
 }
 
-/// The name in brackets may be any bytes, brackets and spaces too.
-fn parse_stat(stat: &[u8]) -> Option<(u64, bool)> {
-    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&stat[name_ends + 1..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    // The state is the third field, the beginning the twenty-second.
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((start_time, matches!(state, "Z" | "X" | "x")))
+/// A process as it was a moment ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) parent: u32,
+    /// The name it goes by: at most 15 bytes.
+    pub(crate) name: Vec<u8>,
+    /// In ticks since the system's start: with the id it tells one process from another.
+    pub(crate) started: u64,
+    /// It has ended and is not reaped.
+    pub(crate) ended: bool,
+}
+
+impl Process {
+    /// The process with this id, if there is one.
+    pub(crate) fn with_id(pid: u32) -> Option<Self> {
+        Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Reads `7 (name) S 1 ...`; the name may be any bytes, brackets and blanks too.
+    pub(crate) fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
+        let open = stat.iter().position(|byte| *byte == b'(')?;
+        let close = stat.iter().rposition(|byte| *byte == b')')?;
+        let name = stat.get(open + 1..close)?.to_vec();
+        let rest = std::str::from_utf8(&stat[close + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        // The state is the third field, the parent the fourth, the beginning the twenty-second.
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let started = fields.nth(17)?.parse().ok()?;
+        Some(Self { pid, parent, name, started, ended: matches!(state, "Z" | "X" | "x") })
+    }
 }
 
 /// When a process began that did so after so many ticks, by the wall clock; to about a hundredth
@@ -167,6 +191,10 @@ impl Marks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse_stat(stat: &[u8]) -> Option<(u64, bool)> {
+        Process::parse(77, stat).map(|process| (process.started, process.ended))
+    }
 
     #[test]
     fn a_process_is_known_by_its_beginning_whatever_it_is_called() {

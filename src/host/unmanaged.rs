@@ -139,7 +139,7 @@ mod linux {
             match held {
                 Some((pid, process)) if self.plan.what.can_terminate => {
                     for signal in signals {
-                        if let Err(error) = sys::signal_through(&process, *signal) {
+                        if let Err(error) = sys::signal_by(process.as_fd(), *signal) {
                             log::warn!("{life}: cannot send signal {signal} to {pid}: {error}");
                         }
                     }

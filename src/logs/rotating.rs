@@ -296,7 +296,7 @@ impl Rotating {
         }
         let (number, start) = found;
         if number > 0 {
-            let file = sys::open_regular(&numbered(&self.path, number))?;
+            let file = sys::open_no_link(&numbered(&self.path, number))?;
             return Ok(Stretch { file, start, end: None, before });
         }
         let end = Some(start + self.length);

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::directory::Line;
-use super::heirs::is_kept;
 use crate::core::event::{Goal, Status, Transition};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::logs::WorkerLog;
@@ -481,7 +480,7 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
         isolated: process,
         killable: process && config.can_be_killed(),
         limitable: false,
-        adoptable: is_kept(config),
+        adoptable: config.is_kept(),
         functions: config.is_conversant(),
         health: config.is_conversant() || config.is_checked_by_presence(),
     }

@@ -6,12 +6,7 @@ use super::{Loop, ReplySender};
 use crate::core::event::{Command, Goal, Status};
 use crate::core::moment::Moment;
 use crate::host::estate::Adoption;
-use crate::worker::{OnMasterExit, WorkerConfig, WorkerId, WorkerType};
-
-/// Whether a worker's process outlives its master.
-pub(super) fn is_kept(config: &WorkerConfig) -> bool {
-    config.worker_type == WorkerType::Process && config.on_master_exit == Some(OnMasterExit::Keep)
-}
+use crate::worker::WorkerId;
 
 impl Loop {
     /// A process of a former master becomes its worker's present incarnation.

@@ -3,7 +3,6 @@
 use std::path::{self, Path};
 use std::sync::Arc;
 
-use super::heirs::is_kept;
 use crate::abi::DEFAULT_SYMBOL;
 use crate::core::event::{HealthPolicy, WorkerSpec};
 use crate::error::{ErrorCategory, Failure};
@@ -100,7 +99,7 @@ fn program(config: &WorkerConfig, path: &Path, launcher: Option<&Program>) -> Pr
         output: config.logs.mode,
         #[cfg(target_os = "linux")]
         afterwards: Afterwards {
-            keep: is_kept(config),
+            keep: config.is_kept(),
             configuration: fingerprint(config),
             patience: config.stop.timeout,
         },
@@ -176,7 +175,7 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
         stop_timeout: config.stop.timeout,
         killable: config.worker_type == WorkerType::Process && config.can_be_killed(),
         // Who has not started a process does not end it with himself.
-        keeps: is_kept(config) || config.unmanaged.is_some(),
+        keeps: config.is_kept() || config.unmanaged.is_some(),
         restart: config.restart.clone(),
         health: check.map(|check| HealthPolicy {
             interval: check.interval,

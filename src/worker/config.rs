@@ -320,6 +320,11 @@ impl WorkerConfig {
         self.unmanaged.as_ref().is_none_or(|unmanaged| unmanaged.can_terminate)
     }
 
+    /// True when the worker's process outlives its master.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.worker_type == WorkerType::Process && self.on_master_exit == Some(OnMasterExit::Keep)
+    }
+
     /// True when the worker's health is that its process is there.
     pub(crate) fn is_checked_by_presence(&self) -> bool {
         let kind = self.health_check.as_ref().and_then(|check| check.check_type);

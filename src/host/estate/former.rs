@@ -15,7 +15,7 @@ use crate::host::process;
 use crate::host::state::StateDir;
 use crate::host::sys;
 use crate::worker::{
-    ExecutionConfig, LimitsConfig, LogMode, OnMasterExit, RestartPolicy, WorkerConfig, WorkerId,
+    ExecutionConfig, LimitsConfig, LogMode, RestartPolicy, WorkerConfig, WorkerId,
 };
 
 /// How long a killed process may take to end.
@@ -268,9 +268,9 @@ fn read_record(state: &StateDir, stem: &str) -> Result<(WorkerId, Record), Strin
     Ok((worker, record))
 }
 
-/// Whether a worker's process outlives its master.
+/// Whether a process that outlived its master is still wanted.
 fn is_kept(config: &WorkerConfig) -> bool {
-    config.enabled && config.on_master_exit == Some(OnMasterExit::Keep)
+    config.enabled && config.is_kept()
 }
 
 /// Whether a process that is there goes on.

@@ -140,7 +140,7 @@ impl Output {
             && !std::mem::replace(&mut self.enlarged[which], true)
         {
             // Where that is refused, it goes on as it is.
-            let _ = sys::set_pipe_size(pipe.as_fd(), LARGE_PIPE);
+            sys::enlarge_pipe(pipe.as_fd(), LARGE_PIPE);
         }
     }
 

@@ -27,7 +27,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::ptr;
 use std::time::Duration;
 
 #[cfg(feature = "cli")]
@@ -116,21 +115,6 @@ pub(crate) fn signal(target: Target, signal: i32) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(ESRCH) => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// Sends a signal to the process that a descriptor of [`pidfd_open`] stands for, and to no other. A
-/// process that has ended is no error. Needs Linux 5.1.
-///
-/// # Errors
-/// When it is not allowed.
-pub(crate) fn signal_through(process: &OwnedFd, signal: c_int) -> io::Result<()> {
-    let (fd, info, flags) = (process.as_raw_fd(), ptr::null::<libc::siginfo_t>(), 0);
-    // SAFETY: the descriptor is open; without `info` the call touches no memory of ours.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags) };
-    match checked(c_int::try_from(result).unwrap_or(-1)) {
-        Err(error) if error.raw_os_error() != Some(ESRCH) => Err(error),
-        Ok(_) | Err(_) => Ok(()),
     }
 }
 

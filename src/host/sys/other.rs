@@ -77,7 +77,7 @@ pub(crate) fn open_log(_path: &Path) -> io::Result<File> {
     Err(unsupported())
 }
 
-pub(crate) fn open_regular(_path: &Path) -> io::Result<File> {
+pub(crate) fn open_no_link(_path: &Path) -> io::Result<File> {
     Err(unsupported())
 }
 

@@ -9,23 +9,13 @@ use std::time::SystemTime;
 
 use crate::host::proc;
 
+use crate::host::proc;
+pub(super) use crate::host::proc::Process;
+
 /// As much is read of a process's arguments.
 const MAX_ARGUMENTS: u64 = 256 << 10;
 /// As much of the other files.
 const MAX_FILE: u64 = 16 << 10;
-
-/// A process as it was a moment ago.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Process {
-    pub(super) pid: u32,
-    pub(super) parent: u32,
-    /// The name it goes by: at most 15 bytes.
-    pub(super) name: Vec<u8>,
-    /// In ticks since the system's start: with the id it tells one process from another.
-    pub(super) started: u64,
-    /// It has ended and is not reaped.
-    pub(super) ended: bool,
-}
 
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -38,31 +28,9 @@ fn directory(pid: u32) -> PathBuf {
 }
 
 impl Process {
-    /// The process with this id, if there is one.
-    pub(super) fn with_id(pid: u32) -> Option<Self> {
-        Self::parse(pid, &read(&directory(pid).join("stat"), MAX_FILE).ok()?)
-    }
-
-    /// Reads `7 (name) S 1 ...`; the name may have brackets and blanks in it.
-    pub(super) fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
-        let open = stat.iter().position(|byte| *byte == b'(')?;
-        let close = stat.iter().rposition(|byte| *byte == b')')?;
-        let name = stat.get(open + 1..close)?.to_vec();
-        let rest = std::str::from_utf8(&stat[close + 1..]).ok()?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        Some(Self {
-            pid,
-            parent: fields.get(1)?.parse().ok()?,
-            name,
-            started: fields.get(19)?.parse().ok()?,
-            ended: matches!(*fields.first()?, "Z" | "X" | "x"),
-        })
-    }
-
     /// All processes that can be seen.
     pub(super) fn all() -> io::Result<impl Iterator<Item = Self>> {
-        let entries = fs::read_dir("/proc")?.map_while(Result::ok);
-        Ok(entries.filter_map(|entry| Self::with_id(entry.file_name().to_str()?.parse().ok()?)))
+        Ok(proc::all()?.into_iter().filter_map(Self::with_id))
     }
 
     /// Its program's name and its arguments; nothing for a thread of the kernel.

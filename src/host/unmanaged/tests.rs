@@ -54,7 +54,7 @@ impl Stranger {
         let family: Vec<Process> = Process::all().unwrap().filter(descends).collect();
         for process in family {
             let Ok(process) = sys::pidfd_open(process.pid) else { continue };
-            sys::signal_through(&process, sys::SIGKILL).unwrap();
+            sys::signal_by(process.as_fd(), sys::SIGKILL).unwrap();
             let ended = sys::wait_readable([Some(process.as_fd())], Some(PATIENCE));
             assert_eq!(ended.unwrap(), [true]);
         }

@@ -2,7 +2,6 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr;
@@ -24,14 +23,6 @@ pub(crate) fn open_log(path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
-}
-
-/// Opens a file to be read that must not be a link.
-///
-/// # Errors
-/// As the call has them.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 /// Makes a directory, with what it is in, that is ours alone; one that is there must be ours and no
@@ -90,16 +81,6 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
         result = checked(set).map(drop);
     });
     result
-}
-
-/// Sets how much a pipe holds.
-///
-/// # Errors
-/// As the call has them: there is a limit for one pipe, and one for all pipes of a user.
-pub(crate) fn set_pipe_size(fd: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
-    // SAFETY: the descriptor is open while it is borrowed; only integers are passed.
-    checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) })?;
-    Ok(())
 }
 
 /// Where a byte is first. The C library looks at many bytes at once, which matters for logs.
