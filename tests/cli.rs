@@ -341,8 +341,8 @@ fn s23_it_needs_no_environment_and_no_directory() {
     let setting = Setting::new("workers: [{id: nap, command: /bin/sleep 1000}]\n");
     let gone = setting.path().join("gone");
     fs::create_dir(&gone).unwrap();
-    let script = "cd \"$1\" && rmdir \"$1\" && shift && exec env -i HSU_STATE_DIR=\"$1\" \"$2\" run \
-                  -c \"$3\" --run-duration 500ms";
+    let script = "cd \"$1\" && rmdir \"$1\" && shift && exec env -i HSU_STATE_DIR=\"$1\" \
+                  \"$2\" run -c \"$3\" --run-duration 500ms";
     let (state, file) = (setting.path().join("state"), setting.path().join("workers.yaml"));
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script, "sh"]).arg(&gone).arg(&state);
