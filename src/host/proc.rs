@@ -87,8 +87,8 @@ pub(crate) fn all() -> io::Result<Vec<u32>> {
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
-/// What a process uses now: resident memory in bytes, and threads. `None`: there is no such process,
-/// or nothing of it but its end.
+/// What a process uses now: resident memory in bytes, and threads. `None`: there is no such
+/// process, or nothing of it but its end.
 pub(crate) fn usage(pid: u32) -> Option<(u64, u64)> {
     parse_status(&fs::read(format!("/proc/{pid}/status")).ok()?)
 }
