@@ -164,8 +164,8 @@ fn durations_are_gos() {
 
 #[test]
 fn a_limit_of_zero_was_none() {
-    let none = "limits: {memory: {max_rss: 0, max_virtual: 0}, process: {max_processes: 0}, \
-                cpu: {max_cores: 0.0, max_time: 0s}}";
+    let none = "limits: {memory: {max_rss: 0, max_virtual: 0}, \
+                cpu: {max_cores: 0.0, max_time: 0s}, process: {max_processes: 0}}";
     let (config, translation) = translated(&controlled(none)).unwrap();
     assert_eq!(config.warnings, []);
     assert_eq!(config.workers[0].limits, crate::worker::LimitsConfig::default());

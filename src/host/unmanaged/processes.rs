@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::host::proc;
-
-use crate::host::proc;
 pub(super) use crate::host::proc::Process;
 
 /// As much is read of a process's arguments.
