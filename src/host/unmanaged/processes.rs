@@ -12,8 +12,6 @@ pub(super) use crate::host::proc::Process;
 
 /// As much is read of a process's arguments.
 const MAX_ARGUMENTS: u64 = 256 << 10;
-/// As much of the other files.
-const MAX_FILE: u64 = 16 << 10;
 
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
