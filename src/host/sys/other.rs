@@ -53,6 +53,7 @@ pub(crate) fn open_std_fds() -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(feature = "cli")]
 pub(crate) fn has_borrowed_rights() -> bool {
     false
 }

@@ -193,6 +193,7 @@ pub(crate) fn open_std_fds() -> io::Result<()> {
 
 /// True when this program has rights that whoever started it has not: its file is set-user-ID,
 /// set-group-ID or has capabilities.
+#[cfg(feature = "cli")]
 pub(crate) fn has_borrowed_rights() -> bool {
     // SAFETY: the call takes an integer and touches no memory of ours.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
