@@ -18,12 +18,6 @@ const TRIES: usize = 3;
 /// written to each time that it is read.
 /// Root reads no file that everybody may write.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    #[cfg(unix)]
-    if sys::effective_uid() == 0
-        && let Some(Doubt::Everybody(message)) = doubt(path)
-    {
-        return Err(format!("is not read as root: {message}"));
-    }
     for _ in 0..TRIES {
         if let Some(bytes) = read_once(path)? {
             return Ok(bytes);
@@ -42,6 +36,12 @@ fn read_once(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
     if !metadata.is_file() {
         return Err("is not a regular file".to_owned());
+    }
+    #[cfg(unix)]
+    if sys::effective_uid() == 0
+        && let Some(Doubt::Everybody(message)) = doubt(path)
+    {
+        return Err(format!("is not read as root: {message}"));
     }
     let mut bytes = Vec::new();
     // Its size may grow between the question and the reading: what is read counts.
