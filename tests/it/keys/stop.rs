@@ -7,6 +7,7 @@ use std::process::Command;
 use hsu_master::Exit;
 
 use super::{Row, Scene};
+use crate::support::until;
 use crate::unmanaged::{lives, signal};
 
 /// A FIFO in the scene's directory, where a program waits that is asked to end.
@@ -69,10 +70,14 @@ pub(super) const ROWS: &[Row] = &[
         file: "workers: [{id: w, stop: {kill_group: %}, command: [/bin/sh, -c,
               'sleep 1000 <&- >&- 2>&- & echo $!; exec sleep 1000']}]",
         values: [("true", "all are gone"), ("false", "a child lives on")],
-        observe: |scene, _| {
+        observe: |scene, expected| {
             scene.start().unwrap();
             let child = scene.bench.line().text.parse().unwrap();
             scene.bench.master.stop_worker("w").unwrap();
+            if expected == "all are gone" {
+                // It was killed, and takes a moment to die.
+                until(|| !lives(child));
+            }
             let lives_on = lives(child);
             if lives_on {
                 signal("KILL", child);

@@ -13,7 +13,7 @@ dump="$DUMP/$(ls "$DUMP" | wc -l)"
 {
     cat "/proc/$$/limits"; ls "/proc/$$/fd"; umask; pwd
     tr '\0' '\n' < "/proc/$$/environ" | grep -v INCARNATION
-    grep -E '^(Umask|.id|Groups|Sh.Pnd|Sig(Pnd|Blk|Ign|Cgt)|NoNew.*|Seccomp):' "/proc/$$/status"
+    grep -E '^(Umask|[UG]id|Groups|Sh.Pnd|Sig(Pnd|Blk|Ign|Cgt)|NoNew.*|Seccomp):' "/proc/$$/status"
     cat "/proc/$$/oom_score_adj"; cut -d' ' -f19 "/proc/$$/stat"
 } > "$dump"
 ulimit -S -n 16; ulimit -S -s 512; ulimit -c 0; umask 0777; trap '' HUP INT TERM USR1 USR2 PIPE CHLD
