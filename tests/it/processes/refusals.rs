@@ -222,7 +222,8 @@ fn a12_descriptors_that_run_out_are_an_error_until_they_return() {
     for id in &refused[..3] {
         bench.master.stop_worker(id).unwrap();
     }
-    crate::support::until(|| descriptors() == before);
+    // What the first one had may not all have been closed when they were counted.
+    crate::support::until(|| descriptors() <= before);
     bench.finish();
 }
 
