@@ -62,7 +62,10 @@ use crate::worker::{Exit, WaitFor, WorkerConfig, WorkerDiagnostics, WorkerEndpoi
 /// nothing.
 ///
 /// What it does to the process it lives in: nothing process-wide but, at the first module start, a
-/// chained panic hook (see [`MasterBuilder::panic_hook`]). No signal handler, no logger, no file.
+/// chained panic hook (see [`MasterBuilder::panic_hook`]). No signal handler and no logger; no file
+/// but in the state and log directories that its configuration names. Where this program can be run
+/// again (see [`host_if_requested`](crate::host_if_requested)), the first process worker brings a
+/// guardian, a process that ends the others should the master die.
 ///
 /// Dropping it is [`shutdown`](Self::shutdown): it blocks until every worker is down. Asynchronous
 /// programs await [`shutdown_nowait`](Self::shutdown_nowait) first. On a module's own thread the

@@ -367,11 +367,7 @@ impl Worker {
     /// An end that nobody asked for: completed work or a failure. There is no one left to give
     /// orders to.
     fn ended_by_itself(&mut self, turn: &mut Turn<'_>, exit: &Exit) {
-        let success = match exit {
-            Exit::Code(code) => self.spec.success.codes.contains(code),
-            Exit::Signal { signal, .. } => self.spec.success.signals.contains(signal),
-            Exit::Returned | Exit::Failed(_) | Exit::Unknown => false,
-        };
+        let success = self.spec.success.accept(exit);
         if success && matches!(self.phase, Phase::Up { .. }) {
             self.enter_ending(turn, Why::Completed, false);
             self.publish(turn, Cause::Completed);

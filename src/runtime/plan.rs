@@ -166,6 +166,15 @@ pub(crate) fn preflight(config: &WorkerConfig) -> Result<(), Failure> {
     }
 }
 
+/// The ends of a worker's process that mean that its work is done.
+pub(super) fn success_codes(config: &WorkerConfig) -> SuccessCodes {
+    match config.is_module() {
+        // Its work is done when it says so; an exit of its process is a crash.
+        true => SuccessCodes::codes([]),
+        false => config.success_codes.clone(),
+    }
+}
+
 /// The core's part of a configuration.
 pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
     let default_check = config.is_conversant().then(HealthCheckConfig::default);
@@ -185,11 +194,7 @@ pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
             successes: check.successes,
             on_unhealthy: check.on_unhealthy,
         }),
-        success: match config.is_module() {
-            // Its work is done when it says so; an exit of its process is a crash.
-            true => SuccessCodes::codes([]),
-            false => config.success_codes.clone(),
-        },
+        success: success_codes(config),
         depends_on: Vec::new(),
     }
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::aside::{Aside, Kept};
 use super::board::Facts;
 use super::directory::{Callee, Line};
-use super::plan::Plan;
+use super::plan::{Plan, success_codes};
 use super::{Input, Parts};
 use crate::host::estate::Adoption;
 use crate::host::process::ProcessHost;
@@ -107,17 +107,9 @@ impl Slot {
         exit: &Exit,
         state: Option<WorkerState>,
     ) {
-        let completed = match exit {
-            Exit::Code(code) => self.config.success_codes.codes.contains(code),
-            Exit::Signal { signal, .. } => self.config.success_codes.signals.contains(signal),
-            Exit::Returned => true,
-            Exit::Failed(_) | Exit::Unknown => false,
-        };
-        let in_order = match state {
-            Some(WorkerState::Stopping) => true,
-            Some(WorkerState::Running) => completed,
-            _ => false,
-        };
+        let completed = *exit == Exit::Returned || success_codes(&self.config).accept(exit);
+        let in_order = state == Some(WorkerState::Stopping)
+            || state == Some(WorkerState::Running) && completed;
         if !in_order {
             self.facts.last_output = self.facts.log.last_lines(incarnation).into();
         }

@@ -72,7 +72,7 @@ const fn difference([aspect, thread, hosted, program]: [&'static str; 4]) -> Dif
 /// | completing its work | `ctx.complete()` | `ctx.complete()` | an end listed in `success_codes` |
 /// | how its end is shown | returned | exit code or signal | exit code or signal |
 /// | process id | none | its own | its own |
-/// | health | asked of the module | asked of the module | not checked |
+/// | health | asked of the module | asked of the module | not checked; by its presence with `type: process` |
 /// | endpoints | those the module publishes | those the module publishes | those its configuration lists |
 /// | time bound of a call | none | its timeout, 30 s by default | cannot be: it exports no functions |
 /// | statics | shared with other workers, kept over restarts | its own, new with each life | its own, new with each life |
@@ -126,7 +126,12 @@ pub const DIFFERENCES: [Difference; 18] = [
     ]),
     difference(["how its end is shown", "returned", "exit code or signal", "exit code or signal"]),
     difference(["process id", "none", "its own", "its own"]),
-    difference(["health", "asked of the module", "asked of the module", "not checked"]),
+    difference([
+        "health",
+        "asked of the module",
+        "asked of the module",
+        "not checked; by its presence with `type: process`",
+    ]),
     difference([
         "endpoints",
         "those the module publishes",

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Exit;
+
 /// How a worker starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -362,5 +364,14 @@ impl SuccessCodes {
     pub fn signals(mut self, signals: impl IntoIterator<Item = i32>) -> Self {
         self.signals = signals.into_iter().collect();
         self
+    }
+
+    /// Whether a process that ended like this has done its work.
+    pub(crate) fn accept(&self, exit: &Exit) -> bool {
+        match exit {
+            Exit::Code(code) => self.codes.contains(code),
+            Exit::Signal { signal, .. } => self.signals.contains(signal),
+            Exit::Returned | Exit::Failed(_) | Exit::Unknown => false,
+        }
     }
 }

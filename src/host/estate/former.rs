@@ -197,7 +197,7 @@ impl Former {
             let wanted = record.map_or(Wanted::Up, |record| record.wanted);
             if let (Some(at), Some(config)) = (unrecorded, config)
                 && wanted == Wanted::Up
-                && is_kept(config)
+                && is_wanted(config)
             {
                 let (process, marks) = processes.swap_remove(at);
                 let adoption = adopt_unrecorded(config, process, &marks);
@@ -269,13 +269,13 @@ fn read_record(state: &StateDir, stem: &str) -> Result<(WorkerId, Record), Strin
 }
 
 /// Whether a process that outlived its master is still wanted.
-fn is_kept(config: &WorkerConfig) -> bool {
+fn is_wanted(config: &WorkerConfig) -> bool {
     config.enabled && config.is_kept()
 }
 
 /// Whether a process that is there goes on.
 fn goes_on(record: &Record, process: &Process, config: &WorkerConfig) -> bool {
-    process.keep && is_kept(config) && record.wanted == Wanted::Up
+    process.keep && is_wanted(config) && record.wanted == Wanted::Up
 }
 
 /// Whether a process belongs to the user that a worker's configuration names, in every respect:

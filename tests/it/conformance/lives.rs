@@ -199,7 +199,7 @@ pub(super) fn diagnostics_tell_all(stage: &Stage) {
     let can = known.capabilities;
     let kills = stage.difference("an ignored stop").starts_with("killed");
     let alone = stage.difference("a crash beyond a panic") == "is the worker's alone";
-    let asked = stage.difference("health") != "not checked";
+    let asked = !stage.difference("health").starts_with("not checked");
     assert_eq!((can.killable, can.isolated, can.health), (kills, alone, asked));
 
     bench.hears_that("w 1 ready");
@@ -246,7 +246,8 @@ pub(super) fn what_it_runs_in(stage: &Stage) {
     stage.observed("endpoints", seen);
 
     let asked = known.health != HealthStatus::None;
-    stage.observed("health", if asked { "asked of the module" } else { "not checked" });
+    let program = "not checked; by its presence with `type: process`";
+    stage.observed("health", if asked { "asked of the module" } else { program });
     if asked {
         master.wait_for("w", WaitFor::Healthy, PATIENCE).unwrap();
     }

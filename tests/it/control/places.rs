@@ -1,6 +1,7 @@
 //! Places, threads and memory of the server are free again whatever its clients do.
 
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
 use hsu_master::control::{Client, CommandOptions};
@@ -48,15 +49,22 @@ fn who_is_idle_the_longest_gives_way() {
         assert_eq!(raw.answer(n, "hello", &json!({}))["id"], n);
         crowd.push(raw);
     }
-    // Those that are left are the last ones.
-    for raw in &mut crowd[..136] {
+    // A thread that was slow to say that it is idle counts as idle later: which of the older ones
+    // are left is not certain, how many are is.
+    let mut left = Vec::new();
+    for (n, raw) in crowd.iter_mut().enumerate() {
+        // Who has lost its place may not be heard any more.
+        let _ = raw.socket.write_all(b"{\"id\":7,\"method\":\"hello\"}\n");
         let told = raw.line().unwrap();
-        assert_eq!(told["error"]["category"], "refused", "{told}");
-        assert_eq!(raw.line(), None);
+        if told["id"] == 7 {
+            left.push(n);
+        } else {
+            assert_eq!(told["error"]["category"], "refused", "{told}");
+            assert_eq!(raw.line(), None);
+        }
     }
-    for raw in &mut crowd[150..] {
-        assert_eq!(raw.answer(7, "hello", &json!({}))["id"], 7);
-    }
+    assert_eq!(left.len(), 64, "{left:?}");
+    assert!((150..200).all(|n| left.contains(&n)), "{left:?}");
     operated.bench.finish();
 }
 
