@@ -1,0 +1,112 @@
+//! What the loop hears from its hosts: reports in the core's words, and what is beside a worker's
+//! lifecycle.
+
+use std::sync::Arc;
+
+use crate::core::event as core;
+use crate::core::event::Event as CoreEvent;
+use crate::core::moment::Moment;
+use crate::host::Report;
+use crate::module::EndpointInfo;
+use crate::worker::WorkerId;
+
+use super::Loop;
+use super::aside::Aside;
+use super::feed::{Event, EventKind};
+
+impl Loop {
+    /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
+    pub(super) fn hear(&mut self, now: Moment, worker: WorkerId, incarnation: u64, report: Report) {
+        let Some(slot) = self.workers.get_mut(&worker) else {
+            // A forgotten worker's incarnation that was written off: only its end still counts.
+            if let Report::Gone(exit) = report {
+                let report = core::Report::Gone(exit);
+                self.decide(now, CoreEvent::Report { worker, incarnation, report });
+            }
+            return;
+        };
+        let current = slot.current == incarnation;
+        let report = match report {
+            Report::Launched => core::Report::Launched,
+            Report::Started { pid } => {
+                if current {
+                    slot.facts.pid = pid;
+                }
+                // Before anybody hears that it runs.
+                let listed = slot.config.endpoints.clone();
+                self.tell_endpoints(&worker, incarnation, listed);
+                core::Report::Started
+            }
+            Report::Probed { probe, healthy, reason } => {
+                core::Report::Probed { probe, healthy, reason }
+            }
+            Report::Completed => core::Report::Completed,
+            Report::Failed(failure) => core::Report::Failed(failure),
+            Report::Gone(exit) => {
+                slot.hosts.remove(&incarnation);
+                slot.facts.line.gone(incarnation);
+                if current {
+                    slot.facts.pid = None;
+                    slot.facts.endpoints = Arc::default();
+                }
+                let gone =
+                    Event::of_worker(&worker, incarnation, EventKind::Gone { exit: exit.clone() });
+                let status = self.core.status(worker.as_str());
+                slot.keep_last_output(incarnation, &exit, status.map(|status| status.state));
+                self.parts.logs.close(&worker);
+                self.ended = Some((worker.clone(), incarnation, exit.clone()));
+                let report = core::Report::Gone(exit);
+                self.decide(now, CoreEvent::Report { worker, incarnation, report });
+                self.ended = None;
+                self.feed.tell(&gone);
+                return;
+            }
+            // Kept aside by the reporter: see `hear_aside`.
+            Report::Endpoint(_) | Report::TaskFailed(_) => return,
+            // Nobody here has asked.
+            Report::Informed(_) => return,
+        };
+        self.decide(now, CoreEvent::Report { worker, incarnation, report });
+    }
+
+    /// Fetches what an incarnation told beside its lifecycle.
+    pub(super) fn hear_aside(&mut self, worker: &WorkerId, incarnation: u64, aside: &Aside) {
+        let (endpoints, failed_tasks, failures) = aside.take();
+        let Some(slot) = self.workers.get_mut(worker) else { return };
+        slot.facts.task_failures += failed_tasks;
+        self.board.update_facts(worker, &slot.facts);
+        // A module says so itself.
+        let told_here = !slot.config.is_module();
+        for failure in failures {
+            if told_here {
+                log::warn!("{worker}#{incarnation}: a task failed: {failure}");
+            }
+            let kind = EventKind::TaskFailed { failure };
+            self.feed.tell(&Event::of_worker(worker, incarnation, kind));
+        }
+        self.tell_endpoints(worker, incarnation, endpoints);
+    }
+
+    /// Publishes where an incarnation can be reached, unless it is gone or not the latest.
+    pub(super) fn tell_endpoints(
+        &mut self,
+        worker: &WorkerId,
+        incarnation: u64,
+        endpoints: Vec<EndpointInfo>,
+    ) {
+        let Some(slot) = self.workers.get_mut(worker) else { return };
+        if slot.current != incarnation || !slot.hosts.contains_key(&incarnation) {
+            return;
+        }
+        let mut moved = endpoints;
+        moved.retain(|endpoint| slot.facts.publish(endpoint));
+        if moved.is_empty() {
+            return;
+        }
+        self.board.update_facts(worker, &slot.facts);
+        for endpoint in moved {
+            let kind = EventKind::Endpoint { endpoint };
+            self.feed.tell(&Event::of_worker(worker, incarnation, kind));
+        }
+    }
+}
