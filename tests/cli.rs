@@ -1,16 +1,16 @@
 //! The command line as people and scripts use it: the real binary, its output and its exit codes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "support/running.rs"]
+mod running;
+
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
 
-use crossbeam_channel::{Receiver, unbounded};
-
-const LONG: Duration = Duration::from_secs(30);
+use running::{Running, signal};
 
 /// A directory with a configuration file in it.
 struct Setting {
@@ -42,63 +42,8 @@ impl Setting {
 
     fn run(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(&["run"]);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (sender, lines) = unbounded();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let read = move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        };
-        std::thread::Builder::new().spawn(read).unwrap();
-        Running { child, lines, seen: Vec::new() }
-    }
-}
-
-/// A running master and what it has said so far.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Running {
-    /// The first line that contains `part`; reads on until there is one.
-    fn until(&mut self, part: &str) -> String {
-        if let Some(line) = self.seen.iter().find(|line| line.contains(part)) {
-            return line.clone();
-        }
-        loop {
-            let Ok(line) = self.lines.recv_timeout(LONG) else {
-                panic!("no line with {part:?} came; seen:\n{}", self.seen.join("\n"));
-            };
-            self.seen.push(line.clone());
-            if line.contains(part) {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-
-    /// Waits for the end, and returns everything that was said.
-    fn end(mut self) -> (ExitStatus, String) {
-        while let Ok(line) = self.lines.recv_timeout(LONG) {
-            self.seen.push(line);
-        }
-        let status = self.child.wait().unwrap();
-        (status, std::mem::take(&mut self.seen).join("\n"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        command.args(arguments).stdout(Stdio::null());
+        Running::start(&mut command)
     }
 }
 
@@ -123,7 +68,7 @@ fn workers_run_and_their_lines_carry_their_ids() {
     master.until("talker#1 is running, pid ");
     master.until("talker | out");
     master.until("talker | err");
-    master.signal("TERM");
+    assert!(signal(master.pid(), "TERM"));
     let (status, said) = master.end();
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(said.contains("all workers are stopped") && !said.contains("never"), "{said}");
@@ -149,10 +94,10 @@ fn a_second_signal_kills_what_ignores_the_first() {
     let mut master = setting.run(&[]);
     let pid = master.until("deaf#1 is running, pid ").rsplit(' ').next().unwrap().to_owned();
     master.until("deaf | ready");
-    master.signal("INT");
+    assert!(signal(master.pid(), "INT"));
     master.until("asked to end: stopping all workers");
     assert!(lives(&pid));
-    master.signal("TERM");
+    assert!(signal(master.pid(), "TERM"));
     let (status, said) = master.end();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("had to be killed: deaf"), "{said}");
@@ -164,9 +109,9 @@ fn a_hangup_reloads() {
     let setting = Setting::new("workers: [ { id: nap, command: sleep 1000 } ]\n");
     let mut master = setting.run(&[]);
     master.until("nap#1 is running");
-    master.signal("HUP");
+    assert!(signal(master.pid(), "HUP"));
     master.until("reload: 1 worker is unchanged");
-    master.signal("TERM");
+    assert!(signal(master.pid(), "TERM"));
     assert_eq!(master.end().0.code(), Some(0));
 }
 
@@ -180,7 +125,7 @@ fn a_crash_is_told_and_retried_and_given_up() {
     );
     let mut master = setting.run(&[]);
     master.until("bad#2 failed 2 times in a row: giving up");
-    master.signal("TERM");
+    assert!(signal(master.pid(), "TERM"));
     let (status, said) = master.end();
     assert_eq!(status.code(), Some(0), "{said}");
     for part in ["bad#1 failed: exit 3", "bad#2 starts again (retry)", "program /no/such/program"] {
@@ -195,7 +140,7 @@ fn only_the_named_workers_are_run() {
     );
     let mut master = setting.run(&["--only", "b"]);
     master.until("b#1 is running");
-    master.signal("TERM");
+    assert!(signal(master.pid(), "TERM"));
     assert!(!master.end().1.contains("a#1"));
     let output = setting.output(&["run", "--only", "c"]);
     assert_eq!(output.status.code(), Some(2));
@@ -298,7 +243,7 @@ fn a_file_of_the_go_version_runs_and_is_translated() {
     for setting in [setting, translated] {
         let mut master = setting.run(&[]);
         master.until("ticker | tick");
-        master.signal("TERM");
+        assert!(signal(master.pid(), "TERM"));
         assert_eq!(master.end().0.code(), Some(0));
     }
 }

@@ -20,7 +20,7 @@ use hsu_master::{ErrorCategory, EventKind, Exit, Master, WorkerConfig, WorkerSta
 use serde_json::{Value, json};
 
 use service::DataProcessor;
-use support::{CAP, Program, answer, connect, path, raw, request, signal};
+use support::{LONG, Program, answer, connect, path, raw, request, signal};
 
 const MIB: usize = 1 << 20;
 
@@ -154,7 +154,7 @@ fn a_crash_is_answered_first_and_the_next_life_starts_afresh() {
     assert_eq!((answered.status(), answered.body.as_str()), (202, "crashing\n"));
     let runs_again =
         |kind: &EventKind| matches!(kind, EventKind::State { to: WorkerState::Running, .. });
-    while !runs_again(&events.recv_timeout(CAP).unwrap().kind) {}
+    while !runs_again(&events.recv_timeout(LONG).unwrap().kind) {}
     let worker = master.worker_diagnostics("dp").unwrap();
     assert_eq!(worker.incarnation, 2);
     let error = worker.last_error.unwrap();
@@ -273,7 +273,7 @@ fn a_hosted_module_ends_with_a_master_that_is_killed() {
     let (code, _) = own.program.end();
     assert_eq!(code, None);
     until(|| !is_alive(pid));
-    assert!(killed.elapsed() < CAP / 2, "it ended by itself, but late");
+    assert!(killed.elapsed() < LONG / 2, "it ended by itself, but late");
     TcpListener::bind(&address).unwrap();
 }
 
@@ -323,7 +323,7 @@ fn a_replaced_program_goes_on_with_the_image_it_began_with() {
 #[track_caller]
 fn until(so: impl Fn() -> bool) {
     let (_silent, nothing) = crossbeam_channel::bounded::<()>(0);
-    let end = Instant::now() + CAP;
+    let end = Instant::now() + LONG;
     while !so() {
         assert!(Instant::now() < end, "it never came to that");
         let _ = nothing.recv_timeout(Duration::from_millis(1));

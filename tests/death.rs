@@ -15,6 +15,8 @@ mod guardian;
 mod output;
 #[path = "death/rounds.rs"]
 mod rounds;
+#[path = "support/running.rs"]
+mod running;
 #[path = "death/support.rs"]
 mod support;
 #[path = "death/writer.rs"]

@@ -2,16 +2,15 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "support/running.rs"]
+mod running;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use hsu_master::crossbeam_channel::{Receiver, unbounded};
-
-/// A test that waits for so long has failed.
-const LONG: Duration = Duration::from_secs(30);
+use running::{LONG, Running};
 
 /// What is typed, and what the README says comes of it.
 struct Step {
@@ -65,7 +64,7 @@ fn word(word: &str) -> String {
 struct Session {
     directory: tempfile::TempDir,
     path: String,
-    background: Option<(Child, Receiver<String>)>,
+    background: Option<Running>,
 }
 
 impl Session {
@@ -101,17 +100,9 @@ impl Session {
     fn put_aside(&mut self, command: &str) {
         let command = command.split(" 2> ").next().unwrap();
         let mut shell = self.shell(&format!("exec {command}"));
-        let mut child = shell.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let (sender, lines) = unbounded();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let read = move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        };
-        std::thread::Builder::new().spawn(read).unwrap();
-        while !lines.recv_timeout(LONG).unwrap().contains("listening on ") {}
-        self.background = Some((child, lines));
+        let mut master = Running::start(shell.stdout(Stdio::null()));
+        master.until("listening on ");
+        self.background = Some(master);
     }
 
     /// Does one step. A status may be asked for until it is as it is shown: what led to it is
@@ -140,26 +131,13 @@ impl Session {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some((mut child, lines)) = self.background.take() {
-            let pid = child.id().to_string();
-            let _ = Command::new("kill").arg(pid).stderr(Stdio::null()).status();
-            while lines.recv_timeout(LONG).is_ok() {}
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 #[test]
 fn the_session_goes_as_the_readme_shows() {
     let mut session = Session::new();
     for step in steps("## A session") {
         session.step(&step);
     }
-    let (mut child, _) = session.background.take().unwrap();
-    assert!(child.wait().unwrap().success());
+    assert!(session.background.unwrap().end().0.success());
 }
 
 #[test]

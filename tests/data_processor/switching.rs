@@ -14,7 +14,7 @@ use hsu_master::{
 };
 
 use super::service::DataProcessor;
-use super::support::{CAP, path};
+use super::support::{LONG, path};
 
 const ID: &str = "data-processor-1";
 
@@ -44,7 +44,7 @@ struct Client<'m> {
 
 impl<'m> Client<'m> {
     fn new(master: &'m Master) -> Self {
-        Self { master, process: master.function(ID, "process").timeout(CAP) }
+        Self { master, process: master.function(ID, "process").timeout(LONG) }
     }
 
     fn by_function(&self, text: &str) -> Result<String, String> {
@@ -63,7 +63,7 @@ impl<'m> Client<'m> {
         let mut answer = String::new();
         TcpStream::connect(&api.info.address)
             .and_then(|mut stream| {
-                stream.set_read_timeout(Some(CAP))?;
+                stream.set_read_timeout(Some(LONG))?;
                 stream.write_all(request.as_bytes())?;
                 stream.read_to_string(&mut answer)
             })
@@ -136,7 +136,7 @@ impl Met {
         let now = || [0, 1].map(|which| self.answers[which].load(Ordering::Relaxed));
         let before = now();
         while now().into_iter().zip(before).any(|(now, before)| now < before + 2) {
-            told.recv_timeout(CAP).expect("the clients have ended");
+            told.recv_timeout(LONG).expect("the clients have ended");
         }
     }
 

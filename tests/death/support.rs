@@ -1,15 +1,14 @@
 //! Masters that are killed, and what is left of them.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use hsu_master::crossbeam_channel::{Receiver, bounded, unbounded};
+use hsu_master::crossbeam_channel::bounded;
 
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) use crate::running::{LONG, Running, signal as kill};
 
 /// A state directory and a configuration beside it, over the lives of several masters.
 pub(crate) struct Site {
@@ -70,18 +69,9 @@ impl Site {
         };
         command.args(["run", "-c", "workers.yaml"]).current_dir(self.path());
         command.env_remove("RUST_LOG").env("HSU_STATE_DIR", self.state());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(Stdio::null());
         // Its group is its own, as under any shell.
-        let mut child = command.process_group(0).spawn().unwrap();
-        let (sender, lines) = unbounded();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let read = move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        };
-        std::thread::Builder::new().spawn(read).unwrap();
-        Running { child, lines, seen: Vec::new() }
+        Running::start(command.process_group(0))
     }
 }
 
@@ -119,40 +109,15 @@ impl Site {
     }
 }
 
-/// A running master and what it has said so far.
-pub(crate) struct Running {
-    child: Child,
-    lines: Receiver<String>,
-    pub(crate) seen: Vec<String>,
-}
-
 impl Running {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(kill(self.pid(), name));
     }
 
-    /// The first line that contains `part`; reads on until there is one.
-    #[track_caller]
-    pub(crate) fn until(&mut self, part: &str) -> String {
-        self.until_both(part, "")
-    }
-
-    /// As above, for a line that contains both.
+    /// The first line that contains both; reads on until there is one.
     #[track_caller]
     pub(crate) fn until_both(&mut self, part: &str, other: &str) -> String {
-        let fits = |line: &&String| line.contains(part) && line.contains(other);
-        if let Some(line) = self.seen.iter().find(fits) {
-            return line.clone();
-        }
-        loop {
-            let Ok(line) = self.lines.recv_timeout(LONG) else {
-                panic!("no line with {part:?} came; seen:\n{}", self.seen.join("\n"));
-            };
-            self.seen.push(line.clone());
-            if fits(&&line) {
-                return line;
-            }
-        }
+        self.until_nth(1, part, |line| line.contains(part) && line.contains(other))
     }
 
     /// Waits until an incarnation runs, and returns its pid.
@@ -164,20 +129,8 @@ impl Running {
 
     /// Kills it, and only it, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        assert!(kill(self.pid(), name));
-    }
-
-    /// Everything that is still to be read, once nobody can write it any more.
-    pub(crate) fn rest(&mut self) -> String {
-        while let Ok(line) = self.lines.recv_timeout(LONG) {
-            self.seen.push(line);
-        }
-        self.seen.join("\n")
+        self.signal("KILL");
+        self.reap();
     }
 
     /// Ends it once so many kept workers run.
@@ -189,24 +142,10 @@ impl Running {
     }
 
     /// Asks it to end and waits for that.
-    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
+    pub(crate) fn stop(self) -> (ExitStatus, String) {
         self.signal("TERM");
-        let said = self.rest();
-        (self.child.wait().unwrap(), said)
+        self.end()
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub(crate) fn kill(pid: u32, signal: &str) -> bool {
-    let mut command = Command::new("kill");
-    command.args(["-s", signal, &pid.to_string()]).stderr(Stdio::null());
-    command.status().unwrap().success()
 }
 
 pub(crate) fn pids() -> Vec<u32> {

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use hsu_master::crossbeam_channel::{Receiver, unbounded};
 use serde_json::Value;
 
-use crate::support::{LONG, Place, Ran};
+use crate::running::{LONG, Running, signal};
+use crate::support::{Place, Ran};
 
 const WORKERS: &str = "\
 workers:
@@ -21,76 +21,17 @@ workers:
 - { id: off, enabled: false, command: sleep 1000 }
 ";
 
-/// A running master and what it has said.
-pub(crate) struct Master {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Master {
-    /// Starts one, and waits until it listens.
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = unbounded();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let read = move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        };
-        std::thread::Builder::new().spawn(read).unwrap();
-        let master = Self { child, lines };
-        master.until("listening on ");
-        master
-    }
-
-    pub(crate) fn until(&self, part: &str) -> String {
-        let end = Instant::now() + LONG;
-        let mut seen = Vec::new();
-        loop {
-            match self.lines.recv_deadline(end) {
-                Ok(line) if line.contains(part) => return line,
-                Ok(line) => seen.push(line),
-                Err(_) => panic!("no {part:?} in:\n{}", seen.join("\n")),
-            }
-        }
-    }
-
-    pub(crate) fn pid(&self) -> String {
-        self.child.id().to_string()
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        signal(&self.pid(), name);
-    }
-
-    /// Waits for the end.
-    pub(crate) fn end(mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Master {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            self.signal("CONT");
-            self.signal("TERM");
-            let end = Instant::now() + LONG;
-            while self.lines.recv_deadline(end).is_ok() {}
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-fn signal(pid: &str, name: &str) {
-    Command::new("kill").args(["-s", name, pid]).stderr(Stdio::null()).status().unwrap();
+/// Starts a master, and waits until it listens.
+pub(crate) fn start(mut command: Command) -> Running {
+    let mut master = Running::start(command.stdout(Stdio::null()));
+    master.until("listening on ");
+    master
 }
 
 /// A master of these workers that has come to rest as far as it will.
-fn settled() -> (Place, Master) {
+fn settled() -> (Place, Running) {
     let place = Place::with(WORKERS);
-    let master = Master::start(place.command("run"));
+    let master = start(place.command("run"));
     for line in ["bad --for stopped", "once --for completed", "web --for running"] {
         place.run(&format!("wait {line}")).expect(0);
     }
@@ -200,7 +141,7 @@ fn a36_a_program_that_was_replaced_runs_on_and_is_told_and_a_restart_runs_the_ne
     let place = Place::with("workers:\n- { id: nap, command: [./nap, '1000'] }\n");
     let (program, next) = (place.path().join("nap"), place.path().join("next"));
     fs::copy("/bin/sleep", &program).unwrap();
-    let _master = Master::start(place.command("run"));
+    let _master = start(place.command("run"));
     place.run("wait nap --for running").expect(0);
     let told = |line: &str| place.run(line).expect(0);
     let before = told("describe nap --json").json();
@@ -230,10 +171,10 @@ fn waiting_ends_with_the_condition_or_with_patience() {
 #[test]
 fn a_stopped_master_is_told_apart_from_none_and_goes_on_later() {
     let (place, master) = settled();
-    master.signal("STOP");
+    assert!(signal(master.pid(), "STOP"));
     let ran = place.run("status").expect(1);
     assert!(ran.err.contains("does not answer"), "{ran:?}");
-    master.signal("CONT");
+    assert!(signal(master.pid(), "CONT"));
     place.run("status").expect(0);
 }
 
@@ -242,16 +183,16 @@ fn the_master_ends_when_it_is_told_to_and_is_gone_then() {
     let (place, master) = settled();
     let pid = master.pid();
     assert_eq!(place.run("shutdown").expect(0).out, "all workers are stopped\n");
-    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     // Ours to reap, so at most a zombie is left of it.
     assert!(stat.map_or(true, |stat| stat.contains(") Z ")));
-    assert_eq!(master.end(), Some(0));
+    assert_eq!(master.end().0.code(), Some(0));
     place.run("status").expect(3);
     let place = Place::with("workers: [ { id: a, command: sleep 1000 } ]\n");
-    let master = Master::start(place.command("run"));
+    let master = start(place.command("run"));
     let json = place.run("shutdown --json").expect(0).json();
     assert_eq!(json, serde_json::json!({ "killed": [], "stuck": [] }));
-    assert_eq!(master.end(), Some(0));
+    assert_eq!(master.end().0.code(), Some(0));
 }
 
 #[test]
@@ -261,11 +202,11 @@ fn a_worker_that_has_to_be_killed_at_shutdown_is_named() {
          command: [/bin/sh, -c, \"trap '' TERM; echo ready; while :; do read x < fifo; done\"] }\n",
     );
     assert!(Command::new("mkfifo").arg(place.path().join("fifo")).status().unwrap().success());
-    let master = Master::start(place.command("run"));
+    let mut master = start(place.command("run"));
     master.until("deaf | ready");
     let ran = place.run("shutdown").expect(1);
     assert_eq!(ran.out, "had to be killed: deaf\n");
-    assert_eq!(master.end(), Some(1));
+    assert_eq!(master.end().0.code(), Some(1));
 }
 
 #[test]
@@ -278,10 +219,11 @@ fn a_second_master_is_told_who_holds_the_directory() {
 #[test]
 fn the_master_says_when_nothing_is_left_to_supervise() {
     let place = Place::with("workers: [ { id: once, command: /bin/true } ]\n");
-    let master = Master::start(place.command("run"));
-    master.until("no worker is left running");
+    let mut master = start(place.command("run"));
+    let line = "no worker is left running";
+    master.until(line);
     place.run("start once").expect(0);
-    master.until("no worker is left running");
+    master.until_nth(2, line, |said| said.contains(line));
 }
 
 #[test]
@@ -293,7 +235,7 @@ fn one_master_is_found_by_itself_and_of_several_the_right_one_is_asked_for() {
     let start = |place: &Place| {
         let mut command = place.command("run");
         runtime(&mut command);
-        Master::start(command)
+        start(command)
     };
     let ask = |line: &str| {
         let mut command = around.command(line);
@@ -326,7 +268,8 @@ fn one_master_is_found_by_itself_and_of_several_the_right_one_is_asked_for() {
     assert!(ask(&named("two")).expect(0).out.contains("of-two"));
     if by_itself {
         let ran = ask("status").expect(2);
-        for part in ["several masters", "one", "two", &first.pid(), &second.pid()] {
+        let pids = [first.pid().to_string(), second.pid().to_string()];
+        for part in ["several masters", "one", "two", &pids[0], &pids[1]] {
             assert!(ran.err.contains(part), "{part}: {ran:?}");
         }
     } else {
@@ -412,7 +355,7 @@ fn a_followed_master_that_ends_ends_the_following() {
     let mut command = place.command("status --watch");
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     place.run("shutdown").expect(0);
-    assert_eq!(master.end(), Some(0));
+    assert_eq!(master.end().0.code(), Some(0));
     let ran = Ran::of(child.wait_with_output().unwrap());
     assert!(matches!(ran.code, Some(0 | 3)), "{ran:?}");
 }

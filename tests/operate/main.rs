@@ -4,5 +4,7 @@
 
 mod fake;
 mod live;
+#[path = "../support/running.rs"]
+mod running;
 mod support;
 mod terminal;

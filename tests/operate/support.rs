@@ -7,12 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread::Builder;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-
-/// Nothing here takes long; a test that waits for so long has failed.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A directory that a command is run in, with nothing of the surroundings to find a master by.
 pub(crate) struct Place {

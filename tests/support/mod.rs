@@ -1,22 +1,17 @@
 //! What the tests of the examples share: running an example's program, and talking HTTP to it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod running;
+
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use hsu_master::crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use running::Running;
+pub(crate) use running::{LONG, signal};
 
-/// Nothing here takes long; a test that waits for so long has failed.
-pub(crate) const CAP: Duration = Duration::from_secs(30);
-
-/// A running program of an example, with every line it has written so far.
-pub(crate) struct Program {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
+/// A running program of an example.
+pub(crate) struct Program(Running);
 
 impl Program {
     pub(crate) fn start(example: &str, arguments: &[&str], environment: &[(&str, String)]) -> Self {
@@ -27,65 +22,28 @@ impl Program {
     pub(crate) fn at(program: &Path, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
-        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = unbounded();
-        read_lines(child.stdout.take().unwrap(), sender.clone());
-        read_lines(child.stderr.take().unwrap(), sender);
-        Self { child, lines, seen: Vec::new() }
+        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").stdout(Stdio::piped());
+        Self(Running::start(&mut command))
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.pid()
     }
 
     /// Waits until `count` lines with this text were written, and returns the last of them.
+    #[track_caller]
     pub(crate) fn wait_for_lines(&mut self, count: usize, text: &str) -> String {
-        let deadline = Instant::now() + CAP;
-        loop {
-            let mut found = self.seen.iter().filter(|line| line.contains(text));
-            if let Some(line) = found.nth(count - 1) {
-                return line.clone();
-            }
-            match self.lines.recv_deadline(deadline) {
-                Ok(line) => self.seen.push(line),
-                Err(error) => panic!("no {count} lines {text:?} ({error}) in:\n{}", self.output()),
-            }
+        match count {
+            1 => self.0.until(text),
+            count => self.0.until_nth(count, text, |line| line.contains(text)),
         }
     }
 
     /// Waits for the end and returns the exit code and everything that was written.
-    pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        assert!(self.reads_to_the_end(), "it does not end:\n{}", self.output());
-        let status = self.child.wait().unwrap();
-        (status.code(), self.output())
-    }
-
-    /// True once the program has closed its output, which it does when it ends.
-    fn reads_to_the_end(&mut self) -> bool {
-        let deadline = Instant::now() + CAP;
-        loop {
-            match self.lines.recv_deadline(deadline) {
-                Ok(line) => self.seen.push(line),
-                Err(error) => return error == RecvTimeoutError::Disconnected,
-            }
-        }
-    }
-
-    fn output(&self) -> String {
-        self.seen.join("\n")
-    }
-}
-
-impl Drop for Program {
-    /// After a failed test: an orderly end first, so that the program's own children go with it.
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            signal(self.pid(), "TERM");
-            self.reads_to_the_end();
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    #[track_caller]
+    pub(crate) fn end(self) -> (Option<i32>, String) {
+        let (status, said) = self.0.end();
+        (status.code(), said)
     }
 }
 
@@ -96,24 +54,6 @@ pub(crate) fn path(example: &str) -> PathBuf {
     let program = target.join("examples").join(example);
     assert!(program.exists(), "{program:?} is missing: run `cargo build --examples` first");
     program
-}
-
-fn read_lines(from: impl Read + Send + 'static, to: Sender<String>) {
-    let read = move || {
-        for line in BufReader::new(from).split(b'\n') {
-            let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
-            // The test may have ended before the program.
-            let _ = to.send(line);
-        }
-    };
-    std::thread::Builder::new().spawn(read).unwrap();
-}
-
-/// Sends a signal; false: there is no such process.
-pub(crate) fn signal(pid: u32, name: &str) -> bool {
-    let pid = pid.to_string();
-    let kill = Command::new("kill").args(["-s", name, &pid]).stderr(Stdio::null()).status();
-    kill.unwrap().success()
 }
 
 /// What a server has answered.
@@ -151,7 +91,7 @@ pub(crate) fn raw(address: &str, bytes: &[u8]) -> Answer {
 
 pub(crate) fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(CAP)).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     stream
 }
 
