@@ -330,25 +330,31 @@ impl Step {
     fn take(&self) -> io::Result<()> {
         match self {
             Self::Rename(from, to) => fs::rename(from, to),
-            Self::Remove(path) => fs::remove_file(path),
+            Self::Remove(path) => match fs::remove_file(path) {
+                // Somebody was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
         }
     }
 }
 
 /// How `older` files and the written one are rotated, of which `keep` are to be left.
+///
+/// What goes is removed first, by itself: a file system such as ext4 takes a rename onto a file for
+/// the safe replacement of it, and begins to write all of the renamed one to the disk, which its
+/// own removal then waits for.
 fn steps(path: &Path, older: usize, keep: usize) -> Vec<Step> {
     if keep == 0 {
         return vec![Step::Remove(path.to_owned())];
     }
-    let last = older.min(keep - 1);
-    let mut steps: Vec<Step> = (1..=last)
-        .rev()
-        .map(|number| Step::Rename(numbered(path, number), numbered(path, number + 1)))
-        .collect();
+    // More than one goes when fewer are to be kept than before; the oldest first, for no gaps.
+    let mut steps: Vec<Step> =
+        (keep..=older).rev().map(|number| Step::Remove(numbered(path, number))).collect();
+    let stay = older.min(keep - 1);
+    let rename = |number| Step::Rename(numbered(path, number), numbered(path, number + 1));
+    steps.extend((1..=stay).rev().map(rename));
     steps.push(Step::Rename(path.to_owned(), numbered(path, 1)));
-    // There are more when fewer are to be kept than before.
-    let rest = (keep + 1)..=older;
-    steps.extend(rest.map(|number| Step::Remove(numbered(path, number))));
     steps
 }
 
