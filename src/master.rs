@@ -44,7 +44,7 @@ use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 #[cfg(target_os = "linux")]
 use crate::host::reaper::Reaper;
-use crate::host::state::Tenure;
+use crate::host::state::{StateDir, Tenure};
 use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{Handle, Input, Origin, ReplySender, ShutdownReport, Ticket};
@@ -87,8 +87,8 @@ struct Shared {
     applied: Option<reload::Applied>,
     /// What tries plugins, if there is something.
     prober: Option<PathBuf>,
-    /// It has a state directory.
-    has_state: bool,
+    /// Where its state is kept, if it is.
+    state: Option<Arc<StateDir>>,
     /// What the former master's end means for the first start.
     inherited: Mutex<Inherited>,
     logs: Logs,
@@ -154,8 +154,8 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
-        let Shared { registry, host, has_state, .. } = &*self.shared;
-        let problems = check_worker(&config, registry, *host, *has_state);
+        let Shared { registry, host, state, .. } = &*self.shared;
+        let problems = check_worker(&config, registry, *host, state.is_some());
         if !problems.is_empty() {
             return Err(Error::rejected(problems).of_worker(&config.id));
         }

@@ -3,17 +3,20 @@
 
 mod answers;
 mod connection;
+mod door;
 mod limits;
 mod mailbox;
+mod reserve;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::JoinHandle;
@@ -26,8 +29,10 @@ use crate::host::sys::{self, Peer};
 use crate::host::threads;
 use crate::master::Master;
 use connection::Connection;
+use door::Door;
 use limits::Limit;
 use mailbox::{Mailbox, Signal};
+use reserve::Reserve;
 
 /// So many connections are served at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -39,7 +44,7 @@ const MAX_LOG_READERS: usize = 64;
 /// The stack of the accepting thread and of each connection's.
 const STACK: usize = 256 << 10;
 /// So long after the system had no descriptor to give we try again, unless a connection ends; so
-/// long after something was removed we look whether it was the socket.
+/// long after something was removed we look whether it was ours.
 const MOMENT: Duration = Duration::from_millis(100);
 /// How long connections have to take their last answers once the master has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -68,6 +73,10 @@ struct Shared {
     jobs: Limit,
     /// Threads that read logs.
     log_readers: Limit,
+    /// The loop died: every request is answered so.
+    died: AtomicBool,
+    /// The master is dropped: nobody is served any more.
+    over: AtomicBool,
 }
 
 #[derive(Default)]
@@ -103,8 +112,8 @@ impl Server {
         let cannot = |error| {
             Error::io(format!("cannot listen at {}", state.path().join(SOCKET).display()), error)
         };
-        let door = Door::open(state.clone()).map_err(cannot)?;
         let signal = Arc::new(Signal::new().map_err(cannot)?);
+        let door = Door::open(Arc::clone(&state), Arc::clone(&signal)).map_err(cannot)?;
         let shared = Arc::new(Shared {
             master,
             name: name.to_owned(),
@@ -115,6 +124,8 @@ impl Server {
             followers: Limit::new(MAX_FOLLOWERS, "readers that follow events"),
             jobs: Limit::new(MAX_JOBS, "reloads, plans and lists of modules"),
             log_readers: Limit::new(MAX_LOG_READERS, "readers of logs"),
+            died: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         });
         let work = {
             let shared = Arc::clone(&shared);
@@ -127,6 +138,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        self.shared.signal.raise();
         // A master that is dropped on a module's own thread has not ended yet: nobody waits for it.
         if self.shared.master.has_ended()
             && let Some(thread) = self.thread.take()
@@ -139,12 +152,14 @@ impl Drop for Server {
 impl Shared {
     fn listen(self: Arc<Self>, mut door: Door) {
         let _end = self.master.watch_end(Waker::from(Arc::clone(&self.signal)));
+        let mut reserve = Reserve::default();
         let (mut starved, mut suspicious) = (false, false);
-        while !self.master.has_ended() {
-            let open = (!starved).then(|| door.listener.as_fd());
-            let removals = door.removals.as_ref().map(File::as_fd);
+        while !self.is_over() {
+            reserve.fill();
+            let open = (!starved).then(|| door.listener().as_fd());
             let patience = (starved || suspicious).then_some(MOMENT);
-            let ready = sys::wait_readable([open, removals, Some(self.signal.as_fd())], patience);
+            let ready =
+                sys::wait_readable([open, door.removals(), Some(self.signal.as_fd())], patience);
             let Ok([incoming, removed, woken]) = ready else { break };
             if woken {
                 self.signal.clear();
@@ -157,32 +172,68 @@ impl Shared {
                 suspicious = false;
                 door.look();
             }
-            starved = incoming && !self.accept(&door.listener);
+            if door.is_to_look() {
+                door.look();
+            }
+            starved = incoming && !self.accept(door.listener(), &mut reserve);
         }
+        self.turn_away_the_last(door.listener());
         door.close();
         self.farewell();
     }
 
+    /// True when nobody is served any more. Who asks a master whose loop died is told so, for as
+    /// long as the program keeps it.
+    fn is_over(&self) -> bool {
+        if !self.master.has_ended() {
+            return false;
+        }
+        let died = self.master.has_died();
+        if died && !self.died.swap(true, Ordering::SeqCst) {
+            self.connections().by_number.values().for_each(|mailbox| mailbox.tell_death());
+        }
+        !died || self.over.load(Ordering::SeqCst)
+    }
+
+    /// Why a request comes to nothing, once the master has ended.
+    fn end(&self) -> Error {
+        self.master.board().end_error()
+    }
+
     /// Takes in whoever waits first. False: the system has no descriptor for it now.
-    fn accept(self: &Arc<Self>, listener: &UnixListener) -> bool {
-        match listener.accept() {
+    fn accept(self: &Arc<Self>, listener: &UnixListener, reserve: &mut Reserve) -> bool {
+        let mut accepted = listener.accept();
+        if accepted.as_ref().is_err_and(reserve::is_shortage) && reserve.spend() {
+            accepted = listener.accept();
+        }
+        let error = match accepted {
             Ok((socket, _)) => {
                 self.admit(socket);
-                true
+                return true;
             }
-            Err(error) => {
-                let passing = [
-                    io::ErrorKind::WouldBlock,
-                    io::ErrorKind::Interrupted,
-                    io::ErrorKind::ConnectionAborted,
-                ];
-                let passes = passing.contains(&error.kind());
-                if !passes {
-                    log::debug!("control: a connection waits: {error}");
-                }
-                passes
-            }
+            Err(error) => error,
+        };
+        let passing = [
+            io::ErrorKind::WouldBlock,
+            io::ErrorKind::Interrupted,
+            io::ErrorKind::ConnectionAborted,
+        ];
+        let passes = passing.contains(&error.kind());
+        if !passes {
+            log::debug!("control: a connection waits: {error}");
+            // What is idle keeps descriptors from those who have something to ask.
+            self.connections().make_room();
         }
+        passes
+    }
+
+    /// Those who wait at the door of a master whose loop died are told so.
+    fn turn_away_the_last(&self, listener: &UnixListener) {
+        if !self.master.has_died() {
+            return;
+        }
+        let waiting = std::iter::from_fn(|| listener.accept().ok());
+        waiting.take(MAX_CONNECTIONS).for_each(|(socket, _)| turn_away(&socket, &self.end()));
     }
 
     fn admit(self: &Arc<Self>, socket: UnixStream) {
@@ -247,59 +298,6 @@ impl Shared {
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The socket that others connect to.
-struct Door {
-    listener: UnixListener,
-    state: Arc<StateDir>,
-    /// Readable when something was removed from the directory, where the system has room for that.
-    removals: Option<File>,
-}
-
-impl Door {
-    fn open(state: Arc<StateDir>) -> io::Result<Self> {
-        let listener = bind(&state)?;
-        let removals = sys::watch_removals(&state.root().path()).map(File::from);
-        let untold = |error: &io::Error| log::debug!("control: no news of removed files: {error}");
-        Ok(Self { listener, state, removals: removals.inspect_err(untold).ok() })
-    }
-
-    /// Takes the news that something was removed, whatever it was.
-    fn hear(&self) {
-        if let Some(mut removals) = self.removals.as_ref() {
-            let _ = removals.read(&mut [0; 4 << 10]);
-        }
-    }
-
-    /// Makes the socket again if it is not there any more. Some clean up what they take for old.
-    fn look(&mut self) {
-        // Who connects finds it by its name, so that is what counts.
-        let there = self.state.root().path().join(SOCKET);
-        if std::fs::symlink_metadata(there).is_ok_and(|about| about.file_type().is_socket()) {
-            return;
-        }
-        match bind(&self.state) {
-            Ok(listener) => {
-                log::warn!("control: {SOCKET} was removed and is made again");
-                self.listener = listener;
-            }
-            Err(error) => log::warn!("control: {SOCKET} was removed: nobody can connect: {error}"),
-        }
-    }
-
-    fn close(self) {
-        drop(self.listener);
-        if let Err(error) = self.state.root().remove(SOCKET) {
-            log::warn!("control: cannot remove {SOCKET}: {error}");
-        }
-    }
-}
-
-fn bind(state: &StateDir) -> io::Result<UnixListener> {
-    let listener = state.bind_socket(SOCKET)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// One of the connections there is room for.

@@ -15,6 +15,11 @@ impl Core {
         self.workers.get(id.as_str()).map_or(0, |worker| worker.starts.len() + worker.stops.len())
     }
 
+    /// How many shutdowns are not answered yet.
+    pub(crate) fn unanswered_shutdowns(&self) -> usize {
+        self.shutdown.as_ref().map_or(0, |shutdown| shutdown.tickets.len())
+    }
+
     /// True when a worker's spec may be replaced now.
     pub(crate) fn takes_update(&self, id: &str) -> bool {
         self.refuses_update(id).is_none()

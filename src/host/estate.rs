@@ -98,6 +98,9 @@ impl Estate {
             let own = proc::began(process::id()).map_or(0, |(start_time, _)| start_time);
             let holder = Holder::new(&boot_id, &nonce, process::id(), own);
             state.root().replace(HOLDER, &holder.to_json())?;
+            if let Some(ledger) = &ledger {
+                keep(state, ledger, holder);
+            }
         }
         let (held, let_go) = (Mutex::default(), Condvar::new());
         Ok((Self { nonce, boot_id, guardian, state, ledger, held, let_go }, inheritance))
@@ -198,7 +201,10 @@ impl Estate {
     /// # Errors
     /// There is no state directory, or as the calls have them.
     pub(crate) fn make_fifos(&self, worker: &WorkerId) -> io::Result<[(File, File); 2]> {
-        let workers = self.state.as_ref().ok_or(io::ErrorKind::NotFound)?.workers();
+        let state = self.state.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        // Whatever is wrong is said by whoever looks after it.
+        let _ = state.stand();
+        let workers = state.workers();
         let make = |stream| {
             let name = fifo_of(worker, stream);
             // A former one is not used again: somebody may still write to it.
@@ -247,12 +253,23 @@ impl Estate {
         let waited = self.let_go.wait_timeout_while(held, PATIENCE, |held| *held > 0);
         drop(waited);
         let (Some(state), Some(ledger)) = (&self.state, &self.ledger) else { return };
+        state.leave();
         let leaves_nothing = ledger.close();
         if orderly && leaves_nothing {
             let _ = state.root().remove(HOLDER);
         }
         state.done();
     }
+}
+
+/// Has all of it written again where the directory was made again.
+fn keep(state: &StateDir, ledger: &Ledger, holder: Holder) {
+    let write_all = ledger.renewal();
+    state.kept_by(move |state| {
+        // Without it a next master knows processes by their records alone.
+        let _ = state.root().replace(HOLDER, &holder.to_json());
+        write_all();
+    });
 }
 
 /// See [`Estate::hold`].

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod places;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +13,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::bounded;
@@ -21,6 +22,8 @@ use crossbeam_channel::bounded;
 use super::sys::{self, Dir, Opening};
 use super::{proc, threads};
 use crate::error::{Error, ErrorCategory, Result};
+use standing::Keepers;
+pub(crate) use standing::stands;
 
 /// No file in a state directory is longer than this.
 const MAX_FILE: u64 = 64 << 10;
@@ -36,12 +39,24 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    root: Dir,
-    workers: Dir,
-    /// Locked until it is closed, by whatever end.
-    lock: File,
+    /// The same, wherever this process goes.
+    place: PathBuf,
+    /// Its master's.
+    name: String,
+    /// What is open there: another one once somebody has removed it.
+    held: Mutex<Held>,
+    keepers: Mutex<Keepers>,
     /// The master's loop has ended, and nothing of it is written here any more.
     done: AtomicBool,
+}
+
+/// A directory whose lock is ours.
+#[derive(Clone, Debug)]
+struct Held {
+    root: Arc<Dir>,
+    workers: Arc<Dir>,
+    /// Locked until it is closed, by whatever end.
+    lock: Arc<File>,
 }
 
 /// A master's hold on its directory. When it is given up the next master may have it, even if a
@@ -53,7 +68,7 @@ impl Drop for Tenure {
     fn drop(&mut self) {
         // Where the loop outlives its master, the lock ends with the last hold of the loop.
         if self.0.done.load(Ordering::SeqCst) {
-            let _ = self.0.lock.unlock();
+            let _ = self.0.held().lock.unlock();
         }
     }
 }
@@ -64,7 +79,68 @@ impl StateDir {
     /// # Errors
     /// Of category `refused` when another master holds it (the message names that one's pid), when
     /// it is a link, or when it is not private to us; else what the system says.
-    pub(crate) fn open(path: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn open(path: &Path, name: &str) -> Result<Arc<Self>> {
+        let held = Held::take(path, name, None)?;
+        let state = Arc::new(Self {
+            path: path.to_owned(),
+            place: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            name: name.to_owned(),
+            held: Mutex::new(held),
+            keepers: Mutex::default(),
+            done: AtomicBool::new(false),
+        });
+        standing::enlist(&state);
+        Ok(state)
+    }
+
+    /// Where it was when it was opened, for people and for those who look for the socket.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nothing of the loop's is written here any more.
+    pub(crate) fn done(&self) {
+        self.done.store(true, Ordering::SeqCst);
+    }
+
+    /// The directory itself, as it is now.
+    pub(crate) fn root(&self) -> Arc<Dir> {
+        Arc::clone(&self.held().root)
+    }
+
+    /// What is kept about workers, in files named after them.
+    pub(crate) fn workers(&self) -> Arc<Dir> {
+        Arc::clone(&self.held().workers)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // It is only ever replaced as a whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A socket in this directory that nobody else can connect to. One that is there belonged to a
+    /// master that is no more, since the lock is ours.
+    ///
+    /// # Errors
+    /// As the calls have them.
+    pub(crate) fn bind_socket(&self, name: &str) -> io::Result<UnixListener> {
+        let root = self.root();
+        root.remove(name)?;
+        // Also short enough for a socket's address, however long the directory's own path is.
+        let path = root.path().join(name);
+        let listener = sys::listen_unix(&path, 0o600)?;
+        // Where our umask takes even from that, its own master could not connect.
+        if fs::symlink_metadata(&path)?.mode() & 0o777 != 0o600 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(listener)
+    }
+}
+
+impl Held {
+    /// Makes the directory if it is not there, opens it, and takes its lock, unless `former` has
+    /// that very lock.
+    fn take(path: &Path, name: &str, former: Option<&Self>) -> Result<Self> {
         let shown = path.display();
         let cannot = |what: &str| {
             let what = format!("state directory {shown}: cannot {what}");
@@ -81,44 +157,15 @@ impl StateDir {
             Ok(()) | Err(_) => {}
         }
         let root = open_private(path)?;
-        let lock = root.open_file(LOCK, Opening::Keep).map_err(cannot("open its lock"))?;
-        let lock = hold(lock, path, name)?;
+        let lock = match former.filter(|former| former.has_lock_of(&root)) {
+            Some(former) => Arc::clone(&former.lock),
+            None => {
+                let lock = root.open_file(LOCK, Opening::Keep).map_err(cannot("open its lock"))?;
+                Arc::new(hold(lock, path, name)?)
+            }
+        };
         let workers = root.subdirectory("workers").map_err(cannot("make workers/ in it"))?;
-        Ok(Self { path: path.to_owned(), root, workers, lock, done: AtomicBool::new(false) })
-    }
-
-    /// Where it was when it was opened, for people and for those who look for the socket.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Nothing of the loop's is written here any more.
-    pub(crate) fn done(&self) {
-        self.done.store(true, Ordering::SeqCst);
-    }
-
-    /// The directory itself.
-    pub(crate) fn root(&self) -> &Dir {
-        &self.root
-    }
-
-    /// What is kept about workers, in files named after them.
-    pub(crate) fn workers(&self) -> &Dir {
-        &self.workers
-    }
-
-    /// A socket in this directory that nobody else can connect to. One that is there belonged to a
-    /// master that is no more, since the lock is ours.
-    ///
-    /// # Errors
-    /// As the calls have them.
-    pub(crate) fn bind_socket(&self, name: &str) -> io::Result<UnixListener> {
-        self.root.remove(name)?;
-        // Also short enough for a socket's address, however long the directory's own path is.
-        let path = self.root.path().join(name);
-        let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
+        Ok(Self { root: Arc::new(root), workers: Arc::new(workers), lock })
     }
 }
 

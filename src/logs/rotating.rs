@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::host::sys;
+use crate::host::{state, sys};
 
 /// So long it may take to notice that somebody moved the file or cut it short.
 const CHECK: Duration = Duration::from_secs(1);
@@ -104,6 +104,8 @@ impl Rotating {
 
     fn open(&mut self, limits: Limits) -> io::Result<()> {
         self.live = None;
+        // What is below a state directory must not come back without it and its lock.
+        state::stands(&self.path)?;
         if let Some(directory) = self.path.parent().filter(|directory| !directory.exists()) {
             sys::own_directory(directory)?;
             self.older = self.older.take().map(|_| Vec::new());

@@ -179,7 +179,6 @@ impl MasterBuilder {
         let nofile = if self.own_process { own_process()? } else { None };
         let (host, host_program) = self.host();
         self.check(host)?;
-        let has_state = self.config.state_dir.is_some();
         let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
@@ -219,7 +218,7 @@ impl MasterBuilder {
             applied: self.applied,
             prober,
             logs,
-            has_state,
+            state: state.clone(),
             inherited: Mutex::new(Inherited::of(&inheritance)),
         };
         let owned = Owned {
@@ -288,7 +287,7 @@ fn log_dir(log_dir: Option<PathBuf>, state_dir: Option<&Path>) -> Option<PathBuf
 /// Takes the state directory, if there is to be one.
 #[cfg(target_os = "linux")]
 fn open_state(path: Option<&Path>, name: &str) -> Result<Option<Arc<StateDir>>> {
-    path.map(|path| StateDir::open(path, name).map(Arc::new)).transpose()
+    path.map(|path| StateDir::open(path, name)).transpose()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -73,8 +73,8 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn plan(&self, config: &MasterConfig) -> Result<Plan> {
-        let Shared { registry, host, has_state, .. } = &*self.shared;
-        let problems = check_workers(&config.workers, registry, *host, *has_state);
+        let Shared { registry, host, state, .. } = &*self.shared;
+        let problems = check_workers(&config.workers, registry, *host, state.is_some());
         if !problems.is_empty() {
             return Err(Error::rejected(problems));
         }

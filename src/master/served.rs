@@ -33,6 +33,11 @@ impl Master {
         self.board().has_ended()
     }
 
+    /// True once the loop has ended by a fault of its own.
+    pub(crate) fn has_died(&self) -> bool {
+        self.board().has_died()
+    }
+
     /// Has `waker` called when the loop ends.
     pub(crate) fn watch_end(&self, waker: Waker) -> Watch {
         self.board().watch_end(waker)
@@ -48,6 +53,13 @@ impl Master {
             owned._server = Some(Server::start(share, name, Arc::clone(&state.0))?);
         }
         Ok(())
+    }
+
+    /// Has the state directory made again, and what belongs in it, if somebody has removed it.
+    pub(super) fn look_after_state(&self) {
+        if let Some(state) = &self.shared.state {
+            state.look_after();
+        }
     }
 
     /// `force`: also past what it would wait for.

@@ -235,9 +235,10 @@ fn say_at_last(text: String) {
     }
 }
 
-/// Logs what is known of every worker.
+/// Logs what is known of every worker, and mends what somebody has removed of the state directory.
 #[cfg(unix)]
 fn tell_status(master: &Master) {
+    master.look_after_state();
     let all = master.all_worker_diagnostics();
     log::info!("SIGUSR1: {} workers", all.len());
     for worker in &all {

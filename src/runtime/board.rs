@@ -141,6 +141,16 @@ enum End {
     Died,
 }
 
+impl End {
+    /// What it means to whoever waits for something else.
+    fn error(self) -> Error {
+        match self {
+            Self::Orderly => Error::new(ErrorCategory::Cancelled, "the master has ended"),
+            Self::Died => Error::new(ErrorCategory::Internal, "the master's event loop died"),
+        }
+    }
+}
+
 impl Board {
     pub(super) fn new(clock: Clock) -> Self {
         Self { clock, state: Mutex::default(), changed: Condvar::new() }
@@ -224,6 +234,11 @@ impl Board {
         self.state().end == Some(End::Died)
     }
 
+    /// Why a request comes to nothing, once the loop has ended.
+    pub(crate) fn end_error(&self) -> Error {
+        self.state().end.unwrap_or(End::Orderly).error()
+    }
+
     /// Waits until `done` says so, the loop has ended, or the deadline has come. `None`: a
     /// deadline.
     fn wait<T>(
@@ -277,10 +292,7 @@ impl Board {
                 return Some(Ok(diagnostics));
             }
             last = Some(diagnostics);
-            state.end.map(|_| {
-                let message = "the master has ended";
-                Err(Error::new(ErrorCategory::Cancelled, message).of_worker(worker))
-            })
+            state.end.map(|end| Err(end.error().of_worker(worker)))
         });
         found.unwrap_or_else(|| {
             let state = last.map_or("unknown", |diagnostics| diagnostics.state.as_str());

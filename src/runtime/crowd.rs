@@ -1,5 +1,5 @@
-//! How many commands one worker may have to answer: each takes memory until it is answered, and
-//! whoever gave it may be gone.
+//! How many commands one worker may have to answer, and how many shutdowns the master: each takes
+//! memory until it is answered, and whoever gave it may be gone.
 
 use super::{Loop, ReplySender};
 use crate::core::event::Command;
@@ -9,25 +9,29 @@ use crate::core::moment::Moment;
 const MAX_COMMANDS: usize = 1024;
 
 impl Loop {
-    /// Carries out a command, unless its worker has too many to answer already.
+    /// Carries out a command, unless too many of its kind are to be answered already.
     pub(super) fn admit(&mut self, now: Moment, command: Command, reply: ReplySender) {
-        let most = match &command {
+        let (force, open, what) = match &command {
             Command::Start { worker, force }
             | Command::Stop { worker, force }
             | Command::Restart { worker, force } => {
-                let most = if *force { 2 * MAX_COMMANDS } else { MAX_COMMANDS };
-                (self.core.unanswered(worker) >= most).then_some(most)
+                let open = self.core.unanswered(worker);
+                (*force, open, "commands to this worker are not answered yet")
+            }
+            Command::Shutdown { force, keep: _ } => {
+                let open = self.core.unanswered_shutdowns();
+                (*force, open, "shutdowns are not answered yet")
             }
             Command::Add { .. }
             | Command::Adopt { .. }
             | Command::Update { .. }
             | Command::Remove { .. }
-            | Command::Settle { .. }
-            | Command::Shutdown { .. } => None,
+            | Command::Settle { .. } => return self.command(now, command, reply),
         };
-        match most {
-            Some(most) => reply.crowded(most),
-            None => self.command(now, command, reply),
+        let most = if force { 2 * MAX_COMMANDS } else { MAX_COMMANDS };
+        if open >= most {
+            return reply.crowded(most, what);
         }
+        self.command(now, command, reply);
     }
 }

@@ -117,9 +117,9 @@ impl ReplySender {
         Some(self)
     }
 
-    /// For a command to a worker that has `most` of them to answer already.
-    pub(crate) fn crowded(mut self, most: usize) {
-        self.send(Answer::Busy(most, "commands to this worker are not answered yet"));
+    /// For a command to one who has `most` of them to answer already; `what`: "commands to ...".
+    pub(crate) fn crowded(mut self, most: usize, what: &'static str) {
+        self.send(Answer::Busy(most, what));
     }
 
     /// For a request about a name that no worker can have.

@@ -266,12 +266,15 @@ impl<'s> Connection<'s> {
     }
 
     fn open_letters(&mut self, letters: Letters) {
-        let Letters { ready, results, closed } = letters;
+        let Letters { ready, results, died, closed } = letters;
         for (key, result) in results {
             self.answer(key, result.map(Answer::Text));
         }
         for key in ready {
             self.look(key);
+        }
+        if died || closed {
+            self.answer_all();
         }
         if closed {
             self.end();
@@ -279,16 +282,19 @@ impl<'s> Connection<'s> {
     }
 
     /// The master has ended: whatever is not answered by now never will be.
-    fn end(&mut self) {
+    fn answer_all(&mut self) {
         let keys: Vec<_> = self.open.keys().copied().collect();
         for key in keys {
             self.look(key);
             let streams = |open: &Open| matches!(open.work, Work::Streaming(_));
             if !self.open.get(&key).is_none_or(streams) {
-                let error = Error::new(ErrorCategory::Cancelled, "the master has ended");
-                self.answer(key, Err(error));
+                self.answer(key, Err(self.shared.end()));
             }
         }
+    }
+
+    /// Nobody is answered any more but by what is on its way.
+    fn end(&mut self) {
         if self.phase == Phase::Reading {
             self.phase = Phase::Answering;
         }

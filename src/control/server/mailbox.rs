@@ -71,13 +71,15 @@ pub(super) struct Letters {
     pub(super) ready: BTreeSet<u64>,
     /// Results, as text, of requests that had threads of their own.
     pub(super) results: Vec<(u64, Result<Vec<u8>>)>,
+    /// The master's loop died.
+    pub(super) died: bool,
     /// The master has ended.
     pub(super) closed: bool,
 }
 
 impl Letters {
     fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.results.is_empty() && !self.closed
+        self.ready.is_empty() && self.results.is_empty() && !self.died && !self.closed
     }
 }
 
@@ -103,6 +105,11 @@ impl Mailbox {
 
     pub(super) fn deliver(&self, request: u64, result: Result<Vec<u8>>) {
         self.put(|letters| letters.results.push((request, result)));
+    }
+
+    /// The master's loop died: what is open comes to nothing, and so does what will be asked.
+    pub(super) fn tell_death(&self) {
+        self.put(|letters| letters.died = true);
     }
 
     /// The master has ended: what can be answered is, and then the connection is closed.

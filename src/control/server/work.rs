@@ -234,8 +234,7 @@ impl Shared {
         }
         *seen = Some(Box::new(known));
         if self.master.has_ended() {
-            let error = Error::new(ErrorCategory::Cancelled, "the master has ended");
-            return Look::Answer(Err(error.of_worker(worker)));
+            return Look::Answer(Err(self.end().of_worker(worker)));
         }
         Look::Later
     }

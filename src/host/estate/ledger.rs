@@ -90,6 +90,18 @@ impl Ledger {
 }
 
 impl Ledger {
+    /// What has all records written again, for as long as there is somebody who writes them.
+    pub(crate) fn renewal(&self) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut book = shared.lock();
+            let all: Vec<_> = book.records.keys().cloned().collect();
+            book.unwritten.extend(all);
+            shared.changed.notify_one();
+        }
+    }
+
     /// Writes what is left to be written, and nothing afterwards. True: no process is in it.
     pub(crate) fn close(&self) -> bool {
         self.shared.lock().closed = true;
@@ -196,7 +208,7 @@ mod tests {
     fn what_cannot_be_written_holds_up_no_other() {
         let around = tempfile::tempdir().unwrap();
         let path = around.path().join("s");
-        let state = Arc::new(StateDir::open(&path, "n").unwrap());
+        let state = StateDir::open(&path, "n").unwrap();
         // Nothing can be renamed over a directory that is not empty.
         std::fs::create_dir_all(path.join("workers/a.json/x")).unwrap();
         let records = [record("a"), record("b"), record("c")].into();
@@ -211,7 +223,7 @@ mod tests {
     fn a_forgotten_worker_gets_no_record_by_its_end() {
         let around = tempfile::tempdir().unwrap();
         let path = around.path().join("s");
-        let state = Arc::new(StateDir::open(&path, "n").unwrap());
+        let state = StateDir::open(&path, "n").unwrap();
         let (worker, new) = record("a");
         let records = [(worker.clone(), new.clone())].into();
         let ledger = Ledger::open(Arc::clone(&state), records, BTreeMap::new()).unwrap();

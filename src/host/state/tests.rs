@@ -141,3 +141,38 @@ fn p14_of_a_hundred_that_race_one_holds_it_and_the_others_are_told_so() {
         assert!(error.is_refused() && error.to_string().contains("it is held by"), "{error}");
     }
 }
+
+#[test]
+fn p11_the_socket_is_private_from_the_moment_it_is_there() {
+    let around = private();
+    let bare = around.path().join("bare");
+    let _listener = sys::listen_unix(&bare, 0o600).unwrap();
+    assert_eq!(fs::metadata(&bare).unwrap().mode() & 0o777, 0o600);
+    // Watched all the time while it comes and goes, as many times as are seen.
+    let state = StateDir::open(&around.path().join("s"), "n").unwrap();
+    let path = state.path().join("control.sock");
+    let (seen, over) = (std::sync::atomic::AtomicUsize::new(0), AtomicBool::new(false));
+    let modes = std::thread::scope(|scope| {
+        let watch = || {
+            let mut modes = std::collections::BTreeSet::new();
+            while !over.load(Ordering::Relaxed) {
+                if let Ok(about) = fs::symlink_metadata(&path) {
+                    modes.insert(about.mode() & 0o777);
+                    seen.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            modes
+        };
+        let watcher = scope.spawn(watch);
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        let mut rounds = 0;
+        while rounds < 1000 || seen.load(Ordering::Relaxed) < 1000 {
+            assert!(std::time::Instant::now() < end, "nothing is seen");
+            drop(state.bind_socket("control.sock").unwrap());
+            rounds += 1;
+        }
+        over.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    });
+    assert_eq!(modes, [0o600].into());
+}

@@ -63,6 +63,14 @@ impl Board {
     }
 }
 
+#[cfg(test)]
+impl Board {
+    /// How many are to be woken by something.
+    pub(crate) fn watching(&self) -> usize {
+        self.state().watchers.count()
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         let waker = self.board.state().watchers.by_worker.remove(&self.key);

@@ -1,6 +1,7 @@
 //! What each method does: answers at once, or opens something that is waited for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -30,6 +31,9 @@ impl Connection<'_> {
         match Request::read(line) {
             Ok(Request { id, method }) => {
                 self.greeted = true;
+                if self.shared.died.load(Ordering::Relaxed) {
+                    return wire::push_error(&mut self.out, Some(id), &self.shared.end());
+                }
                 if let Err(error) = self.request(id, method) {
                     wire::push_error(&mut self.out, Some(id), &error);
                 }

@@ -96,6 +96,17 @@ impl Dir {
         checked(unsafe { libc::renameat(own, from.as_ptr(), own, to.as_ptr()) }).map(drop)
     }
 
+    /// Renames a file into another directory, over one that is there.
+    ///
+    /// # Errors
+    /// As the call has them; `EXDEV` when the other one is on another file system.
+    pub(crate) fn hand_over(&self, name: &str, to: &Self) -> io::Result<()> {
+        let path = component(name)?;
+        let (from, to) = (self.0.as_raw_fd(), to.0.as_raw_fd());
+        // SAFETY: `path` is a NUL-terminated string that outlives the call.
+        checked(unsafe { libc::renameat(from, path.as_ptr(), to, path.as_ptr()) }).map(drop)
+    }
+
     /// Removes a file. False: there was none.
     ///
     /// # Errors

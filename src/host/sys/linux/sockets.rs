@@ -1,10 +1,12 @@
 //! Linux: the Unix socket that a master is operated over, at both of its ends.
 
 use std::ffi::{OsStr, c_int};
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,7 @@ pub(crate) fn below(directory: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
 }
 
 /// A descriptor that becomes readable when something is removed from a directory, or the directory
-/// itself. Closed on exec, never blocks; what is read from it says no more.
+/// itself is removed or moved. Closed on exec, never blocks; what is read from it says no more.
 ///
 /// # Errors
 /// As the calls have them; `EMFILE` when the user has too many.
@@ -49,17 +51,14 @@ pub(crate) fn watch_removals(directory: &Path) -> io::Result<OwnedFd> {
     let fd = checked(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?;
     // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let events = libc::IN_DELETE | libc::IN_MOVED_FROM | libc::IN_DELETE_SELF | libc::IN_ONLYDIR;
+    let events = libc::IN_DELETE | libc::IN_MOVED_FROM | libc::IN_ONLYDIR;
+    let events = events | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF;
     // SAFETY: `path` is a NUL-terminated string that outlives the call.
     checked(unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), events) })?;
     Ok(fd)
 }
 
-/// Connects to a Unix socket. Waits at most `patience` for room among those who connect.
-///
-/// # Errors
-/// As the calls have them; `WouldBlock` when there was no room.
-pub(crate) fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
     let mut address = libc::sockaddr_un { sun_family: 0, sun_path: [0; 108] };
     address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(1);
     let bytes = path.as_os_str().as_bytes();
@@ -69,6 +68,40 @@ pub(crate) fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixSt
     for (to, from) in address.sun_path.iter_mut().zip(bytes) {
         *to = libc::c_char::from_ne_bytes([*from]);
     }
+    Ok(address)
+}
+
+/// Listens at a Unix socket that must not be there, and that has this mode at every moment of its
+/// life, however wide the umask is. Closed on exec.
+///
+/// # Errors
+/// As the calls have them.
+pub(crate) fn listen_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    /// As many as std lets wait to be accepted.
+    const WAITING: c_int = 128;
+    let address = unix_address(path)?;
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: the call takes integers.
+    let fd = checked(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
+    let socket = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    // The file that binding makes has the mode that the socket has by then.
+    socket.set_permissions(Permissions::from_mode(mode))?;
+    let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or(0);
+    let from = (&raw const address).cast();
+    // SAFETY: `from` is readable for `size` bytes and outlives the call.
+    checked(unsafe { libc::bind(socket.as_raw_fd(), from, size) })?;
+    // SAFETY: the call takes integers.
+    checked(unsafe { libc::listen(socket.as_raw_fd(), WAITING) })?;
+    Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// Connects to a Unix socket. Waits at most `patience` for room among those who connect.
+///
+/// # Errors
+/// As the calls have them; `WouldBlock` when there was no room.
+pub(crate) fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let address = unix_address(path)?;
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
     // SAFETY: the call takes integers.
     let fd = checked(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
