@@ -17,5 +17,7 @@ mod output;
 mod rounds;
 #[path = "death/support.rs"]
 mod support;
+#[path = "death/takeover.rs"]
+mod takeover;
 #[path = "death/writer.rs"]
 mod writer;

@@ -1,6 +1,12 @@
 //! The real binary and the signals it gets, in every state it can be in (FAULTS S08 to S11, S13,
 //! S24, S26; contract, section 9).
 
+mod early;
+mod states;
+mod storm;
+#[cfg(feature = "plugins")]
+mod stuck;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
