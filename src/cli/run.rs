@@ -22,6 +22,9 @@ use crate::worker::Exit;
 pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run) -> Outcome {
     // First of all: from here on signals are heard, and a configuration may take its time.
     let started = OwnProcess::take().and_then(|own| {
+        if registry.names().next().is_none() {
+            own.runs_nothing_else();
+        }
         let config = read(registry, program, &arguments.config, &arguments.only)?;
         start(registry, program, (config, own), arguments)
     });

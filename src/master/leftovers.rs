@@ -31,7 +31,8 @@ impl Master {
         Ok(())
     }
 
-    /// Ends what is left of workers that are none any more. `wait`: until it is gone.
+    /// Ends what is left of workers that are none any more. `wait`: until it is gone, and no longer
+    /// than a shutdown may take.
     pub(super) fn end_strangers(&self, leftovers: Leftovers, wait: bool) -> Result<()> {
         let mut leaving = BTreeMap::new();
         for (worker, left) in leftovers {
@@ -39,8 +40,15 @@ impl Master {
             leaving.insert(worker.clone(), self.remove_worker_nowait(worker.as_str()));
         }
         if wait {
-            // One that is stuck has said so in the log.
-            leaving.into_values().for_each(|gone| drop(gone.wait()));
+            let patience = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let patience = patience.shutdown_timeout;
+            for (worker, gone) in leaving {
+                if gone.wait_timeout(patience).is_none() {
+                    let _killed = self.stop_worker_nowait(worker.as_str(), true);
+                    // One that is stuck has said so in the log.
+                    let _ = gone.wait();
+                }
+            }
         } else {
             self.shared.inherited.lock().unwrap_or_else(PoisonError::into_inner).leaving = leaving;
         }

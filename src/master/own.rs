@@ -3,6 +3,8 @@
 
 use super::signals::Signals;
 use crate::error::{Error, Result};
+#[cfg(all(feature = "cli", target_os = "linux"))]
+use crate::host::reaper;
 use crate::host::sys;
 
 /// A process that belongs to a master, which may yet be to be built.
@@ -31,5 +33,12 @@ impl OwnProcess {
         sys::cloexec_inherited().map_err(cannot("mark inherited descriptors"))?;
         let nofile = sys::raise_nofile_limit().map_err(cannot("raise the descriptor limit"))?;
         Ok(Self { signals, nofile })
+    }
+
+    /// Says that no code of others runs in the process, as long as it runs no module.
+    #[cfg(feature = "cli")]
+    pub(crate) fn runs_nothing_else(&self) {
+        #[cfg(target_os = "linux")]
+        reaper::ours_alone();
     }
 }

@@ -35,6 +35,7 @@ mod unix {
     };
     use signal_hook::flag::register_conditional_default;
     use signal_hook::iterator::{Handle as Closer, Signals as Stream};
+    use signal_hook::low_level::signal_name;
 
     use super::super::Master;
     use super::{Result, on_early_request_to_end, on_request_to_end, tell_status};
@@ -177,7 +178,8 @@ mod unix {
 
         fn note(&mut self, signal: i32) {
             if !self.early.contains(&signal) {
-                log::info!("signal {signal} waits until the master is there");
+                let name = signal_name(signal).unwrap_or("a signal");
+                log::info!("{name} waits until the master is there");
                 self.early.push(signal);
             }
         }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{NAP, Program};
-use crate::support::until;
+use crate::support::{skipped, until};
 
 impl Program {
     /// Stops it, as soon as it hears signals, in whatever it does by then; these wait for it when it
@@ -65,7 +65,7 @@ fn s24_signals_that_were_held_back_at_the_start_are_heard_and_reach_workers() {
     let hold = ["env", "--block-signal=TERM", "--block-signal=HUP", "--block-signal=USR1"];
     let mut trial = std::process::Command::new(hold[0]);
     if !trial.args(&hold[1..]).arg("true").output().is_ok_and(|ended| ended.status.success()) {
-        println!("skipped: env(1) cannot hold back signals here");
+        skipped("env(1) cannot hold back signals here");
         return;
     }
     let worker = "- {id: w, command: [/bin/sh, -c, 'grep SigBlk /proc/self/status; sleep 1000']}";

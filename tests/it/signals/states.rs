@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{DEAF, NAP, PATIENT, Program};
-use crate::support::{Fifo, until};
+use crate::support::{Fifo, skipped, until};
 
 #[test]
 fn s08_a_master_ends_in_order_while_a_worker_starts() {
@@ -75,7 +75,7 @@ fn s10_told_to_end_while_it_starts_500_workers_a_master_starts_no_more() {
 fn s26_a_master_that_job_control_stops_goes_on_and_its_workers_never_stopped() {
     let has_script = Command::new("script").arg("--version").output();
     if !has_script.is_ok_and(|ended| ended.status.success()) {
-        println!("skipped: there is no script(1) here");
+        skipped("there is no script(1) here");
         return;
     }
     let (gate, resume) = (Fifo::new(), Fifo::new());
@@ -111,4 +111,20 @@ fn s26_a_master_that_job_control_stops_goes_on_and_its_workers_never_stopped() {
     keyboard.write_all(b"\x03").unwrap();
     assert!(script.wait().unwrap().success(), "{}", read("log"));
     assert!(read("log").contains("all workers are stopped"), "{}", read("log"));
+}
+
+#[test]
+fn a19_what_had_left_its_workers_group_is_listed_when_it_is_ended() {
+    let script = "setsid sh -c 'echo here $$$$; trap \"\" TERM; sleep 3600' & wait";
+    let script = script.replace('\'', "''");
+    let mut program =
+        Program::run(&format!("workers:\n- {{id: w, command: [/bin/sh, -c, '{script}']}}\n"));
+    let line = program.says("here ");
+    let escaped = line.rsplit(' ').next().unwrap();
+    program.signal("TERM");
+    let (status, said) = program.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let list = said.lines().find(|line| line.contains("had left its group")).unwrap();
+    let pids: Vec<_> = list.rsplit(": ").next().unwrap().split(", ").collect();
+    assert!(pids.contains(&escaped) && state_of(escaped).is_none(), "{said}");
 }
