@@ -7,9 +7,11 @@ mod difference;
 mod function;
 mod handle;
 mod heirs;
+mod leftovers;
 mod logs;
 mod modules;
 mod output;
+mod own;
 mod queries;
 mod reload;
 mod rights;
@@ -36,6 +38,8 @@ use heirs::Inherited;
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
 pub use output::OutputLine;
+#[cfg(feature = "cli")]
+pub(crate) use own::OwnProcess;
 pub(crate) use rights::unprivileged;
 
 #[cfg(target_os = "linux")]
@@ -127,15 +131,20 @@ impl Master {
         Self { shared: Arc::clone(&self.shared), owned: None }
     }
 
-    /// Listens to the process's signals, and reaps its orphans.
-    fn take_process(&mut self) -> Result<()> {
+    /// From now on the process's signals are commands for this master: also those that came while
+    /// it was built.
+    fn obey(&mut self, signals: Option<signals::Signals>) {
         let share = self.share();
-        let Some(owned) = &mut self.owned else { return Ok(()) };
-        owned._signals = Some(signals::install(share)?);
-        #[cfg(target_os = "linux")]
-        {
-            let cannot = |error| Error::io("cannot reap orphans", error);
-            owned._reaper = Some(Reaper::start().map_err(cannot)?);
+        let (Some(owned), Some(signals)) = (&mut self.owned, signals) else { return };
+        signals.command(share);
+        owned._signals = Some(signals);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reap_orphans(&mut self) -> Result<()> {
+        let reaper = Reaper::start().map_err(|error| Error::io("cannot reap orphans", error))?;
+        if let Some(owned) = &mut self.owned {
+            owned._reaper = Some(reaper);
         }
         Ok(())
     }
@@ -146,6 +155,7 @@ impl Master {
     /// Every problem of the configuration at once; a worker of this id exists or is being removed.
     pub fn add_worker(&self, config: WorkerConfig) -> Result<()> {
         self.refuse_deadlock(Some(&config.id))?;
+        self.await_leftover(&config.id);
         self.add_worker_nowait(config)?.wait()
     }
 

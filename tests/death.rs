@@ -19,5 +19,7 @@ mod rounds;
 mod running;
 #[path = "death/support.rs"]
 mod support;
+#[path = "death/takeover.rs"]
+mod takeover;
 #[path = "death/writer.rs"]
 mod writer;

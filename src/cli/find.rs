@@ -1,7 +1,6 @@
 //! Finds the running master: by what was said, by the configuration, or because there is only one.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::Outcome;
@@ -10,6 +9,7 @@ use super::terminal::harmless;
 use crate::config;
 use crate::control::{Client, SOCKET};
 use crate::error::{Error, ErrorCategory};
+use crate::host::state::holder::{holder, last_holder};
 use crate::host::state::places;
 use crate::host::sys;
 
@@ -37,6 +37,11 @@ pub(super) fn connect(program: &Program, address: &Address) -> Result<Client, Mi
     let socket = socket(program, address)?;
     Client::connect(&socket).map_err(|error| {
         if error.category() == ErrorCategory::NotRunning {
+            let directory = socket.parent().filter(|_| socket.ends_with(SOCKET));
+            if let Some(holder) = directory.and_then(holder) {
+                let holder = harmless(&holder);
+                return Missing::none(format!("{error}; held by {holder}, which is starting"));
+            }
             let name = program.name;
             return Missing::none(format!("{error}; start one with `{name} run`"));
         }
@@ -88,7 +93,7 @@ fn the_only_one(program: &Program, directory: &Path) -> Result<PathBuf, Missing>
             let mut message = "several masters run; say which is meant with --socket:".to_owned();
             for directory in several {
                 let socket = directory.join(SOCKET);
-                let line = format!("{}  ({})", socket.display(), holder(directory));
+                let line = format!("{}  ({})", socket.display(), held_by(directory));
                 message.push_str(&format!("\n  {}", harmless(&line)));
             }
             Err(Missing::usage(Error::configuration(message)))
@@ -96,13 +101,7 @@ fn the_only_one(program: &Program, directory: &Path) -> Result<PathBuf, Missing>
     }
 }
 
-/// Name and pid of the master, as it has written them down.
-fn holder(directory: &Path) -> String {
-    let mut text = String::new();
-    let read = fs::File::open(directory.join("lock"))
-        .and_then(|lock| lock.take(256).read_to_string(&mut text));
-    match (read, text.trim()) {
-        (Ok(_), holder) if !holder.is_empty() => holder.to_owned(),
-        (Ok(_) | Err(_), _) => "of unknown name".to_owned(),
-    }
+/// Name and pid of the master there.
+fn held_by(directory: &Path) -> String {
+    last_holder(directory).unwrap_or_else(|| "of unknown name".to_owned())
 }

@@ -12,7 +12,7 @@ use crate::control::SOCKET;
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::state::places;
 use crate::host::sys;
-use crate::master::{Master, OutputLine};
+use crate::master::{Master, OutputLine, OwnProcess};
 use crate::module::ModuleRegistry;
 use crate::runtime::ShutdownReport;
 use crate::settings::MasterConfig;
@@ -20,8 +20,14 @@ use crate::suggest;
 use crate::worker::Exit;
 
 pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run) -> Outcome {
-    let started = read(registry, program, &arguments.config, &arguments.only)
-        .and_then(|config| start(registry, program, config, arguments));
+    // First of all: from here on signals are heard, and a configuration may take its time.
+    let started = OwnProcess::take().and_then(|own| {
+        if registry.names().next().is_none() {
+            own.runs_nothing_else();
+        }
+        let config = read(registry, program, &arguments.config, &arguments.only)?;
+        start(registry, program, (config, own), arguments)
+    });
     let (master, name, echo) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -94,7 +100,7 @@ fn only(mut config: MasterConfig, wanted: &[String]) -> Result<MasterConfig> {
 fn start(
     registry: &ModuleRegistry,
     program: &Program,
-    config: MasterConfig,
+    (config, own): (MasterConfig, OwnProcess),
     arguments: &Run,
 ) -> Result<(Master, String, Echo)> {
     let echo = Echo::start(std::io::stderr())?;
@@ -115,7 +121,7 @@ fn start(
         .source(move || reread(&file))
         .reader(other)
         .applied(|config| logger::set_level(config.log_level))
-        .own_process();
+        .owning(own);
     if !arguments.quiet {
         let echo = echo.clone();
         builder = builder.output(move |line| echo.line(labelled(&line)));

@@ -69,8 +69,9 @@ pub(crate) struct Estate {
 impl Estate {
     /// `program`: what is run as the guardian; without it there is none.
     ///
-    /// With a state directory it begins with what the former master has left there: processes that
-    /// go on with these workers are attached to, all others are ended, which it waits for.
+    /// With a state directory it begins with what the former master has left there: processes of
+    /// workers are attached to, whether they go on or not; what else is left is ended, which it
+    /// waits for.
     ///
     /// # Errors
     /// When the system has no random numbers or no thread, the directory cannot be used, or it
@@ -79,7 +80,6 @@ impl Estate {
         program: Option<Program>,
         state: Option<Arc<StateDir>>,
         workers: &[WorkerConfig],
-        patience: Duration,
     ) -> io::Result<(Self, Inheritance)> {
         let mut nonce = String::new();
         for byte in sys::random()? {
@@ -91,8 +91,12 @@ impl Estate {
         let (mut inheritance, mut ledger) = (Inheritance::default(), None);
         if let Some(state) = &state {
             let mut former = Former::read(state, &boot_id)?;
-            inheritance = former.settle(workers, patience)?;
-            let known = |worker: &WorkerId| workers.iter().any(|w| w.id == worker.as_str());
+            inheritance = former.settle(workers)?;
+            // Those that only end are known until they have.
+            let ends =
+                |worker: &WorkerId| inheritance.leftovers.iter().any(|l| l.worker == *worker);
+            let known =
+                |worker: &WorkerId| ends(worker) || workers.iter().any(|w| w.id == worker.as_str());
             let (records, strange) = former.records.into_iter().partition(|(id, _)| known(id));
             ledger = Some(Ledger::open(Arc::clone(state), records, strange)?);
             let own = proc::began(process::id()).map_or(0, |(start_time, _)| start_time);

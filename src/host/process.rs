@@ -47,7 +47,7 @@ use super::estate::Estate;
 #[cfg(target_os = "linux")]
 use super::estate::{Adoption, Afterwards};
 #[cfg(target_os = "linux")]
-use super::reaper::end_escapees;
+use super::reaper::{Escapees, end_escapees};
 #[cfg(target_os = "linux")]
 use super::{Dialect, Launch, Outlet, Report, Stream};
 use super::{ModuleSource, Order, OutputSink, RemoteFunctions, Reporter, sys};
@@ -251,9 +251,17 @@ impl Life {
             return;
         }
         let (worker, incarnation) = (&self.worker, self.incarnation);
-        let found = end_escapees(|marks| self.means.estate.marked(marks, worker, incarnation));
-        if found > 0 {
-            log::warn!("{self}: {found} of its processes had left its group, and were killed");
+        let Escapees { killed, left } =
+            end_escapees(|marks| self.means.estate.marked(marks, worker, incarnation));
+        let list = |pids: &[u32]| pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        if !killed.is_empty() {
+            let (count, list) = (killed.len(), list(&killed));
+            log::warn!(
+                "{self}: {count} of its processes had left its group, and were killed: {list}"
+            );
+        }
+        if !left.is_empty() {
+            log::error!("{self}: of its processes these do not end: {}", list(&left));
         }
     }
 }

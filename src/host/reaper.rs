@@ -21,6 +21,9 @@
 //! What cannot be told is left as a zombie: the orphans of what modules spawn, in our session, and
 //! what begins a session of its own before its worker is marked. Only when they would use up the
 //! system's process ids are the oldest reaped after all ([`MOST_UNCLAIMED`]).
+//!
+//! There is nothing to tell as long as only code of this crate runs in the process, as in the stock
+//! binary before it runs a module itself: what is not claimed is then an orphan ([`ours_alone`]).
 
 mod escapees;
 #[cfg(test)]
@@ -37,7 +40,7 @@ use std::thread::JoinHandle;
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::{Handle as Closer, Signals};
 
-pub(crate) use escapees::end_escapees;
+pub(crate) use escapees::{Escapees, end_escapees};
 
 use super::sys::{self, Kinship, Target};
 use super::threads;
@@ -53,6 +56,8 @@ const LEVELS: u64 = 16;
 static LEADERS: Mutex<BTreeMap<u32, Leader>> = Mutex::new(BTreeMap::new());
 /// True while there is a reaper, for which children are marked.
 static REAPING: AtomicBool = AtomicBool::new(false);
+/// True while no code of others runs in this process, so that nobody else spawns children.
+static OURS_ALONE: AtomicBool = AtomicBool::new(false);
 /// The one reaper of this process.
 static SHARED: Mutex<Shared> = Mutex::new(Shared { users: 0, running: None });
 
@@ -67,6 +72,18 @@ enum Leader {
     Claimed,
     /// It is reaped, and others were left in its group.
     Gone,
+}
+
+/// Says that only code of this crate runs in this process, until [`others_run`]. What it spawns it
+/// claims, or waits for on the thread that has spawned it.
+#[cfg(feature = "cli")]
+pub(crate) fn ours_alone() {
+    OURS_ALONE.store(true, Ordering::SeqCst);
+}
+
+/// Code of others is about to run in this process, and may spawn children: from now on, for good.
+pub(crate) fn others_run() {
+    OURS_ALONE.store(false, Ordering::SeqCst);
 }
 
 /// A child that leads a group, and whose end this crate waits for. To be held until it is reaped.
@@ -212,6 +229,8 @@ impl Family {
                 Kinship::Stranger => disturbed = true,
                 Kinship::Alive => {}
                 Kinship::Ended if lock(&LEADERS).get(&pid) == Some(&Leader::Claimed) => {}
+                // Asked only now: whoever it may belong to was announced before it was born.
+                Kinship::Ended if OURS_ALONE.load(Ordering::SeqCst) => sys::reap(pid),
                 Kinship::Ended if self.has_adopted(pid) => sys::reap(pid),
                 Kinship::Ended => unclaimed.push(pid),
             }

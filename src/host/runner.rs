@@ -114,6 +114,8 @@ impl ModuleRunner {
         if self.setting.panic_hook {
             panics::install_hook();
         }
+        #[cfg(target_os = "linux")]
+        super::reaper::others_run();
         let backend = Arc::new(Backend::new(&launch, &self.setting, Arc::clone(report)));
         let (sender, orders) = unbounded();
         let name = format!("{}#{}", launch.worker, launch.incarnation);

@@ -2,6 +2,8 @@
 //! as long as the master lives. In it are its socket and what the next master must know.
 
 #[cfg(feature = "cli")]
+pub(crate) mod holder;
+#[cfg(feature = "cli")]
 pub(crate) mod places;
 mod standing;
 #[cfg(test)]
@@ -316,8 +318,12 @@ fn hold(lock: File, path: &Path, name: &str) -> Result<File> {
 /// True when the holder that has written this is no more. What it was just spawning then has the
 /// lock open, until it has become what it was spawned for.
 fn is_dead(holder: &str) -> bool {
-    let pid = holder.split_once("pid ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-    pid.is_some_and(|pid| proc::began(pid).map_or(true, |(_, ended)| ended))
+    pid_in(holder).is_some_and(|pid| proc::began(pid).map_or(true, |(_, ended)| ended))
+}
+
+/// The pid in what a holder has written.
+fn pid_in(holder: &str) -> Option<u32> {
+    holder.split_once("pid ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok())
 }
 
 /// Waits for a lock, though not for ever; `None`: it is held for longer.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use super::checks::check_workers;
 use super::heirs::Inherited;
+use super::leftovers;
 use super::output::{LineSink, Output, OutputLine, Outputs};
+use super::own::OwnProcess;
 use super::reload::{Applied, ConfigReader, ConfigSource};
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
@@ -29,6 +31,7 @@ pub struct MasterBuilder {
     output: Option<Output>,
     panic_hook: bool,
     own_process: bool,
+    owned: Option<OwnProcess>,
     seed: Option<u64>,
     host_program: Option<PathBuf>,
     source: Option<ConfigSource>,
@@ -44,6 +47,7 @@ impl Default for MasterBuilder {
             output: None,
             panic_hook: true,
             own_process: false,
+            owned: None,
             seed: None,
             host_program: None,
             source: None,
@@ -130,7 +134,7 @@ impl MasterBuilder {
     ///
     /// - descriptors 0 to 2 are opened on `/dev/null` where they are closed, and inherited ones
     ///   from 3 up are marked to be closed in children (those of `LISTEN_FDS` are spared);
-    /// - signals that were ignored are set to their defaults;
+    /// - signals that were ignored are set to their defaults, and none is held back;
     /// - the soft descriptor limit is raised to the hard one, and put back in each child;
     /// - a signal that ends it (a segmentation fault, an abort) first says on standard error on
     ///   which thread it came, so that the module is known that brought it down;
@@ -139,8 +143,10 @@ impl MasterBuilder {
     ///   same signal within 200 ms is the same request); SIGHUP reloads from the
     ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1
     ///   logs every worker's state; SIGUSR2 is [`Master::reopen_logs`]; others that would end it by
-    ///   default, such as SIGALRM and the real-time ones, are logged. After the master's end they
-    ///   do what they do by default, but for real-time ones, which are then ignored.
+    ///   default, such as SIGALRM and the real-time ones, are logged. All of this holds from the
+    ///   beginning of [`build`](Self::build), at whose end is done what was asked for meanwhile. After
+    ///   the master's end they do what they do by default, but for real-time ones, which are then
+    ///   ignored.
     ///
     /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
     /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.
@@ -151,6 +157,13 @@ impl MasterBuilder {
     #[must_use]
     pub fn own_process(mut self) -> Self {
         self.own_process = true;
+        self
+    }
+
+    /// As [`own_process`](Self::own_process), for a process that was taken before this.
+    #[cfg(feature = "cli")]
+    pub(crate) fn owning(mut self, own: OwnProcess) -> Self {
+        self.owned = Some(own);
         self
     }
 
@@ -175,8 +188,12 @@ impl MasterBuilder {
     ///
     /// # Errors SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is
     /// wrong; the system has no thread or descriptor left.
-    pub fn build(self) -> Result<Master> {
-        let nofile = if self.own_process { own_process()? } else { None };
+    pub fn build(mut self) -> Result<Master> {
+        let own = match self.owned.take() {
+            None if self.own_process => Some(OwnProcess::take()?),
+            own => own,
+        };
+        let (signals, nofile) = own.map_or((None, None), |own| (Some(own.signals), own.nofile));
         let (host, host_program) = self.host();
         self.check(host)?;
         let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
@@ -189,10 +206,8 @@ impl MasterBuilder {
         let lines = LineSink::new(self.output, realm);
         let outputs = Arc::new(Outputs { logs: logs.clone(), lines });
         let workers = &self.config.workers;
-        let patience = self.config.shutdown_timeout;
-        let (estate, inheritance) =
-            Estate::open(host_program.clone(), state.clone(), workers, patience)
-                .map_err(|error| Error::io("cannot read what a former master left", error))?;
+        let (estate, inheritance) = Estate::open(host_program.clone(), state.clone(), workers)
+            .map_err(|error| Error::io("cannot read what a former master left", error))?;
         let processes = ProcessShared::new(outputs, nofile, Arc::new(estate))
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
@@ -231,15 +246,18 @@ impl MasterBuilder {
             _state: state.map(Tenure),
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
-        if self.own_process {
-            master.take_process()?;
+        #[cfg(target_os = "linux")]
+        if signals.is_some() {
+            master.reap_orphans()?;
         }
-        for worker in master.configured_workers() {
-            master.add_worker(worker)?;
-        }
+        let mut leftovers = leftovers::by_worker(inheritance.leftovers);
+        master.add_configured(&mut leftovers)?;
         master.adopt(inheritance.adoptions)?;
         #[cfg(target_os = "linux")]
         master.listen(&name)?;
+        // A program of somebody else's may add such a worker at once.
+        master.end_strangers(leftovers, signals.is_none())?;
+        master.obey(signals);
         Ok(master)
     }
 
@@ -299,20 +317,6 @@ fn open_state(path: Option<&Path>, _name: &str) -> Result<Option<Arc<StateDir>>>
             Err(Error::new(ErrorCategory::Refused, message))
         }
     }
-}
-
-/// Makes the process a supervisor's own. Returns the descriptor limit that children get back.
-fn own_process() -> Result<Option<sys::Limit>> {
-    let cannot = |what: &str| {
-        let what = format!("cannot {what}");
-        move |error| Error::io(what, error)
-    };
-    sys::open_std_fds().map_err(cannot("open the standard descriptors"))?;
-    sys::install_last_words().map_err(cannot("handle fatal signals"))?;
-    sys::survive_file_size_limit().map_err(cannot("handle SIGXFSZ"))?;
-    sys::cloexec_inherited().map_err(cannot("mark inherited descriptors"))?;
-    sys::reset_ignored_signals().map_err(cannot("reset ignored signals"))?;
-    sys::raise_nofile_limit().map_err(cannot("raise the descriptor limit"))
 }
 
 impl std::fmt::Debug for MasterBuilder {

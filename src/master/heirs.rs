@@ -17,6 +17,8 @@ pub(super) struct Inherited {
     down: BTreeSet<WorkerId>,
     /// Adopted, and started with another configuration than theirs is now.
     outdated: BTreeSet<WorkerId>,
+    /// The ends of what is left of workers that are none any more.
+    pub(super) leaving: BTreeMap<WorkerId, Ticket<()>>,
 }
 
 impl Inherited {
@@ -26,6 +28,7 @@ impl Inherited {
             past: inheritance.past.clone(),
             down: inheritance.down.clone(),
             outdated: outdated.map(|adoption| adoption.worker.clone()).collect(),
+            leaving: BTreeMap::new(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The operating system's signals as commands: one thread, woken only when one comes.
+//! The operating system's signals as commands: one thread, woken only when one comes. It is there
+//! before there is a master to command: what comes meanwhile waits, and ends nothing unawares.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -15,15 +16,15 @@ const LAST_MOMENT: Duration = Duration::from_millis(200);
 const LAST_STACK: usize = 64 << 10;
 
 #[cfg(unix)]
-pub(super) use unix::{Signals, install};
+pub(crate) use unix::Signals;
 #[cfg(windows)]
-pub(super) use windows::{Signals, install};
+pub(crate) use windows::Signals;
 
 #[cfg(unix)]
 mod unix {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::sync::{Arc, LazyLock};
+    use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
     use std::thread::JoinHandle;
     use std::time::{Duration, Instant};
 
@@ -34,9 +35,10 @@ mod unix {
     };
     use signal_hook::flag::register_conditional_default;
     use signal_hook::iterator::{Handle as Closer, Signals as Stream};
+    use signal_hook::low_level::signal_name;
 
     use super::super::Master;
-    use super::{Result, on_request_to_end, tell_status};
+    use super::{Result, on_early_request_to_end, on_request_to_end, tell_status};
     use crate::error::Error;
     use crate::host::{sys, threads};
 
@@ -58,39 +60,60 @@ mod unix {
     static NOBODY_LISTENS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
     static DEFAULTS_ARE_SET: AtomicBool = AtomicBool::new(false);
 
-    /// Signals are commands for a master for as long as this lives.
-    pub(in crate::master) struct Signals {
+    /// Signals are heard, and end nobody by default, for as long as this lives.
+    ///
+    /// No thread holds them back, so one may land on any: mostly the main thread, at times one of a
+    /// module's, where a handler runs for a moment and whatever blocks there goes on
+    /// (`SA_RESTART`). Were they held back there, so would they be in the children that a module
+    /// spawns, since [`std::process::Command`] hands the mask on, and nobody could ask those to end.
+    pub(crate) struct Signals {
+        listener: Arc<Mutex<Listener>>,
         closer: Closer,
         thread: Option<JoinHandle<()>>,
     }
 
-    /// Turns signals into commands for this master.
-    pub(in crate::master) fn install(master: Master) -> Result<Signals> {
-        let cannot = |error| Error::io("cannot handle signals", error);
-        let handled = || HANDLED.into_iter().chain(sys::other_deadly_signals());
-        let mut stream = Stream::new(handled()).map_err(cannot)?;
-        // The library does not put default actions back, so they are emulated when nobody listens;
-        // those that it cannot emulate are then ignored.
-        if !DEFAULTS_ARE_SET.swap(true, Ordering::SeqCst) {
-            for signal in HANDLED {
-                let condition = Arc::clone(&NOBODY_LISTENS);
-                register_conditional_default(signal, condition).map_err(cannot)?;
+    impl Signals {
+        /// Has signals wait for a master.
+        ///
+        /// # Errors
+        /// When the system refuses a handler or the thread.
+        pub(in crate::master) fn install() -> Result<Self> {
+            let cannot = |error| Error::io("cannot handle signals", error);
+            let handled = || HANDLED.into_iter().chain(sys::other_deadly_signals());
+            let mut stream = Stream::new(handled()).map_err(cannot)?;
+            // The library does not put default actions back, so they are emulated when nobody
+            // listens; those that it cannot emulate are then ignored.
+            if !DEFAULTS_ARE_SET.swap(true, Ordering::SeqCst) {
+                for signal in HANDLED {
+                    let condition = Arc::clone(&NOBODY_LISTENS);
+                    register_conditional_default(signal, condition).map_err(cannot)?;
+                }
             }
+            let closer = stream.handle();
+            let listener = Arc::new(Mutex::new(Listener::new()));
+            let hearing = Arc::clone(&listener);
+            let listen = move || {
+                for signal in stream.forever() {
+                    lock(&hearing).hear(signal);
+                }
+                lock(&hearing).end();
+            };
+            let thread = threads::spawn("signals", STACK, listen)
+                .map_err(|error| Error::io("cannot start the thread for signals", error))?;
+            LISTENING.fetch_add(1, Ordering::SeqCst);
+            NOBODY_LISTENS.store(false, Ordering::SeqCst);
+            Ok(Self { listener, closer, thread: Some(thread) })
         }
-        let closer = stream.handle();
-        let mut listener =
-            Listener { master, had_terminal: has_terminal(), asked: 0, last: None, reloads: None };
-        let listen = move || {
-            for signal in stream.forever() {
-                listener.hear(signal);
-            }
-            listener.end();
-        };
-        let thread = threads::spawn("signals", STACK, listen)
-            .map_err(|error| Error::io("cannot start the thread for signals", error))?;
-        LISTENING.fetch_add(1, Ordering::SeqCst);
-        NOBODY_LISTENS.store(false, Ordering::SeqCst);
-        Ok(Signals { closer, thread: Some(thread) })
+
+        /// From now on they are commands for this master, a share; those that wait are the first.
+        pub(in crate::master) fn command(&self, master: Master) {
+            lock(&self.listener).command(master);
+        }
+    }
+
+    fn lock(listener: &Mutex<Listener>) -> MutexGuard<'_, Listener> {
+        // What is only noted is noted at once.
+        listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     impl Drop for Signals {
@@ -108,8 +131,10 @@ mod unix {
 
     /// What the signals of one master have led to.
     struct Listener {
-        /// A share.
-        master: Master,
+        /// Whom they command, once there is one.
+        master: Option<Master>,
+        /// What was heard before.
+        early: Vec<i32>,
         /// There was a controlling terminal at the start.
         had_terminal: bool,
         /// How often the master was asked to end.
@@ -121,20 +146,64 @@ mod unix {
     }
 
     impl Listener {
+        fn new() -> Self {
+            let had_terminal = has_terminal();
+            Self {
+                master: None,
+                early: Vec::new(),
+                had_terminal,
+                asked: 0,
+                last: None,
+                reloads: None,
+            }
+        }
+
         fn hear(&mut self, signal: i32) {
             match signal {
                 SIGHUP if self.had_terminal && !has_terminal() => {
                     log::info!("SIGHUP: the terminal is gone");
                     self.end_master(signal);
                 }
-                SIGHUP => self.reload(),
-                SIGUSR1 => tell_status(&self.master),
-                SIGUSR2 => {
-                    log::info!("SIGUSR2: log files are opened again");
-                    self.master.reopen_logs();
-                }
                 SIGTERM | SIGINT | SIGQUIT => self.end_master(signal),
+                SIGHUP | SIGUSR1 | SIGUSR2 => match &self.master {
+                    Some(master) => {
+                        let master = master.share();
+                        self.carry_out(signal, &master);
+                    }
+                    None => self.note(signal),
+                },
                 other => log::info!("signal {other} has no meaning here, ignored"),
+            }
+        }
+
+        fn note(&mut self, signal: i32) {
+            if !self.early.contains(&signal) {
+                let name = signal_name(signal).unwrap_or("a signal");
+                log::info!("{name} waits until the master is there");
+                self.early.push(signal);
+            }
+        }
+
+        fn command(&mut self, master: Master) {
+            match self.asked {
+                0 => {
+                    for signal in std::mem::take(&mut self.early) {
+                        self.carry_out(signal, &master);
+                    }
+                }
+                asked => on_request_to_end(&master, asked),
+            }
+            self.master = Some(master);
+        }
+
+        fn carry_out(&mut self, signal: i32, master: &Master) {
+            match signal {
+                SIGHUP => self.reload(master),
+                SIGUSR1 => tell_status(master),
+                _ => {
+                    log::info!("SIGUSR2: log files are opened again");
+                    master.reopen_logs();
+                }
             }
         }
 
@@ -143,15 +212,18 @@ mod unix {
             if !echo {
                 self.last = Some((signal, Instant::now()));
                 self.asked += 1;
-                on_request_to_end(&self.master, self.asked);
+                match &self.master {
+                    Some(master) => on_request_to_end(master, self.asked),
+                    None => on_early_request_to_end(self.asked),
+                }
             }
         }
 
-        fn reload(&mut self) {
+        fn reload(&mut self, master: &Master) {
             log::info!("SIGHUP: reloading");
             if self.reloads.is_none() {
                 let (ask, asked) = bounded(1);
-                let master = self.master.share();
+                let master = master.share();
                 let work = move || {
                     for () in asked {
                         // What comes of it is told where it happens.
@@ -184,23 +256,54 @@ mod unix {
 
 #[cfg(windows)]
 mod windows {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Arc, Mutex, PoisonError};
 
-    use super::{Master, Result, on_request_to_end};
+    use super::{Master, Result, on_early_request_to_end, on_request_to_end};
     use crate::error::{Error, ErrorCategory};
 
     /// The handler stays for the life of the process.
-    pub(in crate::master) struct Signals;
+    pub(crate) struct Signals(Arc<Mutex<Listener>>);
 
-    /// Turns ctrl-c and its kin into commands for this master.
-    pub(in crate::master) fn install(master: Master) -> Result<Signals> {
-        let asked = AtomicU32::new(0);
-        let on_signal = move || {
-            on_request_to_end(&master, asked.fetch_add(1, Ordering::Relaxed).saturating_add(1));
-        };
-        ctrlc::try_set_handler(on_signal).map(|()| Signals).map_err(|error| {
-            Error::new(ErrorCategory::Refused, format!("cannot handle ctrl-c: {error}"))
-        })
+    #[derive(Default)]
+    struct Listener {
+        master: Option<Master>,
+        asked: u32,
+    }
+
+    impl Signals {
+        /// Has ctrl-c and its kin wait for a master.
+        pub(in crate::master) fn install() -> Result<Self> {
+            let listener = Arc::<Mutex<Listener>>::default();
+            let hearing = Arc::clone(&listener);
+            let on_signal = move || {
+                let mut listener = hearing.lock().unwrap_or_else(PoisonError::into_inner);
+                listener.asked = listener.asked.saturating_add(1);
+                match &listener.master {
+                    Some(master) => on_request_to_end(master, listener.asked),
+                    None => on_early_request_to_end(listener.asked),
+                }
+            };
+            ctrlc::try_set_handler(on_signal).map(|()| Self(listener)).map_err(|error| {
+                Error::new(ErrorCategory::Refused, format!("cannot handle ctrl-c: {error}"))
+            })
+        }
+
+        /// From now on they are commands for this master, a share.
+        pub(in crate::master) fn command(&self, master: Master) {
+            let mut listener = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if listener.asked > 0 {
+                on_request_to_end(&master, listener.asked);
+            }
+            listener.master = Some(master);
+        }
+    }
+}
+
+/// As [`on_request_to_end`], while there is no master yet: it ends as soon as it is there.
+fn on_early_request_to_end(asked: u32) {
+    match asked {
+        1 | 2 => log::info!("asked to end while starting: no worker is started"),
+        _ => leave("asked to end a third time while starting: leaving at once\n".to_owned()),
     }
 }
 
@@ -212,19 +315,16 @@ fn on_request_to_end(master: &Master, asked: u32) {
         _ => {
             let all = master.all_worker_diagnostics();
             let left: Vec<_> = all.iter().filter(|w| w.phase != "none").map(in_a_word).collect();
-            say_at_last(format!(
-                "asked to end a third time: leaving at once; left: {}\n",
-                left.join(", ")
-            ));
-            sys::exit_now(1);
+            let left = left.join(", ");
+            leave(format!("asked to end a third time: leaving at once; left: {left}\n"));
         }
     }
     let _unread = master.shutdown_nowait(asked > 1);
 }
 
-/// Writes to standard error, past a logger that may write later. For a moment only: who reads there
-/// may have stopped.
-fn say_at_last(text: String) {
+/// Ends the process now. What is said goes to standard error, past a logger that may write later; for
+/// a moment only: who reads there may have stopped.
+fn leave(text: String) -> ! {
     let (tell, told) = bounded(1);
     let write = move || {
         let _ = std::io::stderr().write_all(text.as_bytes());
@@ -233,6 +333,7 @@ fn say_at_last(text: String) {
     if threads::spawn("farewell", LAST_STACK, write).is_ok() {
         let _ = told.recv_timeout(LAST_MOMENT);
     }
+    sys::exit_now(1)
 }
 
 /// Logs what is known of every worker, and mends what somebody has removed of the state directory.

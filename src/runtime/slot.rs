@@ -53,6 +53,7 @@ impl Slot {
     /// What later incarnations are launched from.
     pub(super) fn replace(&mut self, config: WorkerConfig, parts: &Parts) {
         self.plan = Plan::new(&config, parts.host_program.as_ref());
+        self.noted_up = false;
         if config.logs.mode == self.config.logs.mode {
             self.facts.log.configure(config.logs);
         }

@@ -1,6 +1,12 @@
 //! The real binary and the signals it gets, in every state it can be in (FAULTS S08 to S11, S13,
 //! S24, S26; contract, section 9).
 
+mod early;
+mod states;
+mod storm;
+#[cfg(feature = "plugins")]
+mod stuck;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use hsu_master::crossbeam_channel::{Receiver, unbounded};
 
-use crate::support::{Fifo, PATIENCE};
+use crate::support::{Fifo, PATIENCE, skipped};
 
 /// A master in a directory of its own, and what it has said so far.
 struct Program {
@@ -248,21 +254,14 @@ fn s24_as_the_first_process_it_ends_when_told_and_reaps_what_others_leave() {
     let first = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
     let mut trial = Command::new(first[0]);
     if !trial.args(&first[1..]).arg("true").output().is_ok_and(|ended| ended.status.success()) {
-        println!("skipped: no process namespaces here");
+        skipped("no process namespaces here");
         return;
     }
-    // Only what comes after the start was told is surely known to be no child of a module's.
-    let gate = Fifo::new();
-    let orphans = format!(
-        "read x < {}; for n in 1 2 3 4 5; do setsid -f true; done; echo left; exec sleep 1000",
-        gate.path.display()
-    );
+    let orphans = "for n in 1 2 3 4 5; do setsid -f true; done; echo left; exec sleep 1000";
     let mut program = Program::behind(
         &first,
         &format!("workers:\n- {{id: w, command: [/bin/sh, -c, '{orphans}']}}\n"),
     );
-    program.says("w#1 is running");
-    gate.write("go\n");
     program.says("w | left");
     // The first process of a namespace is the only child of what made it.
     let unshare = program.child.id();
@@ -285,7 +284,7 @@ fn s26_when_its_terminal_goes_a_hangup_is_the_end() {
     // `script` gives it a terminal of its own, and takes that away when it ends itself.
     let has_script = Command::new("script").arg("--version").output();
     if !has_script.is_ok_and(|ended| ended.status.success()) {
-        println!("skipped: there is no script(1) here");
+        skipped("there is no script(1) here");
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! Masters that answer strangely, or not at all: what the command line makes of it.
 
+use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
@@ -26,6 +27,21 @@ fn a_socket_left_by_a_dead_master_is_no_master() {
     drop(UnixListener::bind(place.path().join("dead.sock")).unwrap());
     let ran = place.run("status --socket dead.sock").expect(3);
     assert!(ran.err.contains("dead.sock"), "{ran:?}");
+}
+
+#[test]
+fn a_master_that_holds_its_directory_and_has_no_socket_yet_is_starting() {
+    let place = Place::new();
+    fs::create_dir(place.state()).unwrap();
+    let lock = fs::File::create(place.state().join("lock")).unwrap();
+    let pid = std::process::id();
+    fs::write(place.state().join("lock"), format!("mine, pid {pid}, since just now\n")).unwrap();
+    let ran = place.run("status").expect(3);
+    assert!(ran.err.contains("start one with `hsu-master run`"), "it held it once: {ran:?}");
+    lock.lock().unwrap();
+    let ran = place.run("status").expect(3);
+    let told = format!("held by mine, pid {pid}, since just now, which is starting");
+    assert!(ran.err.contains(&told) && !ran.err.contains("start one"), "{ran:?}");
 }
 
 #[test]

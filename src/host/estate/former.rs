@@ -1,7 +1,8 @@
-//! What a former master has left: which of its processes live, which of those go on, and the end of
-//! the others, before anything of theirs is started again.
+//! What a former master has left: which of its processes live, and which of those go on. What else is
+//! left of a worker than its process is ended here, before anything of it is started again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::hash::Hasher;
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,9 +16,12 @@ use crate::host::process;
 use crate::host::state::StateDir;
 use crate::host::sys;
 use crate::worker::{
-    ExecutionConfig, LimitsConfig, LogMode, RestartPolicy, WorkerConfig, WorkerId,
+    ExecutionConfig, LimitsConfig, LogMode, RestartPolicy, StopConfig, WorkerConfig, WorkerId,
 };
 
+/// How long those may take to end that no master knows as a worker's process, from when they are
+/// asked: as long as a guardian gives them.
+const STRAGGLERS_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a killed process may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -34,6 +38,9 @@ pub(super) struct Former {
 pub(crate) struct Inheritance {
     /// Processes that go on.
     pub(crate) adoptions: Vec<Adoption>,
+    /// Processes that do not: they are watched like the others, so that their ends hold up nobody
+    /// but their workers.
+    pub(crate) leftovers: Vec<Adoption>,
     /// The last incarnation of each worker that is known.
     pub(crate) past: BTreeMap<WorkerId, u64>,
     /// Workers that were stopped by a command and are to stay so.
@@ -57,6 +64,18 @@ impl Adoption {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What is known of a process that is only to end, as a worker's configuration: what it runs,
+    /// and how it is ended.
+    pub(crate) fn as_leftover(&self) -> WorkerConfig {
+        let Stop { signal, timeout_ms, group } = self.record.stop;
+        let timeout = Duration::from_millis(timeout_ms);
+        let mut stop = StopConfig::default().timeout(timeout).kill_group(group);
+        stop.signal = signal;
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid()));
+        let program = program.unwrap_or_else(|_| "unknown".into());
+        WorkerConfig::executable(self.worker.as_str(), program).enabled(false).stop(stop)
     }
 }
 
@@ -111,16 +130,12 @@ impl Former {
     }
 
     /// Decides what becomes of each process that a former master has left, and ends those that are
-    /// not to go on. Blocks for as long as that takes: at most `patience` for their own ends.
+    /// no worker's own, which it waits for, though not for long.
     ///
     /// # Errors
     /// It cannot be known of one whether it lives: nothing may be started beside it then. None is
     /// ended in that case.
-    pub(super) fn settle(
-        &mut self,
-        workers: &[WorkerConfig],
-        patience: Duration,
-    ) -> io::Result<Inheritance> {
+    pub(super) fn settle(&mut self, workers: &[WorkerConfig]) -> io::Result<Inheritance> {
         let configured: BTreeMap<&str, &WorkerConfig> =
             workers.iter().map(|config| (config.id.as_str(), config)).collect();
         let mut inheritance = Inheritance::default();
@@ -145,8 +160,11 @@ impl Former {
                         inheritance.adoptions.push(Adoption { worker, process, record, outdated });
                     }
                     None => {
-                        let (worker, stop) = (worker.clone(), record.stop.clone());
-                        endings.push(Ending { worker, process, stop });
+                        log::info!("{worker}: process {} of a former master is ended", known.pid);
+                        record.process = Some(known);
+                        let (worker, record) = (worker.clone(), record.clone());
+                        let leftover = Adoption { worker, process, record, outdated: false };
+                        inheritance.leftovers.push(leftover);
                     }
                 },
                 None => {
@@ -155,7 +173,7 @@ impl Former {
             }
         }
         self.look_for_unrecorded(&configured, &leaders, &mut inheritance, &mut endings)?;
-        end(endings, patience);
+        end(endings, STRAGGLERS_PATIENCE);
         for adoption in &inheritance.adoptions {
             self.records.insert(adoption.worker.clone(), adoption.record.clone());
         }
@@ -175,8 +193,11 @@ impl Former {
         for (process, marks) in self.marked()? {
             let worker = &marks.worker;
             let adopted = inheritance.adoptions.iter().any(|adopted| adopted.worker == *worker);
-            let ending = endings.iter().any(|ending| ending.process.pid() == process.pid());
-            if !adopted && !ending {
+            // Whoever is in a group ends with its leader.
+            let group = sys::group_of(process.pid()).ok();
+            let leaves = |leader: u32| leader == process.pid() || group == Some(leader);
+            let leaving = inheritance.leftovers.iter().any(|left| leaves(left.pid()));
+            if !adopted && !leaving {
                 found.entry(worker.clone()).or_default().push((process, marks));
             }
         }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::host::roles::Program;
 use crate::host::state::StateDir;
@@ -16,6 +15,7 @@ pub(crate) struct Estate(());
 #[derive(Debug, Default)]
 pub(crate) struct Inheritance {
     pub(crate) adoptions: Vec<Adoption>,
+    pub(crate) leftovers: Vec<Adoption>,
     pub(crate) past: BTreeMap<WorkerId, u64>,
     pub(crate) down: BTreeSet<WorkerId>,
 }
@@ -35,6 +35,10 @@ impl Adoption {
     pub(crate) fn pid(&self) -> u32 {
         0
     }
+
+    pub(crate) fn as_leftover(&self) -> WorkerConfig {
+        WorkerConfig::executable(self.worker.as_str(), "unknown")
+    }
 }
 
 impl Estate {
@@ -42,7 +46,6 @@ impl Estate {
         _program: Option<Program>,
         _state: Option<Arc<StateDir>>,
         _workers: &[WorkerConfig],
-        _patience: Duration,
     ) -> io::Result<(Self, Inheritance)> {
         Ok((Self(()), Inheritance::default()))
     }

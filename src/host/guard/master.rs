@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::{GUARD_ROLE, Ward, Word};
 use crate::host::attached::Attached;
+use crate::host::reaper::Claim;
 use crate::host::roles::Program;
 use crate::host::{proc, sys, threads};
 use crate::worker::WorkerId;
@@ -69,6 +70,8 @@ struct Line {
     unread: Vec<u8>,
     /// The guardian itself.
     process: Attached,
+    /// Its end is waited for by whoever watches it.
+    _claim: Claim,
 }
 
 impl Guardian {
@@ -216,7 +219,8 @@ impl Shared {
             let _ = child.kill();
             let _ = child.wait();
         })?;
-        let mut line = Line { socket, unread: Vec::new(), process };
+        let claim = Claim::on(child.id());
+        let mut line = Line { socket, unread: Vec::new(), process, _claim: claim };
         line.send(Word::Nonce(self.nonce.clone()).line().as_bytes());
         for worker in &state.spared {
             line.send(Word::Spare(worker.clone()).line().as_bytes());

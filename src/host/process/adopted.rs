@@ -51,10 +51,14 @@ impl Adopted {
         let gone = self.gone;
         let process = self.process;
         let life = Arc::clone(gone.life());
-        let _hold = life.means.estate.hold();
+        // One that is only to end is neither held on to nor spared.
+        let keeps = life.plan.afterwards.keep;
+        let _hold = keeps.then(|| life.means.estate.hold());
         // It may be our child after all: then it is reaped here.
         let _claim = Claim::on(process.pid());
-        life.means.estate.adopts(&life.worker);
+        if keeps {
+            life.means.estate.adopts(&life.worker);
+        }
         let fifos = life.means.estate.open_fifos(&life.worker);
         let mut output = Output::of_fifos(&life, fifos).unwrap_or_else(|error| {
             kill(&life, &error);

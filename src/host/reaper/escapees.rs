@@ -15,40 +15,52 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// As many generations are followed; a family that grows faster than it is killed is left.
 const GENERATIONS: usize = 64;
 
-/// Kills every orphan whose marks are `theirs`, and what it leaves, until none is found; how many
-/// there were. Only a subreaper finds any.
-pub(crate) fn end_escapees(theirs: impl Fn(&Marks) -> bool) -> usize {
+/// What was found outside a group.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Escapees {
+    /// These were killed, and are gone.
+    pub(crate) killed: Vec<u32>,
+    /// These were killed, and have not ended: each is stuck in the kernel, and dies when it leaves
+    /// it.
+    pub(crate) left: Vec<u32>,
+}
+
+/// Kills every orphan whose marks are `theirs`, and what it leaves, until none is found. Only a
+/// subreaper finds any.
+pub(crate) fn end_escapees(theirs: impl Fn(&Marks) -> bool) -> Escapees {
     let until = Instant::now() + PATIENCE;
-    let mut found = 0;
+    let mut found = Escapees::default();
     for _ in 0..GENERATIONS {
         let killed = kill_generation(&theirs);
         if killed.is_empty() {
             break;
         }
-        found += killed.len();
-        for process in killed {
+        for (pid, process) in killed {
             let left = until.saturating_duration_since(Instant::now());
-            // One that does not end in time is stuck in the kernel, and dies when it leaves it.
             if let Ok([true]) = sys::wait_readable([Some(process.as_fd())], Some(left)) {
                 // Its marks say that it was not born to us, so nobody else waits for it.
                 let _ = sys::reap_by(process.as_fd());
+                found.killed.push(pid);
+            } else if !found.left.contains(&pid) {
+                found.left.push(pid);
             }
         }
         if Instant::now() >= until {
             break;
         }
     }
+    found.left.retain(|pid| !found.killed.contains(pid));
     found
 }
 
 /// Kills those that are our children now.
-fn kill_generation(theirs: &dyn Fn(&Marks) -> bool) -> Vec<OwnedFd> {
+fn kill_generation(theirs: &dyn Fn(&Marks) -> bool) -> Vec<(u32, OwnedFd)> {
     if !REAPING.load(Ordering::SeqCst) {
         return Vec::new();
     }
     let orphans = children().unwrap_or_default();
     let orphans = orphans.into_iter().filter(|pid| !lock(&LEADERS).contains_key(pid));
-    orphans.filter_map(|pid| kill(pid, theirs)).collect()
+    orphans.filter_map(|pid| Some((pid, kill(pid, theirs)?))).collect()
 }
 
 fn kill(pid: u32, theirs: &dyn Fn(&Marks) -> bool) -> Option<OwnedFd> {

@@ -137,6 +137,31 @@ fn orphans_of_the_unmarked_are_reaped_if_they_cannot_be_our_own() {
 }
 
 #[test]
+fn a18_where_nobody_else_has_children_every_orphan_is_reaped() {
+    if !alone::here(&[], a18_where_nobody_else_has_children_every_orphan_is_reaped) {
+        return;
+    }
+    sys::set_subreaper(true).unwrap();
+    let unclaimed = || orphan(LEADS_A_SESSION, |_| None);
+    OURS_ALONE.store(true, Ordering::SeqCst);
+    for script in [IN_ITS_GROUP, LEADS_A_SESSION, IN_A_SESSION] {
+        let pid = orphan(script, |_| None);
+        family().reap_orphans();
+        assert_eq!(sys::kinship(pid), Kinship::Stranger, "{script}");
+    }
+    let child = spawn(shell("exit 7"));
+    let claim = Claim::on(child.id());
+    ended(child.id());
+    family().reap_orphans();
+    assert_eq!(sys::kinship(child.id()), Kinship::Ended, "it is waited for");
+    drop(claim);
+    others_run();
+    let pid = unclaimed();
+    family().reap_orphans();
+    assert_eq!(sys::kinship(pid), Kinship::Ended, "it may be somebody's");
+}
+
+#[test]
 fn orphans_in_a_workers_group_are_reaped_also_after_its_end() {
     if !alone::here(&[], orphans_in_a_workers_group_are_reaped_also_after_its_end) {
         return;

@@ -41,6 +41,10 @@ pub(crate) fn reset_ignored_signals() -> io::Result<()> {
     Ok(())
 }
 
+pub(crate) fn accept_all_signals() -> io::Result<()> {
+    Ok(())
+}
+
 pub(crate) fn sigchld_is_ignored() -> bool {
     false
 }

@@ -148,7 +148,7 @@ fn a10_arguments_that_the_system_cannot_take_are_refused() {
 fn a11_a_limit_on_processes_is_an_error_until_there_is_room_again() {
     if !is_root() {
         // Without a uid of its own the test could not know how many processes it has.
-        println!("skipped: to have a uid of one's own takes root");
+        crate::support::skipped("to have a uid of one's own takes root");
         return;
     }
     let limited = [&STRANGER[..], &["sh", "-c", r#"ulimit -u 30; exec "$@""#, "sh"]].concat();

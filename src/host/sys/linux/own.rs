@@ -121,6 +121,20 @@ pub(crate) fn reset_ignored_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Holds back no signal on this thread, nor on those that it starts: whoever started us may have.
+///
+/// # Errors
+/// As the call has them.
+pub(crate) fn accept_all_signals() -> io::Result<()> {
+    let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the first call fills the set that the second one reads; null is not written to.
+    let refused = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut())
+    };
+    if refused == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(refused)) }
+}
+
 /// The signals that end a process by default, for which there is hardly a use: real-time ones,
 /// which programs agree upon, and two that systems send which nobody has. The C library keeps the
 /// first two real-time ones for itself.
