@@ -59,7 +59,11 @@ impl Site {
 
     /// Runs a master behind a command.
     pub(crate) fn run_under(&self, prefix: &[&str]) -> Running {
-        let binary = env!("CARGO_BIN_EXE_hsu-master");
+        self.run_at(Path::new(env!("CARGO_BIN_EXE_hsu-master")), prefix)
+    }
+
+    /// Runs the master at a path, behind a command.
+    pub(crate) fn run_at(&self, binary: &Path, prefix: &[&str]) -> Running {
         let mut command = match prefix {
             [] => Command::new(binary),
             [program, arguments @ ..] => {
@@ -155,6 +159,14 @@ impl Running {
         }
     }
 
+    /// Reads so many lines more.
+    #[track_caller]
+    pub(crate) fn hear(&mut self, lines: usize) {
+        for _ in 0..lines {
+            self.seen.push(self.lines.recv_timeout(LONG).expect("no line came"));
+        }
+    }
+
     /// Waits until an incarnation runs, and returns its pid.
     #[track_caller]
     pub(crate) fn runs(&mut self, life: &str) -> u32 {
@@ -189,8 +201,13 @@ impl Running {
     }
 
     /// Asks it to end and waits for that.
-    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
+    pub(crate) fn stop(self) -> (ExitStatus, String) {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let said = self.rest();
         (self.child.wait().unwrap(), said)
     }
@@ -201,6 +218,11 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Says why a test did nothing here.
+pub(crate) fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 pub(crate) fn kill(pid: u32, signal: &str) -> bool {
