@@ -12,6 +12,7 @@ use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::estate::Estate;
 use crate::host::identity;
+use crate::host::panics;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
@@ -233,6 +234,9 @@ impl MasterBuilder {
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
         if self.own_process {
+            if self.panic_hook {
+                panics::install_hook();
+            }
             master.take_process()?;
         }
         for worker in master.configured_workers() {
