@@ -4,6 +4,8 @@
 mod builder;
 mod checks;
 mod difference;
+#[cfg(all(test, target_os = "linux"))]
+mod faults;
 mod function;
 mod handle;
 mod heirs;

@@ -15,6 +15,7 @@ mod narrate;
 mod news;
 mod plan;
 mod probe;
+mod pulse;
 mod route;
 mod slot;
 mod ticket;
@@ -54,6 +55,8 @@ pub(crate) use handle::Handle;
 pub(crate) use plan::preflight;
 use plan::worker_spec;
 pub(crate) use plan::{NO_HOST, NO_LAUNCHER};
+pub(crate) use pulse::Stall;
+use pulse::{Grace, Pulse, steps};
 pub(crate) use route::Route;
 use slot::{Host, Slot, reporter};
 pub use ticket::Ticket;
@@ -80,6 +83,8 @@ pub(crate) enum Input {
     Aside { worker: WorkerId, incarnation: u64, aside: Arc<Aside> },
     /// Somebody wants to hear of events.
     Subscribe(Subscriber),
+    /// A part of the master is lost, so that it is to die.
+    Fault(String),
 }
 
 /// What a loop is made of.
@@ -102,14 +107,17 @@ pub(crate) struct Parts {
 /// When the system refuses the thread.
 pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
     let (sender, inbox) = unbounded();
+    let sender_of_faults = sender.clone();
     let clock = Clock::new();
     let board = Arc::new(Board::new(clock.clone()));
     let realm = parts.setting.realm;
+    let pulse = Arc::new(Pulse::new(clock.clone(), parts.logs.scribe()));
     let directory = Arc::<Directory>::default();
     let handle = Handle {
         inbox: sender.clone(),
         board: Arc::clone(&board),
         directory: Arc::clone(&directory),
+        pulse: Arc::clone(&pulse),
         realm,
     };
     let core = Core::new(parts.seed, parts.shutdown_timeout);
@@ -126,12 +134,19 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         tickets: 0,
         board,
         directory,
+        pulse,
+        grace: Grace::default(),
         all_down: false,
         ended: None,
         main_unwell: false,
         leaving: false,
     };
+    let inbox = sender_of_faults;
+    let on_fault = threads::on_fault(move |what| {
+        let _ = inbox.send(Input::Fault(what.to_owned()));
+    });
     let thread = threads::spawn(&name, STACK, move || {
+        let _on_fault = on_fault;
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
         state.run();
     })?;
@@ -150,6 +165,8 @@ struct Loop {
     feed: Feed,
     board: Arc<Board>,
     directory: Arc<Directory>,
+    pulse: Arc<Pulse>,
+    grace: Grace,
     all_down: bool,
     /// The end of an incarnation, while what follows from it is done.
     ended: Option<(WorkerId, u64, Exit)>,
@@ -164,15 +181,19 @@ impl Loop {
         while !self.all_down {
             let first = self.wait();
             let now = self.clock.now();
+            self.pulse.begin(now);
             // All that was sent before `now`, and no more: who sends without end holds up nobody.
             let waiting = self.inbox.len();
             for input in first.into_iter().chain(self.inbox.clone().try_iter().take(waiting)) {
                 self.take(now, input);
             }
             // Only now: what has been heard is applied before a timeout is judged.
-            if self.core.next_deadline().is_some_and(|due| due <= now) {
+            if self.grace.judges(self.core.next_deadline(), now) {
+                self.pulse.at("what is due", None);
                 self.decide(now, CoreEvent::Tick);
             }
+            let (took, ended) = self.pulse.end();
+            self.grace.stood(took, ended);
         }
         // Whoever asked meanwhile gets the core's answer: the master launches nothing any more.
         let waiting = self.inbox.len();
@@ -186,7 +207,8 @@ impl Loop {
 
     /// The next input; `None` when a deadline came first.
     fn wait(&self) -> Option<Input> {
-        let deadline = self.core.next_deadline().and_then(|due| self.clock.instant(due));
+        let due = self.core.next_deadline().map(|due| self.grace.wake(due));
+        let deadline = due.and_then(|due| self.clock.instant(due));
         let received = match deadline {
             Some(deadline) => self.inbox.recv_deadline(deadline),
             None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -196,6 +218,8 @@ impl Loop {
     }
 
     fn take(&mut self, now: Moment, input: Input) {
+        let (what, worker) = steps::of_input(&input);
+        self.pulse.at(what, worker);
         match input {
             Input::Command { command, reply } => self.admit(now, command, reply),
             Input::Add { worker, config, past, reply } => {
@@ -213,6 +237,8 @@ impl Loop {
             }
             Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
+            // What follows is what follows when the loop itself is at fault.
+            Input::Fault(what) => panic!("{what}"),
         }
     }
 
@@ -329,6 +355,8 @@ impl Loop {
     }
 
     fn perform(&mut self, effect: Effect) {
+        let (what, worker) = steps::of_effect(&effect);
+        self.pulse.at(what, worker);
         match effect {
             Effect::Launch { worker, incarnation } => self.launch(&worker, incarnation),
             Effect::Start { worker, incarnation } => {

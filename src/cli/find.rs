@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::Outcome;
 use super::args::{Address, Program, default_config};
 use super::terminal::harmless;
+use super::{Outcome, warn};
 use crate::config;
 use crate::control::{Client, SOCKET};
 use crate::error::{Error, ErrorCategory};
@@ -35,7 +36,18 @@ impl Missing {
 /// A connection to the master that is meant.
 pub(super) fn connect(program: &Program, address: &Address) -> Result<Client, Missing> {
     let socket = socket(program, address)?;
-    Client::connect(&socket).map_err(|error| {
+    let connected = Client::connect(&socket).inspect(|client| {
+        let hello = client.hello();
+        if let Some(stalled) = hello.loop_stalled_ms {
+            let stalled = Duration::from_millis(stalled);
+            let at = harmless(hello.loop_stalled_at.as_deref().unwrap_or("something"));
+            warn(&format!(
+                "warning: the master's event loop has not come round for {stalled:.1?}, since it \
+                 is at: {at}; commands wait, and what is shown may be old\n"
+            ));
+        }
+    });
+    connected.map_err(|error| {
         if error.category() == ErrorCategory::NotRunning {
             let directory = socket.parent().filter(|_| socket.ends_with(SOCKET));
             if let Some(holder) = directory.and_then(holder) {

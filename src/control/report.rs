@@ -266,6 +266,13 @@ pub struct Hello {
     /// The master's name.
     #[serde(default)]
     pub name: String,
+    /// For how long its event loop has not come round, in milliseconds, if that is more than a
+    /// second: commands wait then, and what is shown may be old.
+    #[serde(default)]
+    pub loop_stalled_ms: Option<u64>,
+    /// What the loop is at in that case, in words.
+    #[serde(default)]
+    pub loop_stalled_at: Option<String>,
 }
 
 /// One line of a worker's log, or word of what became of it.
@@ -285,7 +292,14 @@ pub type PlanReport = crate::master::Plan;
 
 impl Hello {
     pub(super) fn of_nobody() -> Self {
-        Self { protocol: [0, 0], version: String::new(), pid: 0, name: String::new() }
+        Self {
+            protocol: [0, 0],
+            version: String::new(),
+            pid: 0,
+            name: String::new(),
+            loop_stalled_ms: None,
+            loop_stalled_at: None,
+        }
     }
 }
 

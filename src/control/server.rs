@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use super::{SOCKET, wire};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::panics::guarded;
 use crate::host::state::StateDir;
 use crate::host::sys::{self, Peer};
 use crate::host::threads;
@@ -128,10 +129,19 @@ impl Server {
             over: AtomicBool::new(false),
         });
         let work = {
-            let shared = Arc::clone(&shared);
-            move || shared.listen(door)
+            let (shared, mut door) = (Arc::clone(&shared), Some(door));
+            move || {
+                if let Some(door) = &mut door {
+                    shared.listen(door);
+                }
+                if let Some(door) = door.take() {
+                    shared.turn_away_the_last(door.listener());
+                    door.close();
+                }
+                shared.farewell();
+            }
         };
-        let thread = Some(threads::spawn("control", STACK, work).map_err(cannot)?);
+        let thread = Some(threads::vital("control", STACK, work).map_err(cannot)?);
         Ok(Self { shared, thread })
     }
 }
@@ -150,7 +160,7 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn listen(self: Arc<Self>, mut door: Door) {
+    fn listen(self: &Arc<Self>, door: &mut Door) {
         let _end = self.master.watch_end(Waker::from(Arc::clone(&self.signal)));
         let mut reserve = Reserve::default();
         let (mut starved, mut suspicious) = (false, false);
@@ -161,6 +171,7 @@ impl Shared {
             let ready =
                 sys::wait_readable([open, door.removals(), Some(self.signal.as_fd())], patience);
             let Ok([incoming, removed, woken]) = ready else { break };
+            threads::fail_point("control");
             if woken {
                 self.signal.clear();
             }
@@ -177,9 +188,6 @@ impl Shared {
             }
             starved = incoming && !self.accept(door.listener(), &mut reserve);
         }
-        self.turn_away_the_last(door.listener());
-        door.close();
-        self.farewell();
     }
 
     /// True when nobody is served any more. Who asks a master whose loop died is told so, for as
@@ -277,7 +285,14 @@ impl Shared {
         let place = Place { shared: Arc::clone(self), number };
         let shared = Arc::clone(self);
         let work = move || {
-            Connection::new(&shared, peer, mailbox).serve();
+            let connection = format!("the connection of pid {}", peer.pid);
+            let serve = || {
+                threads::fail_point("connection");
+                Connection::new(&shared, peer, mailbox).serve();
+            };
+            if let Err(failure) = guarded(connection, serve) {
+                log::error!("control: {failure}; it is closed, and no other is hurt");
+            }
             drop(place);
         };
         let thread = threads::spawn(&format!("control#{number}"), STACK, work);

@@ -76,7 +76,12 @@ pub(crate) fn install_hook() {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| match identity::current() {
             Some(identity) if CAN_CONTAIN => of_module(&identity.role, info, &previous),
-            Some(_) | None => previous(info),
+            Some(_) | None => {
+                // For what is caught of a master's own threads.
+                let place = info.location().map(ToString::to_string);
+                let _ = PLACE.try_with(|noted| noted.replace(place));
+                previous(info);
+            }
         }));
     });
 }

@@ -173,11 +173,12 @@ impl Running {
         let reap = move || {
             family.reap_orphans();
             for _ in ends.forever() {
+                threads::fail_point("reaper");
                 family.reap_orphans();
             }
             family.reap_orphans();
         };
-        match threads::spawn("hsu-reaper", STACK, reap) {
+        match threads::vital("hsu-reaper", STACK, reap) {
             Ok(thread) => Ok(Some(Self { closer, thread, was_subreaper })),
             Err(error) => {
                 stop_adopting(was_subreaper);

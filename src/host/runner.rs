@@ -121,7 +121,14 @@ impl ModuleRunner {
         let name = format!("{}#{}", launch.worker, launch.incarnation);
         let life = Life { backend: Arc::clone(&backend), source };
         let config = launch.config;
-        match threads::spawn(&name, self.setting.stack_size, move || life.run(config, &orders)) {
+        let (called, told) = (name.clone(), Arc::clone(report));
+        let work = move || {
+            // The module's own panics are caught where they happen.
+            if let Err(failure) = guarded(&called, || life.run(config, &orders)) {
+                told(Report::Gone(Exit::Failed(failure)));
+            }
+        };
+        match threads::spawn(&name, self.setting.stack_size, work) {
             Ok(_) => Some(Apartment { backend, orders: sender }),
             Err(error) => refuse(Failure::new(
                 ErrorCategory::ResourceLimit,

@@ -1,15 +1,19 @@
 //! The one constructor for threads: every thread has a name and a stack of known size, and a system
-//! that has no more threads to give is an error, not a panic.
+//! that has no more threads to give is an error, not a panic. What a master cannot be without never
+//! ends unheard: see [`vital`].
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
+use super::panics::guarded;
 use super::sys;
 
 /// How many threads we run at most. Each has four memory maps, and at the kernel's default of
 /// 65,530 maps the standard library does not return an error: it aborts the process.
-const MAX_THREADS: usize = 12_000;
+pub(crate) const MAX_THREADS: usize = 12_000;
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -48,11 +52,150 @@ pub(crate) fn spawn(
     })
 }
 
+/// Starts a thread that a master is not whole without. Should `work` panic, it is done once more;
+/// should it panic then too, every master of this process dies as its own event loop would: rather
+/// none than one that lacks a part.
+///
+/// # Errors
+/// As [`spawn`].
+pub(crate) fn vital(
+    name: &str,
+    stack_size: usize,
+    mut work: impl FnMut() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let thread = name.to_owned();
+    spawn(name, stack_size, move || {
+        let Err(first) = guarded(&thread, &mut work) else { return };
+        say(&format!("a fault of the master's own: {first}; it is begun again"));
+        let Err(second) = guarded(&thread, &mut work) else { return };
+        fault(&format!("{second}, for the second time"));
+    })
+}
+
+/// The logger is the program's, and its panic must not be ours.
+fn say(text: &str) {
+    let _ = guarded("the logger", || log::error!("{text}"));
+}
+
+type Tell = Box<dyn Fn(&str) + Send>;
+
+/// Whom a fault is told to.
+static MASTERS: Mutex<Masters> = Mutex::new(Masters { last: 0, tell: BTreeMap::new() });
+
+struct Masters {
+    last: u64,
+    tell: BTreeMap<u64, Tell>,
+}
+
+fn masters() -> MutexGuard<'static, Masters> {
+    // A map is left whole by whatever panics beside it.
+    MASTERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells every master of this process that a part of it is lost.
+fn fault(what: &str) {
+    say(&format!("a fault of the master's own: {what}"));
+    masters().tell.values().for_each(|tell| tell(what));
+}
+
+/// A master hears of faults for as long as this lives.
+pub(crate) struct OnFault(u64);
+
+/// Has `tell` called when a vital thread is lost. It must not block.
+pub(crate) fn on_fault(tell: impl Fn(&str) + Send + 'static) -> OnFault {
+    let mut masters = masters();
+    masters.last += 1;
+    let number = masters.last;
+    masters.tell.insert(number, Box::new(tell));
+    OnFault(number)
+}
+
+impl Drop for OnFault {
+    fn drop(&mut self) {
+        masters().tell.remove(&self.0);
+    }
+}
+
+/// Where the tests may have a thread panic; nothing elsewhere.
+#[cfg(not(test))]
+pub(crate) fn fail_point(_place: &str) {}
+
+#[cfg(test)]
+pub(crate) use fail_points::fail_point;
+
+/// Panics on demand.
+#[cfg(test)]
+pub(crate) mod fail_points {
+    use super::{BTreeMap, Mutex, PoisonError};
+
+    /// For each place how often it was passed, and whether it panics the next time.
+    static PLACES: Mutex<BTreeMap<String, (u64, bool)>> = Mutex::new(BTreeMap::new());
+
+    fn at<T>(place: &str, look: impl FnOnce(&mut (u64, bool)) -> T) -> T {
+        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        look(places.entry(place.to_owned()).or_default())
+    }
+
+    pub(crate) fn fail_point(place: &str) {
+        let panics = at(place, |(passed, armed)| {
+            *passed += 1;
+            std::mem::take(armed)
+        });
+        assert!(!panics, "told to at {place}");
+    }
+
+    /// Has the next one who passes panic.
+    pub(crate) fn arm(place: &str) {
+        at(place, |(_, armed)| *armed = true);
+    }
+
+    /// Nobody has panicked there yet.
+    pub(crate) fn is_armed(place: &str) -> bool {
+        at(place, |(_, armed)| *armed)
+    }
+
+    pub(crate) fn passed(place: &str) -> u64 {
+        at(place, |(passed, _)| *passed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
 
     use super::*;
+    use crate::host::alone;
+
+    #[test]
+    fn s17_a_vital_thread_that_panics_is_begun_again_once_and_then_everybody_hears_of_it() {
+        // The masters of other tests are not to hear of it.
+        if !alone::here(
+            &[],
+            s17_a_vital_thread_that_panics_is_begun_again_once_and_then_everybody_hears_of_it,
+        ) {
+            return;
+        }
+        let (tell, told) = crossbeam_channel::unbounded();
+        let deaf = on_fault(|_| panic!("nobody told it to go"));
+        drop(deaf);
+        let _heard = on_fault(move |what| tell.send(what.to_owned()).unwrap());
+        for (panics, ends) in [(0, 1), (1, 2), (2, 2), (3, 2)] {
+            let (began, begun) = crossbeam_channel::unbounded();
+            let mut left = panics;
+            let work = move || {
+                began.send(()).unwrap();
+                if left > 0 {
+                    left -= 1;
+                    panic!("told to");
+                }
+            };
+            vital("part", 64 << 10, work).unwrap().join().unwrap();
+            assert_eq!(begun.iter().count(), ends, "{panics} panics");
+            let faults: Vec<_> = told.try_iter().collect();
+            assert_eq!(faults.len(), usize::from(panics > 1), "{faults:?}");
+            assert!(faults.iter().all(|fault| fault.starts_with("panicked in part: told to")));
+        }
+    }
 
     #[test]
     fn a_thread_has_its_name_and_a_bad_name_is_an_error() {

@@ -93,10 +93,8 @@ impl Scribe {
         let file = Arc::new(JournalFile { file, reopen });
         let scribe = Self { sender, waiting: Arc::default() };
         let (waiting, written) = (Arc::clone(&scribe.waiting), Arc::clone(&file));
-        threads::spawn("journal", STACK, move || {
-            let mut journal = Journal { file: written, text: Vec::new(), lines: 0, trouble: None };
-            journal.run(&receiver, &waiting);
-        })?;
+        let mut journal = Journal { file: written, text: Vec::new(), lines: 0, trouble: None };
+        threads::vital("journal", STACK, move || journal.run(&receiver, &waiting))?;
         Ok((scribe, file))
     }
 
@@ -115,7 +113,7 @@ impl Scribe {
         self.send(Message::Line(jot))
     }
 
-    pub(super) fn notice(&self, level: Level, text: String) {
+    pub(crate) fn notice(&self, level: Level, text: String) {
         self.send(Message::Notice(level, text));
     }
 
@@ -158,6 +156,7 @@ impl Journal {
     fn run(&mut self, messages: &Receiver<Message>, waiting: &AtomicUsize) {
         for message in messages {
             let mut end = None;
+            threads::fail_point("journal");
             match message {
                 Message::Line(jot) => self.add(&jot()),
                 Message::Notice(level, text) => {

@@ -14,6 +14,7 @@ use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::estate::Estate;
 use crate::host::identity;
+use crate::host::panics;
 use crate::host::process::ProcessShared;
 use crate::host::roles::{Program, this_program};
 use crate::host::runner::Setting;
@@ -193,6 +194,9 @@ impl MasterBuilder {
             None if self.own_process => Some(OwnProcess::take()?),
             own => own,
         };
+        if own.is_some() && self.panic_hook {
+            panics::install_hook();
+        }
         let (signals, nofile) = own.map_or((None, None), |own| (Some(own.signals), own.nofile));
         let (host, host_program) = self.host();
         self.check(host)?;

@@ -12,7 +12,7 @@ use super::{Master, Plan, running};
 use crate::control::Server;
 use crate::core::event::Command;
 use crate::error::{Error, ErrorCategory, Result};
-use crate::runtime::{Board, Past, Ticket, Watch};
+use crate::runtime::{Board, Past, Stall, Ticket, Watch};
 
 impl Master {
     /// The last changes of a worker's state, the oldest first; at most 64 are remembered.
@@ -26,6 +26,11 @@ impl Master {
     /// What the loop publishes.
     pub(crate) fn board(&self) -> &Arc<Board> {
         &self.shared.handle.board
+    }
+
+    /// What the loop is at, if it has been at it for more than a second.
+    pub(crate) fn stall(&self) -> Option<Stall> {
+        self.shared.handle.stall()
     }
 
     /// True once the loop has ended, in whatever way.

@@ -40,6 +40,7 @@ mod unix {
     use super::super::Master;
     use super::{Result, on_early_request_to_end, on_request_to_end, tell_status};
     use crate::error::Error;
+    use crate::host::panics::guarded;
     use crate::host::{sys, threads};
 
     const STACK: usize = 256 << 10;
@@ -94,11 +95,12 @@ mod unix {
             let hearing = Arc::clone(&listener);
             let listen = move || {
                 for signal in stream.forever() {
+                    threads::fail_point("signals");
                     lock(&hearing).hear(signal);
                 }
                 lock(&hearing).end();
             };
-            let thread = threads::spawn("signals", STACK, listen)
+            let thread = threads::vital("signals", STACK, listen)
                 .map_err(|error| Error::io("cannot start the thread for signals", error))?;
             LISTENING.fetch_add(1, Ordering::SeqCst);
             NOBODY_LISTENS.store(false, Ordering::SeqCst);
@@ -226,8 +228,12 @@ mod unix {
                 let master = master.share();
                 let work = move || {
                     for () in asked {
-                        // What comes of it is told where it happens.
-                        let _ = master.begin_reload_again();
+                        // What comes of it is told where it happens; the configuration's source is
+                        // the program's.
+                        let reload = || drop(master.begin_reload_again());
+                        if let Err(failure) = guarded("the reload", reload) {
+                            log::error!("SIGHUP: not reloaded: {failure}");
+                        }
                     }
                 };
                 match threads::spawn("reload", STACK, work) {
@@ -342,6 +348,9 @@ fn tell_status(master: &Master) {
     master.look_after_state();
     let all = master.all_worker_diagnostics();
     log::info!("SIGUSR1: {} workers", all.len());
+    if let Some(stall) = master.stall() {
+        log::warn!("{stall}");
+    }
     for worker in &all {
         log::info!(
             "{}: {} ({}), goal {}",

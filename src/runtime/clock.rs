@@ -15,6 +15,12 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// One that has run for so long already.
+    #[cfg(test)]
+    pub(crate) fn begun(ago: Duration) -> Self {
+        Self { start: Instant::now().checked_sub(ago).unwrap() }
+    }
+
     pub(crate) fn now(&self) -> Moment {
         Moment::after_start(self.start.elapsed())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::directory::Directory;
-use super::{Board, Input, Route};
+use super::{Board, Input, Pulse, Route, Stall};
 use crate::worker::WorkerId;
 
 /// The way to a running loop. Cheap to clone.
@@ -14,6 +14,7 @@ pub(crate) struct Handle {
     pub(super) inbox: Sender<Input>,
     pub(crate) board: Arc<Board>,
     pub(super) directory: Arc<Directory>,
+    pub(super) pulse: Arc<Pulse>,
     pub(crate) realm: u64,
 }
 
@@ -22,6 +23,11 @@ impl Handle {
     /// answers its command.
     pub(crate) fn send(&self, input: Input) {
         let _ = self.inbox.send(input);
+    }
+
+    /// What the loop is at, if it has been at it for too long.
+    pub(crate) fn stall(&self) -> Option<Stall> {
+        self.pulse.stall()
     }
 
     /// The way to a function. A name that no worker can have leads nowhere.

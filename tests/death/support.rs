@@ -58,7 +58,11 @@ impl Site {
 
     /// Runs a master behind a command.
     pub(crate) fn run_under(&self, prefix: &[&str]) -> Running {
-        let binary = env!("CARGO_BIN_EXE_hsu-master");
+        self.run_at(Path::new(env!("CARGO_BIN_EXE_hsu-master")), prefix)
+    }
+
+    /// Runs the master at a path, behind a command.
+    pub(crate) fn run_at(&self, binary: &Path, prefix: &[&str]) -> Running {
         let mut command = match prefix {
             [] => Command::new(binary),
             [program, arguments @ ..] => {
@@ -120,6 +124,12 @@ impl Running {
         self.until_nth(1, part, |line| line.contains(part) && line.contains(other))
     }
 
+    /// Reads so many lines more.
+    #[track_caller]
+    pub(crate) fn hear(&mut self, lines: usize) {
+        self.until_nth(self.seen.len() + lines, "anything", |_| true);
+    }
+
     /// Waits until an incarnation runs, and returns its pid.
     #[track_caller]
     pub(crate) fn runs(&mut self, life: &str) -> u32 {
@@ -146,6 +156,11 @@ impl Running {
         self.signal("TERM");
         self.end()
     }
+}
+
+/// Says why a test did nothing here.
+pub(crate) fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 pub(crate) fn pids() -> Vec<u32> {

@@ -4,6 +4,7 @@ mod crowds;
 mod files;
 mod hostile;
 mod places;
+mod stalls;
 mod streams;
 mod wire;
 

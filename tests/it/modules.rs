@@ -8,6 +8,7 @@ mod faults;
 mod floods;
 mod functions;
 mod health;
+mod overload;
 mod services;
 
 use hsu_master::{Master, WorkerConfig};

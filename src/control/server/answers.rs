@@ -18,11 +18,16 @@ const PAGE_BYTES: usize = 256 << 10;
 
 impl Shared {
     pub(super) fn hello(&self) -> Hello {
+        let stall = self.master.stall();
         Hello {
             protocol: wire::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             name: self.name.clone(),
+            loop_stalled_ms: stall
+                .as_ref()
+                .map(|stall| u64::try_from(stall.lasts.as_millis()).unwrap_or(u64::MAX)),
+            loop_stalled_at: stall.map(|stall| stall.at),
         }
     }
 

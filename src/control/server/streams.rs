@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::limits::Permit;
 use super::{Shared, wire};
 use crate::error::{Error, Result};
+use crate::host::panics::guarded;
 use crate::host::threads;
 use crate::logs::{Entry, Query, Reader, Stop};
 use crate::runtime::{Event, EventKind, Subscriber};
@@ -97,7 +98,10 @@ impl Stream {
         let stop = reader.stopper();
         let (entry, entries) = bounded(AHEAD);
         let work = move || {
-            read(reader, &waker, |piece| entry.send(piece).is_ok());
+            let reads = || read(reader, &waker, |piece| entry.send(piece).is_ok());
+            if let Err(failure) = guarded("a reader of logs", reads) {
+                log::error!("control: {failure}");
+            }
             drop(entry);
             // Now there is an end to be found.
             waker.wake();

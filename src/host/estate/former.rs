@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::HOLDER;
 use super::ledger::file_of;
-use super::record::{Holder, Process, Record, Stop, Wanted};
+use super::record::{Origin, Process, Record, Stop, Wanted};
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
 use crate::host::process;
@@ -94,7 +94,7 @@ impl Former {
     pub(super) fn read(state: &StateDir, boot_id: &str) -> io::Result<Self> {
         let mut former = Self::default();
         let holder = state.root().read(HOLDER).unwrap_or_default();
-        if let Some(holder) = holder.as_deref().and_then(Holder::read)
+        if let Some(holder) = holder.as_deref().and_then(Origin::read)
             && holder.boot_id == boot_id
         {
             former.masters.insert(holder.master);
@@ -112,6 +112,9 @@ impl Former {
                     former.records.insert(worker, record);
                 }
                 Err(why) => {
+                    // A later version's: what it is about is known by its marks at least, so that
+                    // nothing is started beside it.
+                    former.masters.extend(newer_master(state, &name, boot_id));
                     let bad = format!("{stem}.bad");
                     log::warn!("state of worker {stem}: {why}; ignored, and kept as {bad}");
                     if let Err(error) = state.workers().rename(&name, &bad) {
@@ -287,6 +290,13 @@ fn read_record(state: &StateDir, stem: &str) -> Result<(WorkerId, Record), Strin
     let json = state.workers().read(&file_of(&worker)).map_err(|error| error.to_string())?;
     let record = Record::read(&worker, &json.unwrap_or_default())?;
     Ok((worker, record))
+}
+
+/// The marks in a record that a later version has written.
+fn newer_master(state: &StateDir, name: &str, boot_id: &str) -> Option<String> {
+    let json = state.workers().read(name).ok()??;
+    let newer = Origin::read(&json).filter(|origin| origin.is_newer && origin.boot_id == boot_id);
+    newer.map(|origin| origin.master)
 }
 
 /// Whether a process that outlived its master is still wanted.

@@ -52,7 +52,7 @@ impl Ledger {
         let book = Mutex::new(Book { records, unwritten, ..Book::default() });
         let shared = Arc::new(Shared { state, book, changed: Condvar::new() });
         let writer = Arc::clone(&shared);
-        let thread = threads::spawn("hsu-ledger", STACK, move || writer.run())?;
+        let thread = threads::vital("hsu-ledger", STACK, move || writer.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -136,6 +136,9 @@ impl Shared {
         let mut failing = false;
         let mut retry = Instant::now();
         let mut book = self.lock();
+        // Of what an earlier run was at when it panicked.
+        let known: Vec<_> = book.records.keys().cloned().collect();
+        book.unwritten.extend(known);
         loop {
             let Some(worker) = book.unwritten.pop_first() else {
                 if book.closed {
@@ -150,6 +153,7 @@ impl Shared {
             };
             let record = book.records.get(&worker).cloned();
             drop(book);
+            threads::fail_point("ledger");
             let written = self.write(&worker, record.as_ref());
             book = self.lock();
             book.failed.remove(&worker);

@@ -98,7 +98,9 @@ impl Record {
         let broken = |error: serde_json::Error| format!("it is broken: {error}");
         let Any { version } = serde_json::from_slice(json).map_err(broken)?;
         if version != VERSION {
-            return Err(format!("it is of version {version}, and {VERSION} is known"));
+            return Err(format!(
+                "it is of version {version}, and this program knows version {VERSION}"
+            ));
         }
         let record: Self = serde_json::from_slice(json).map_err(broken)?;
         if record.worker != worker.as_str() {
@@ -118,14 +120,14 @@ impl Record {
 }
 
 /// Who the present master is: `master.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize)]
 pub(crate) struct Holder {
-    pub(crate) version: u32,
-    pub(crate) boot_id: String,
+    version: u32,
+    boot_id: String,
     /// The marks of its workers.
-    pub(crate) master: String,
-    pub(crate) pid: u32,
-    pub(crate) start_time: u64,
+    master: String,
+    pid: u32,
+    start_time: u64,
 }
 
 impl Holder {
@@ -139,11 +141,30 @@ impl Holder {
         json.push(b'\n');
         json
     }
+}
 
+/// Which master has written a file, also one of a later version: its marks and the start of the
+/// system keep their names and their meaning.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) boot_id: String,
+    pub(crate) master: String,
+    /// It is of a later version than this one.
+    pub(crate) is_newer: bool,
+}
+
+impl Origin {
     /// `None`: what is written there means nothing.
     pub(crate) fn read(json: &[u8]) -> Option<Self> {
-        let holder: Self = serde_json::from_slice(json).ok()?;
-        (holder.version == VERSION && !holder.master.is_empty()).then_some(holder)
+        #[derive(Deserialize)]
+        struct Written {
+            version: u32,
+            boot_id: String,
+            master: String,
+        }
+        let Written { version, boot_id, master } = serde_json::from_slice(json).ok()?;
+        let known = version >= VERSION && !master.is_empty();
+        known.then_some(Self { boot_id, master, is_newer: version > VERSION })
     }
 }
 
@@ -180,9 +201,42 @@ mod tests {
             let error = Record::read(&worker, changed.as_bytes()).unwrap_err();
             assert!(error.contains(why), "{changed}: {error}");
         }
-        let holder = Holder::new("boot", "nonce", 7, 8);
-        assert_eq!(Holder::read(&holder.to_json()), Some(holder));
-        assert_eq!(Holder::read(b"{}"), None);
+        let holder = Holder::new("boot", "nonce", 7, 8).to_json();
+        let origin = |is_newer| {
+            let (boot_id, master) = ("boot".to_owned(), "nonce".to_owned());
+            Some(Origin { boot_id, master, is_newer })
+        };
+        assert_eq!(Origin::read(&holder), origin(false));
+        let newer = text.replace("\"version\":1", "\"version\":7,\"more\":[]");
+        assert_eq!(Origin::read(newer.as_bytes()), origin(true));
+        for nothing in [&b"{}"[..], br#"{"version":0,"boot_id":"b","master":"m"}"#] {
+            assert_eq!(Origin::read(nothing), None);
+        }
+    }
+
+    /// What version 1 writes, as it was written on the day that it came to be: whatever becomes of
+    /// this program, it goes on with that.
+    #[test]
+    fn s27_a_record_of_version_1_is_read_for_ever() {
+        let json = br#"{"version":1,"worker":"api","boot_id":"5d0b pid:[4026531836]","master":
+            "0f1e2d3c","process":{"pid":77,"start_time":4711,"keep":true,"configuration":"9a"},
+            "incarnation":3,"wanted":"down","stop":{"signal":2,"timeout_ms":500,"group":false}}"#;
+        let worker = WorkerId::new("api").unwrap();
+        let configuration = "9a".to_owned();
+        let expected = Record {
+            version: 1,
+            worker: "api".to_owned(),
+            boot_id: "5d0b pid:[4026531836]".to_owned(),
+            master: "0f1e2d3c".to_owned(),
+            process: Some(Process { pid: 77, start_time: 4711, keep: true, configuration }),
+            incarnation: 3,
+            wanted: Wanted::Down,
+            stop: Stop { signal: 2, timeout_ms: 500, group: false },
+        };
+        assert_eq!(Record::read(&worker, json), Ok(expected));
+        let later = String::from_utf8_lossy(json).replace("\"version\":1", "\"version\":2");
+        let error = Record::read(&worker, later.as_bytes()).unwrap_err();
+        assert_eq!(error, "it is of version 2, and this program knows version 1");
     }
 
     #[test]

@@ -182,10 +182,10 @@ impl Shared {
 
     /// Starts a guardian, tells it everything, and leaves it to a thread that waits for its end.
     fn take_post(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
-        let (line, child, ear) = self.hire(state)?;
+        let (line, mut child, ear) = self.hire(state)?;
         state.post = Post::Held(line);
         let shared = Arc::clone(self);
-        match threads::spawn("hsu-guardian", STACK, move || shared.watch(child, &ear)) {
+        match threads::vital("hsu-guardian", STACK, move || shared.watch(&mut child, &ear)) {
             Ok(watch) => {
                 state.watch = Some(watch);
                 Ok(())
@@ -232,7 +232,7 @@ impl Shared {
     }
 
     /// Waits for the end of one guardian after the other.
-    fn watch(self: Arc<Self>, mut child: Child, ear: &OwnedFd) {
+    fn watch(&self, child: &mut Child, ear: &OwnedFd) {
         let mut hired = Instant::now();
         let mut heard = None;
         loop {
@@ -256,7 +256,7 @@ impl Shared {
                 Ok((line, next, ear)) => {
                     state.post = Post::Held(line);
                     hired = Instant::now();
-                    (child, heard) = (next, Some(ear));
+                    (*child, heard) = (next, Some(ear));
                 }
                 Err(error) => {
                     log::error!("nobody is on guard any more ({how}): {error}");

@@ -154,12 +154,17 @@ fn inherited(life: &Life, command: &mut Command) -> Result<Option<[File; 2]>, Fa
     if !life.plan.afterwards.keep || life.plan.output != LogMode::Capture {
         return Ok(None);
     }
-    let made = estate.make_fifos(&life.worker).map_err(|error| {
-        let category = ErrorCategory::of_io(&error).unwrap_or(ErrorCategory::Unknown);
-        let message = "cannot make the FIFOs that its output waits in when its master ends";
-        Failure::new(category, format!("{message}: {error}"))
-    })?;
-    let [(their_out, out), (their_err, err)] = made;
+    let [(their_out, out), (their_err, err)] = match estate.make_fifos(&life.worker) {
+        Ok(made) => made,
+        Err(error) => {
+            // Better one that runs than none: the disk may be full.
+            log::warn!(
+                "{life}: cannot make the FIFOs that its output waits in when its master ends, so \
+                 it writes to this master alone: {error}"
+            );
+            return Ok(None);
+        }
+    };
     command.stdout(their_out).stderr(their_err);
     Ok(Some([out, err]))
 }

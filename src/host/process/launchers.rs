@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Life, launcher};
 use crate::error::{ErrorCategory, Failure};
+use crate::host::panics::guarded;
 use crate::host::{Report, threads};
 use crate::worker::Exit;
 
@@ -89,7 +90,11 @@ impl Shared {
         loop {
             if let Some(life) = state.lives.pop_front() {
                 drop(state);
-                launcher::launch(life);
+                let name = life.to_string();
+                // What it owes it has paid by then; the next in the queue must not wait for ever.
+                if let Err(failure) = guarded("launch", || launcher::launch(life)) {
+                    log::error!("{name}: a fault of the master's own: {failure}");
+                }
                 state = self.lock();
             } else if state.closed || state.idle == KEPT {
                 return;

@@ -45,7 +45,7 @@ mod tests {
         let around = tempfile::tempdir().unwrap();
         let path = around.path().join("s");
         assert_eq!(holder(&path), None);
-        let state = std::sync::Arc::new(StateDir::open(&path, "n").unwrap());
+        let state = StateDir::open(&path, "n").unwrap();
         let told = holder(&path).unwrap();
         assert!(told.starts_with(&format!("n, pid {}, since ", std::process::id())), "{told}");
         state.done();
