@@ -6,6 +6,7 @@ mod connection;
 mod limits;
 mod mailbox;
 mod streams;
+mod usage;
 mod work;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,7 @@ struct Shared {
     jobs: Limit,
     /// Threads that read logs.
     log_readers: Limit,
+    looks: usage::Looks,
 }
 
 #[derive(Default)]
@@ -115,6 +117,7 @@ impl Server {
             followers: Limit::new(MAX_FOLLOWERS, "readers that follow events"),
             jobs: Limit::new(MAX_JOBS, "reloads, plans and lists of modules"),
             log_readers: Limit::new(MAX_LOG_READERS, "readers of logs"),
+            looks: usage::Looks::default(),
         });
         let work = {
             let shared = Arc::clone(&shared);

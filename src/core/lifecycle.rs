@@ -375,7 +375,7 @@ impl Worker {
         }
         let failure = match exit {
             Exit::Failed(failure) => failure.clone(),
-            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown => {
+            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown | Exit::LetGo => {
                 let what = if success { "ended before it was ready" } else { &exit.to_string() };
                 // Nobody saw how it ended: that of a process of a former master. It counts as a
                 // failure, for work that was not seen to be done is not done.

@@ -289,6 +289,10 @@ impl Board {
         })
     }
 
+    pub(crate) fn knows(&self, worker: &str) -> bool {
+        self.state().workers.contains_key(worker)
+    }
+
     pub(crate) fn diagnostics(&self, worker: &str) -> Result<WorkerDiagnostics> {
         let state = self.state();
         match state.workers.get_key_value(worker) {
@@ -423,11 +427,12 @@ impl Board {
         WorkerDiagnostics {
             id: id.to_string(),
             worker_type: config.worker_type,
-            module_type: config.module_type,
+            module_type: config.source_of_module(),
             module_name: config.module_name.clone(),
             executable_path: config
                 .execution
                 .as_ref()
+                .filter(|_| !config.is_module())
                 .map(|execution| execution.executable_path.display().to_string()),
             state: status.state,
             goal: match status.goal {

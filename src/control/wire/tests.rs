@@ -86,7 +86,7 @@ fn frames_of_other_versions_are_understood() {
     let later = r#"{"v":9,"id":18446744073709551615,"method":"status","trace":[1],
         "params":{"ids":["a"],"fields":["pid"],"deep":{"er":{}}}}"#;
     let later = later.replace('\n', " ");
-    assert_eq!(read(&later), Method::Status(Status { ids: vec!["a".into()], after: None }));
+    assert_eq!(read(&later), Method::Status(Status { ids: vec!["a".into()], ..Status::default() }));
     let unknown = Request::read(br#"{"id":3,"method":"hibernate","params":{}}"#).unwrap_err();
     assert_eq!((unknown.id, unknown.hopeless), (Some(3), false));
     let told = unknown.error.to_string();

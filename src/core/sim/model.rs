@@ -277,7 +277,7 @@ impl Worker {
         match exit {
             Exit::Code(code) => self.spec.success.codes.contains(code),
             Exit::Signal { signal, .. } => self.spec.success.signals.contains(signal),
-            Exit::Returned | Exit::Failed(_) | Exit::Unknown => false,
+            Exit::Returned | Exit::Failed(_) | Exit::Unknown | Exit::LetGo => false,
         }
     }
 
