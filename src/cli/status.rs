@@ -139,7 +139,7 @@ web               process  running        healthy  4711      3s         2  http:
     fn what_workers_use_is_shown_where_there_is_room_for_all_of_it() {
         let used = |percent: Value| {
             json!({ "health": "healthy", "program_changed": true,
-                "usage": { "cpu_percent": percent, "rss_bytes": 1_782_579, "threads": 3 } })
+                "usage": { "cpu_percent": percent, "rss_bytes": 1_800_000, "threads": 3 } })
         };
         let workers = [
             worker(json!({ "id": "api", "type": "module", "pid": null })),

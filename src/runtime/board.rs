@@ -6,7 +6,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::Clock;
 use super::directory::Line;
@@ -420,6 +420,13 @@ impl Board {
         Error::new(ErrorCategory::UnknownWorker, message).of_worker(worker)
     }
 
+    /// Since when it is in its state. One that a former master has started runs since then.
+    fn since(&self, status: &Status) -> SystemTime {
+        let since = self.clock.wall(status.since);
+        let before = status.up_since.filter(|_| status.state == WorkerState::Running);
+        before.and_then(|up| since.checked_sub(up.before)).unwrap_or(since)
+    }
+
     fn diagnose(&self, id: &WorkerId, entry: &Entry) -> WorkerDiagnostics {
         let Entry { order: _, config, status, facts } = entry;
         let running = status.state == WorkerState::Running;
@@ -446,8 +453,8 @@ impl Board {
             health: status.health,
             incarnation: status.incarnation,
             pid: facts.pid,
-            since: self.clock.wall(status.since),
-            uptime: status.up_since.map(|since| self.clock.now().since(since)),
+            since: self.since(status),
+            uptime: status.up_since.map(|since| since.uptime(self.clock.now())),
             restarts: status.restarts,
             retry_at: status.retry_at.map(|moment| self.clock.wall(moment)),
             retry_in: status.retry_at.map(|moment| self.clock.until(moment)),

@@ -26,7 +26,7 @@ fn what_a_client_writes_is_what_the_server_reads() {
     assert_eq!(passed_on("hello", &nothing), Method::Hello);
     assert_eq!(passed_on("modules", &nothing), Method::Modules);
     assert_eq!(passed_on("reload", &nothing), Method::Reload);
-    let status = || Status { ids: vec!["a".into()], after: Some("b".into()) };
+    let status = || Status { ids: vec!["a".into()], after: Some("b".into()), usage: true };
     assert_eq!(passed_on("status", &status()), Method::Status(status()));
     assert_eq!(
         passed_on("describe", &Describe { id: "a".into() }),

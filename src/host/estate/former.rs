@@ -58,6 +58,11 @@ impl Adoption {
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
+
+    /// How long ago its process began; zero where that cannot be told.
+    pub(crate) fn age(&self) -> Duration {
+        proc::age(self.process.start_time()).unwrap_or_default()
+    }
 }
 
 /// A process that is ended.

@@ -35,6 +35,10 @@ impl Adoption {
     pub(crate) fn pid(&self) -> u32 {
         0
     }
+
+    pub(crate) fn age(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl Estate {
