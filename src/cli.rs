@@ -1,6 +1,7 @@
 //! The command line: a program's whole main in three lines, and what the stock binary is made of.
 
 mod args;
+mod budget;
 mod call;
 mod change;
 mod check;

@@ -311,7 +311,10 @@ impl<M> Incarnation<M> {
         let unheard = self.told.seen().unheard();
         let failure = match (unheard, exit) {
             (Some(failure), _) | (None, Exit::Failed(failure)) => failure,
-            (None, Exit::Returned | Exit::Code(_) | Exit::Signal { .. } | Exit::Unknown) => {
+            (
+                None,
+                Exit::Returned | Exit::Code(_) | Exit::Signal { .. } | Exit::Unknown | Exit::LetGo,
+            ) => {
                 return Ok(());
             }
         };

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::terminal::harmless;
 use super::words::{address, ago, millis, stamp, waited};
 use super::{Outcome, explain, print, print_json};
-use crate::control::{Client, ConfigReport, Description, WorkerReport};
+use crate::control::{Client, ConfigReport, Description, UnmanagedReport, WorkerReport};
 use crate::error::Result;
 use crate::worker::Exit;
 
@@ -45,6 +45,7 @@ fn place(worker: &WorkerReport, config: &ConfigReport) -> Vec<Line> {
         ("type", Some(worker.worker_type.as_str().to_owned())),
         ("module", module),
         ("command", config.command.as_ref().map(|words| quoted(words))),
+        ("looks for", config.unmanaged.as_ref().map(sought)),
         ("directory", config.working_directory.clone()),
         ("variables", variables),
         ("enabled", (!config.enabled).then(|| "no".to_owned())),
@@ -60,7 +61,7 @@ fn present(known: &Description, now: SystemTime) -> Vec<Line> {
     let usage = worker.usage.as_ref().map(|usage| {
         let part = |value: Option<String>, unit: &str| value.map(|value| format!("{value} {unit}"));
         let parts = [
-            part(usage.cpu_percent.map(|percent| format!("{percent:.1}")), "% of a processor"),
+            part(usage.cpu_percent.map(|percent| format!("{percent:.1}")), "% of one processor"),
             part(usage.rss_bytes.map(|bytes| (bytes >> 10).to_string()), "KiB resident"),
             part(usage.threads.map(|threads| threads.to_string()), "threads"),
         ];
@@ -83,7 +84,7 @@ fn present(known: &Description, now: SystemTime) -> Vec<Line> {
         ("incarnation", Some(worker.incarnation.to_string())),
         ("pid", worker.pid.map(|pid| pid.to_string())),
         ("up for", worker.uptime_ms.map(millis)),
-        ("program", (known.program_changed == Some(true)).then(|| CHANGED.to_owned())),
+        ("program", (worker.program_changed == Some(true)).then(|| CHANGED.to_owned())),
         ("uses", usage.filter(|usage| !usage.is_empty())),
         ("waits for", Some(waited(worker)).filter(|waited| !waited.is_empty())),
         ("next start", retry),
@@ -98,23 +99,73 @@ fn present(known: &Description, now: SystemTime) -> Vec<Line> {
     ]
 }
 
+/// Which process is meant, of those that somebody else starts.
+fn sought(config: &UnmanagedReport) -> String {
+    let UnmanagedReport { pid_file, process_name, process_args, port, .. } = config;
+    if let Some(file) = pid_file {
+        return format!("the process whose id is in {file}");
+    }
+    if let Some(port) = port {
+        return format!("the process that listens on TCP port {port}");
+    }
+    let name = quoted(std::slice::from_ref(process_name.as_ref().unwrap_or(&String::new())));
+    match process_args.as_slice() {
+        [] => format!("the process {name}"),
+        words => format!("the process {name} with {}", quoted(words)),
+    }
+}
+
 /// How it is started, kept and stopped.
 fn rules(config: &ConfigReport) -> Vec<Line> {
-    let retries = match config.max_retries {
-        0 => "retries without end".to_owned(),
-        max => format!("{max} retries, counted anew after {}", millis(config.reset_after_ms)),
-    };
-    let restart = format!("{}, {retries}", config.restart_policy);
-    let signal = Exit::Signal { signal: config.stop_signal, core_dumped: false };
-    let stop = format!("{signal}, killed after {}", millis(config.stop_timeout_ms));
-    let codes = config.success_codes.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    let check = config.health_check.as_ref().zip(config.health_interval_ms);
+    let check = check.map(|(kind, every)| format!("{kind}, every {}", millis(every)));
+    let signal = |signal| Exit::Signal { signal, core_dumped: false }.to_string();
+    let codes = config.success_codes.iter().flatten().map(i32::to_string);
+    let signals = config.success_signals.iter().flatten().map(|number| signal(*number));
+    let codes = codes.chain(signals).collect::<Vec<_>>().join(", ");
     vec![
         ("start within", Some(millis(config.start_timeout_ms))),
-        ("stop by", Some(stop)),
-        ("restart", Some(restart)),
-        ("asked every", config.health_interval_ms.map(millis)),
+        ("stop by", Some(ending(config))),
+        ("restart", Some(restart(config))),
+        ("health check", check),
         ("success codes", Some(codes).filter(|codes| !codes.is_empty())),
+        ("on master exit", config.on_master_exit.clone()),
     ]
+}
+
+/// How it is ended.
+fn ending(config: &ConfigReport) -> String {
+    let Some(limit) = config.stop_timeout_ms.map(millis) else {
+        return "letting go of it: it is not ours to end, and lives on".to_owned();
+    };
+    let Some(signal) = config.stop_signal else {
+        return format!("asking it, abandoned after {limit}");
+    };
+    let signal = Exit::Signal { signal, core_dumped: false };
+    let asked = match config.protocol {
+        true => format!("asking it, or {signal}"),
+        false => signal.to_string(),
+    };
+    let alone = if config.kill_group == Some(false) { ", the leader alone" } else { "" };
+    format!("{asked}, killed after {limit}{alone}")
+}
+
+/// When it is started again.
+fn restart(config: &ConfigReport) -> String {
+    let policy = &config.restart_policy;
+    let trial = match config.half_open_after_ms {
+        0 => String::new(),
+        pause => format!(", then a trial every {}", millis(pause)),
+    };
+    match (policy.as_str(), config.max_retries) {
+        ("never", _) => policy.clone(),
+        (_, 0) => format!("{policy}, retries without end"),
+        (_, max) => {
+            let noun = if max == 1 { "retry" } else { "retries" };
+            let reset = millis(config.reset_after_ms);
+            format!("{policy}, {max} {noun}, counted anew after {reset}{trial}")
+        }
+    }
 }
 
 fn lines(text: &mut String, lines: &[Line]) {
@@ -150,6 +201,8 @@ fn quoted(words: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::super::samples::{description, failed, now};
     use super::*;
 
@@ -174,8 +227,9 @@ web
   failures       2 in a row
   start within   30s
   stop by        signal SIGTERM (15), killed after 10s
-  restart        on-failure, 5 retries, counted anew after 1m00s
+  restart        on-failure, 5 retries, counted anew after 1m00s, then a trial every 5m00s
   success codes  0
+  on master exit stop
   history (UTC)
     2023-11-14T22:13:19Z  #3   starting -> running           started
     2023-11-14T22:13:20Z  #3   running -> failed             crash: exit 3
@@ -184,5 +238,61 @@ web
     cannot: \\u{1b}[31mrefused
 "
         );
+    }
+
+    fn rule(differing: Value) -> String {
+        let mut config = serde_json::to_value(description(json!({})).config).unwrap();
+        config.as_object_mut().unwrap().extend(differing.as_object().unwrap().clone());
+        let mut text = String::new();
+        let config: ConfigReport = serde_json::from_value(config).unwrap();
+        lines(&mut text, &[("looks for", config.unmanaged.as_ref().map(sought))]);
+        lines(&mut text, &rules(&config));
+        text
+    }
+
+    #[test]
+    fn what_does_not_apply_is_not_told() {
+        let none = json!({ "success_codes": null, "success_signals": null, "kill_group": null,
+            "on_master_exit": null, "restart_policy": "never" });
+        let with = |more: Value| {
+            let mut all = none.clone();
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            rule(all)
+        };
+        assert_eq!(
+            with(json!({ "stop_signal": null, "health_check": "module",
+                "health_interval_ms": 10000 })),
+            "  start within   30s
+  stop by        asking it, abandoned after 10s
+  restart        never
+  health check   module, every 10s
+"
+        );
+        let found = |what: Value, signal: Value, timeout: Value| {
+            with(json!({ "unmanaged": what, "stop_signal": signal, "stop_timeout_ms": timeout }))
+        };
+        let by_name = json!({ "pid_file": null, "process_name": "my daemon",
+            "process_args": ["-c", "a b"], "port": null, "can_terminate": false });
+        assert_eq!(
+            found(by_name, Value::Null, Value::Null),
+            "  looks for      the process 'my daemon' with -c 'a b'
+  start within   30s
+  stop by        letting go of it: it is not ours to end, and lives on
+  restart        never
+"
+        );
+        let by_port = json!({ "pid_file": null, "process_name": null, "port": 80,
+            "can_terminate": true });
+        let told = found(by_port, 15.into(), 10000.into());
+        assert!(told.contains("the process that listens on TCP port 80\n"), "{told}");
+        assert!(told.contains("stop by        signal SIGTERM (15), killed after 10s\n"), "{told}");
+        let by_file = json!({ "pid_file": "/run/x.pid", "process_name": null, "port": null,
+            "can_terminate": true });
+        let told = found(by_file, 15.into(), 10000.into());
+        assert!(told.contains("the process whose id is in /run/x.pid\n"), "{told}");
+        let told = rule(json!({ "protocol": true, "kill_group": false, "success_signals": [15] }));
+        for part in ["asking it, or signal SIGTERM (15)", "the leader alone", "0, signal SIGTERM"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 }

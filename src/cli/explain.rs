@@ -3,9 +3,10 @@
 
 use std::time::SystemTime;
 
+use super::budget::{Budget, budget};
 use super::describe::CHANGED;
-use super::terminal::{brief, harmless, harmless_lines};
-use super::words::{ago, end, millis, stamp, waited};
+use super::terminal::{harmless, harmless_lines};
+use super::words::{ago, end, let_go, millis, stamp, waited};
 use super::{Outcome, print, print_json};
 use crate::control::{Client, Description, PastReport};
 use crate::error::Result;
@@ -66,7 +67,7 @@ fn headline(known: &Description, now: SystemTime) -> String {
                 HealthStatus::Healthy => " It is healthy.",
                 HealthStatus::Unhealthy => " It is unhealthy.",
             };
-            let changed = match known.program_changed {
+            let changed = match worker.program_changed {
                 Some(true) => format!(" Its program: {CHANGED}."),
                 Some(false) | None => String::new(),
             };
@@ -74,15 +75,19 @@ fn headline(known: &Description, now: SystemTime) -> String {
         }
         WorkerState::Stopping => format!("{id} is stopping {since}: {}.", worker.cause),
         WorkerState::Stopped if worker.gave_up => {
-            let failures = known.failures.max(1);
-            let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times") };
-            format!("{id} has given up {since}: it failed {times} in a row, at last with: {end}.")
+            let failed = match known.failures {
+                0 | 1 => "it failed with".to_owned(),
+                failures => format!("it failed {failures} times in a row, at last with"),
+            };
+            format!("{id} has given up {since}: {failed}: {end}.")
         }
         WorkerState::Stopped if worker.completed => {
             format!("{id} is stopped {since}: its work is done ({end}).")
         }
         WorkerState::Stopped if worker.goal == "down" => {
-            format!("{id} is stopped {since}: it is meant to be down.")
+            let lives =
+                if let_go(worker) { " Its process lives on: it was let go of." } else { "" };
+            format!("{id} is stopped {since}: it is meant to be down.{lives}")
         }
         WorkerState::Stopped => format!("{id} is stopped {since}: {}.", worker.cause),
         WorkerState::Failed => {
@@ -135,7 +140,7 @@ fn wrong(known: &Description, now: SystemTime) -> Vec<String> {
 
 /// What it waits for, and how much patience is left.
 fn next(known: &Description) -> Vec<String> {
-    let (worker, config) = (&known.worker, &known.config);
+    let worker = &known.worker;
     let mut lines = Vec::new();
     if let (Some(wait), Some(at)) = (worker.retry_in_ms, worker.retry_at) {
         let what = match (worker.gave_up, worker.state) {
@@ -149,19 +154,8 @@ fn next(known: &Description) -> Vec<String> {
     } else if worker.phase == "none" {
         lines.push("Nothing starts it by itself.".to_owned());
     }
-    if known.failures > 0 && worker.goal == "up" {
-        let failures = known.failures;
-        let reset = millis(config.reset_after_ms);
-        let left = match config.max_retries {
-            0 => "it is retried without end".to_owned(),
-            1 if failures > 1 => "its one retry is used".to_owned(),
-            max if failures <= max => format!("{} of {max} retries are left", max - failures),
-            max => format!("all {max} retries are used"),
-        };
-        let noun = if failures == 1 { "failure" } else { "failures" };
-        let row =
-            format!("{failures} {noun} in a row, {left}; {reset} of running clear the count.");
-        lines.push(row);
+    if worker.goal == "up" {
+        lines.extend(budget(known).told(known));
     }
     lines
 }
@@ -182,7 +176,12 @@ fn advice(known: &Description, program: &str) -> Vec<String> {
             vec![logs, command("restart", "to try now"), command("stop", "to end the trying")]
         }
         WorkerState::Stopped if worker.gave_up => {
-            vec![logs, command("start", "to try again, with all retries")]
+            let why = match budget(known) {
+                Budget::Never => "to try again",
+                Budget::Permanent => "once that is put right",
+                Budget::Endless | Budget::Retries { .. } => "to try again, with all retries",
+            };
+            vec![logs, command("start", why)]
         }
         WorkerState::Stopped | WorkerState::Uninitialized if !worker.waiting_for.is_empty() => {
             vec![command("start --force", "to start it all the same")]
@@ -192,12 +191,17 @@ fn advice(known: &Description, program: &str) -> Vec<String> {
             vec![logs, command("restart", "")]
         }
         WorkerState::Initializing | WorkerState::Initialized | WorkerState::Starting => {
-            let limit = brief(std::time::Duration::from_millis(known.config.start_timeout_ms));
+            let limit = millis(known.config.start_timeout_ms);
             vec![command("wait --for running", &format!("(its start may take {limit})"))]
         }
         WorkerState::Stopping => {
-            let limit = brief(std::time::Duration::from_millis(known.config.stop_timeout_ms));
-            vec![command("stop --force", &format!("to kill it now, not after {limit}"))]
+            let (thread, limit) = (worker.pid.is_none(), known.config.stop_timeout_ms.map(millis));
+            let Some(limit) = limit else { return Vec::new() };
+            let why = match thread {
+                true => format!("to give it 5 s more, not {limit}"),
+                false => format!("to kill it now, not after {limit}"),
+            };
+            vec![command("stop --force", &why)]
         }
         WorkerState::Running => Vec::new(),
     }

@@ -173,7 +173,7 @@ fn main_code(master: &Master) -> Option<u8> {
         Some(Exit::Code(code)) => code,
         Some(Exit::Signal { signal, .. }) => 128 + signal,
         Some(Exit::Returned) => 0,
-        Some(Exit::Failed(_) | Exit::Unknown) | None => 1,
+        Some(Exit::Failed(_) | Exit::Unknown | Exit::LetGo) | None => 1,
     };
     Some(u8::try_from(code).unwrap_or(1))
 }

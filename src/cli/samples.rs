@@ -48,6 +48,7 @@ pub(super) fn description(differing: Value) -> Description {
                 "enabled": true, "command": ["/bin/web", "--motd", "it's\u{7} on"],
                 "working_directory": "/srv", "environment": ["HOME", "PORT"],
                 "start_timeout_ms": 30000, "stop_timeout_ms": 10000, "stop_signal": 15,
+                "kill_group": true, "on_master_exit": "stop",
                 "restart_policy": "on-failure", "max_retries": 5, "reset_after_ms": 60000,
                 "half_open_after_ms": 300_000, "health_interval_ms": null, "success_codes": [0],
             },

@@ -1,9 +1,9 @@
 //! `status`: what the workers are doing, as a table for people or as JSON for programs.
 
 use super::args::Status;
-use super::table::{Cell, Column, render};
+use super::table::{Cell, Column, render, width};
 use super::terminal::Look;
-use super::words::{colour_of, colour_of_health, matter, millis};
+use super::words::{colour_of, colour_of_health, matter, millis, size};
 use super::{Outcome, print, print_json, watch};
 use crate::control::{Client, WorkerReport};
 use crate::error::Result;
@@ -20,12 +20,20 @@ const COLUMNS: [Column; 8] = [
     Column { head: "", right: false, spare: 0 },
 ];
 
+/// The same with what each worker uses: shown whole, or not at all.
+const WIDE: [Column; 10] = {
+    let [id, kind, state, health, pid, uptime, restarts, matter] = COLUMNS;
+    let cpu = Column { head: "CPU", right: true, spare: 0 };
+    let memory = Column { head: "MEM", right: true, spare: 0 };
+    [id, kind, state, health, pid, uptime, restarts, cpu, memory, matter]
+};
+
 pub(super) fn status(client: &Client, arguments: &Status) -> Result<Outcome> {
     if arguments.watch {
         return watch::watch(client, arguments);
     }
     let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
-    let workers = client.status(&ids)?;
+    let workers = client.status_with_usage(&ids)?;
     if arguments.json {
         return Ok(print_json(&workers));
     }
@@ -38,7 +46,29 @@ pub(super) fn table(workers: &[WorkerReport], look: Look) -> String {
         return "no workers\n".to_owned();
     }
     let rows: Vec<_> = workers.iter().map(row).collect();
+    if let Some(wide) = look.width.and_then(|room| with_usage(workers, &rows, room)) {
+        return render(&WIDE, &wide, look);
+    }
     render(&COLUMNS, &rows, look)
+}
+
+/// The rows with what each worker uses, if a terminal has room for all of that. A pipe has the same
+/// columns wherever it leads.
+fn with_usage(
+    workers: &[WorkerReport],
+    rows: &[[Cell; 8]],
+    room: usize,
+) -> Option<Vec<[Cell; 10]>> {
+    let wide = |(worker, row): (&WorkerReport, &[Cell; 8])| {
+        let [id, kind, state, health, pid, uptime, restarts, matter] = row.clone();
+        let usage = worker.usage.clone().unwrap_or_default();
+        let cpu = usage.cpu_percent.map_or("-".to_owned(), |percent| format!("{percent:.1}%"));
+        let memory = usage.rss_bytes.map_or("-".to_owned(), size);
+        [id, kind, state, health, pid, uptime, restarts, cpu.into(), memory.into(), matter]
+    };
+    let wide: Vec<_> = workers.iter().zip(rows).map(wide).collect();
+    let told = workers.iter().any(|worker| worker.usage.is_some());
+    (told && width(&WIDE, &wide) <= room).then_some(wide)
 }
 
 fn row(worker: &WorkerReport) -> [Cell; 8] {
@@ -103,6 +133,31 @@ web               process  running        healthy  4711      3s         2  http:
 ";
         assert_eq!(table(&workers(), Look::PLAIN), expected);
         assert_eq!(table(&workers(), Look { width: Some(100), ..Look::PLAIN }), expected);
+    }
+
+    #[test]
+    fn what_workers_use_is_shown_where_there_is_room_for_all_of_it() {
+        let used = |percent: Value| {
+            json!({ "health": "healthy", "program_changed": true,
+                "usage": { "cpu_percent": percent, "rss_bytes": 1_800_000, "threads": 3 } })
+        };
+        let workers = [
+            worker(json!({ "id": "api", "type": "module", "pid": null })),
+            worker(used(12.5.into())),
+            with(used(Value::Null), json!({ "id": "young" })),
+        ];
+        let expected = "\
+ID     TYPE     STATE    HEALTH    PID  UPTIME  RESTARTS    CPU   MEM
+api    module   running  -           -      3s         2      -     -
+web    process  running  healthy  4711      3s         2  12.5%  1.7M  program changed
+young  process  running  healthy  4711      3s         2      -  1.7M  program changed
+";
+        let shown = |width| table(&workers, Look { width, ..Look::PLAIN });
+        assert_eq!(shown(Some(86)), expected);
+        for width in [None, Some(85)] {
+            let shown = shown(width);
+            assert!(!shown.contains("CPU") && shown.contains("program changed"), "{shown}");
+        }
     }
 
     #[test]

@@ -62,6 +62,15 @@ pub(super) fn render<const N: usize>(
     text
 }
 
+/// How wide the table is when nothing is cut or left out.
+pub(super) fn width<const N: usize>(columns: &[Column; N], rows: &[[Cell; N]]) -> usize {
+    let widest = |index: usize| {
+        let cells = rows.iter().map(|row| row[index].width());
+        cells.chain([columns[index].head.len()]).max().unwrap_or(0)
+    };
+    (0..N).map(widest).sum::<usize>() + GAP * N.saturating_sub(1)
+}
+
 /// Makes the columns fit into `room`, and says which are shown.
 fn fit<const N: usize>(
     columns: &[Column; N],

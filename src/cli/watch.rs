@@ -21,7 +21,7 @@ pub(super) fn watch(client: &Client, arguments: &Status) -> Result<Outcome> {
     let (look, mut out) = (Look::of_stdout(), Stream::new(true));
     let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
     loop {
-        let workers = client.status(&ids)?;
+        let workers = client.status_with_usage(&ids)?;
         let text = match (arguments.json, look.width) {
             (true, _) => format!("{}\n", json!(workers)),
             (false, None) => format!("{}\n", table(&workers, look)),

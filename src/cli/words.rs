@@ -24,6 +24,20 @@ pub(super) fn millis(millis: u64) -> String {
     brief(Duration::from_millis(millis))
 }
 
+/// An amount of memory, as `812K`, `1.7M` or `2.0G`.
+pub(super) fn size(bytes: u64) -> String {
+    const STEP: u64 = 1024;
+    // Tenths, so that nothing is said to be larger than it is.
+    let tenths = |unit: u64| (bytes / unit, bytes % unit * 10 / unit);
+    if bytes < STEP * STEP {
+        return format!("{}K", bytes / STEP);
+    }
+    let (unit, letter) =
+        if bytes < STEP * STEP * STEP { (STEP * STEP, 'M') } else { (STEP * STEP * STEP, 'G') };
+    let (whole, tenth) = tenths(unit);
+    format!("{whole}.{tenth}{letter}")
+}
+
 pub(super) fn colour_of(worker: &WorkerReport) -> Colour {
     match worker.state {
         WorkerState::Running => Colour::Good,
@@ -61,6 +75,11 @@ pub(super) fn matter(worker: &WorkerReport) -> String {
     } else {
         match worker.state {
             WorkerState::Running if worker.health == HealthStatus::Unhealthy => error(worker),
+            WorkerState::Running if worker.program_changed == Some(true) => {
+                let addresses = addresses(&worker.endpoints);
+                let comma = if addresses.is_empty() { "" } else { ", " };
+                format!("{addresses}{comma}program changed")
+            }
             WorkerState::Running => addresses(&worker.endpoints),
             WorkerState::Stopped if worker.completed => "completed".to_owned(),
             WorkerState::Failed => end(worker),
@@ -80,6 +99,11 @@ pub(super) fn waited(worker: &WorkerReport) -> String {
     let each = worker.waiting_for.iter();
     let each = each.map(|waiting| format!("{} {}", waiting.id, waiting.condition));
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// True when its last incarnation was let go of, and its process lives on.
+pub(super) fn let_go(worker: &WorkerReport) -> bool {
+    worker.exit.as_ref().is_some_and(|exit| exit.let_go)
 }
 
 /// How it last ended: as the process's end says it, else what went wrong.

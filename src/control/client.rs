@@ -180,6 +180,20 @@ impl Client {
     /// # Errors
     /// There is no such worker (`unknown_worker`).
     pub fn status(&self, ids: &[&str]) -> Result<Vec<WorkerReport>> {
+        self.list(ids, false)
+    }
+
+    /// As [`status`](Self::status), with [`usage`](WorkerReport::usage) and
+    /// [`program_changed`](WorkerReport::program_changed). For these the master looks at the
+    /// processes' files as it answers: less than a tenth of a millisecond for each worker.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn status_with_usage(&self, ids: &[&str]) -> Result<Vec<WorkerReport>> {
+        self.list(ids, true)
+    }
+
+    fn list(&self, ids: &[&str], usage: bool) -> Result<Vec<WorkerReport>> {
         #[derive(Deserialize)]
         struct Page {
             workers: Vec<WorkerReport>,
@@ -188,10 +202,10 @@ impl Client {
         let mut workers = Vec::new();
         for some in ids.chunks(wire::MAX_NAMED) {
             let ids = some.iter().map(|id| (*id).to_owned()).collect();
-            let page: Page = self.quick("status", &wire::Status { ids, after: None })?;
+            let page: Page = self.quick("status", &wire::Status { ids, after: None, usage })?;
             workers.extend(page.workers);
         }
-        let mut asked = wire::Status::default();
+        let mut asked = wire::Status { usage, ..wire::Status::default() };
         while ids.is_empty() {
             let page: Page = self.quick("status", &asked)?;
             workers.extend(page.workers);

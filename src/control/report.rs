@@ -5,17 +5,20 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::redact::redacted;
 use crate::error::ErrorCategory;
 use crate::master::KnownModule;
 use crate::module::{EndpointInfo, EndpointType, ModuleInfo};
 use crate::runtime::ShutdownReport;
 use crate::worker::{
-    EndpointKind, Exit, HealthStatus, ModuleType, WorkerCapabilities, WorkerConfig,
-    WorkerDiagnostics, WorkerEndpoint, WorkerState, WorkerType,
+    EndpointKind, Exit, HealthStatus, ModuleType, WorkerCapabilities, WorkerDiagnostics,
+    WorkerEndpoint, WorkerState, WorkerType,
 };
 
+mod config;
 mod stamp;
+
+pub(super) use config::patience;
+pub use config::{ConfigReport, UnmanagedReport};
 
 /// Everything known about one worker at a moment: an object of `status --json`.
 ///
@@ -93,8 +96,13 @@ pub struct WorkerReport {
     /// How many of them could not be written, and are lost.
     #[serde(default)]
     pub log_dropped: u64,
-    /// What its process uses: of a worker that was asked for by its id.
+    /// What its process uses, where that was asked for.
     pub usage: Option<Usage>,
+    /// True when the file of the program that runs was replaced, written to or removed since it was
+    /// started: a restart runs what is there now. Null where that cannot be told, or was not asked
+    /// for.
+    #[serde(default)]
+    pub program_changed: Option<bool>,
     /// What its deployment allows.
     pub capabilities: Option<WorkerCapabilities>,
 }
@@ -119,6 +127,9 @@ pub struct ExitReport {
     pub signal: Option<i32>,
     /// The same for people: `exit 1`, `signal SIGKILL (9)`, `returned`, or what broke.
     pub text: String,
+    /// True when its process lives on, which somebody else has started, and was let go of.
+    #[serde(default)]
+    pub let_go: bool,
 }
 
 /// Something that went wrong.
@@ -154,7 +165,9 @@ pub struct EndpointReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Of one processor, in percent.
+    /// Of one processor, in percent: of two that are busy, 200. Over the time since this was asked
+    /// before, at least half a second; at first since the process began. Null for a process that
+    /// began less than a tenth of a second ago.
     pub cpu_percent: Option<f64>,
     /// Resident memory.
     pub rss_bytes: Option<u64>,
@@ -169,9 +182,14 @@ pub struct Description {
     /// What `status` says.
     #[serde(flatten)]
     pub worker: WorkerReport,
-    /// Failed incarnations in a row, as the restart policy counts them.
+    /// Failed incarnations in a row, as the restart policy counts them: none any more once it has
+    /// been up for `config.reset_after_ms`.
     #[serde(default)]
     pub failures: u32,
+    /// How many more failures in a row are followed by a retry. 0 with the policy `never`, and
+    /// once it has given up; null: all of them.
+    #[serde(default)]
+    pub retries_left: Option<u32>,
     /// How it is configured.
     pub config: ConfigReport,
     /// Its last changes of state, the oldest first; at most 64.
@@ -179,43 +197,6 @@ pub struct Description {
     /// The last lines it wrote before it last failed.
     #[serde(default)]
     pub last_output: Vec<String>,
-    /// True when the file of the program that runs was replaced, written to or removed since it was
-    /// started: a restart runs what is there now. Null where that cannot be told.
-    #[serde(default)]
-    pub program_changed: Option<bool>,
-}
-
-/// The part of a worker's configuration that explains what it does. Values of its environment and a
-/// module's `config` are not told: they may be secrets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ConfigReport {
-    /// False: it is not started with the others.
-    pub enabled: bool,
-    /// Its program and arguments, for a program.
-    pub command: Option<Vec<String>>,
-    /// Where the program runs.
-    pub working_directory: Option<String>,
-    /// The names of the variables that are set for it.
-    pub environment: Vec<String>,
-    /// How long launch and start may take together.
-    pub start_timeout_ms: u64,
-    /// How long it has to end before it is killed.
-    pub stop_timeout_ms: u64,
-    /// The number of the signal that asks it to end.
-    pub stop_signal: i32,
-    /// The restart policy's word.
-    pub restart_policy: String,
-    /// Retries in a row before it gives up; 0: it never does.
-    pub max_retries: u32,
-    /// Up for so long, and the failures are forgotten.
-    pub reset_after_ms: u64,
-    /// So long after giving up it is tried once more; 0: never.
-    pub half_open_after_ms: u64,
-    /// How often its health is asked for, if it is.
-    pub health_interval_ms: Option<u64>,
-    /// Exit codes that count as success.
-    pub success_codes: Vec<i32>,
 }
 
 /// One change of a worker's state.
@@ -361,9 +342,9 @@ impl From<&Exit> for ExitReport {
         let (code, signal) = match exit {
             Exit::Code(code) => (Some(*code), None),
             Exit::Signal { signal, .. } => (None, Some(*signal)),
-            Exit::Returned | Exit::Failed(_) | Exit::Unknown => (None, None),
+            Exit::Returned | Exit::Failed(_) | Exit::Unknown | Exit::LetGo => (None, None),
         };
-        Self { code, signal, text: exit.to_string() }
+        Self { code, signal, text: exit.to_string(), let_go: *exit == Exit::LetGo }
     }
 }
 
@@ -414,35 +395,8 @@ impl From<WorkerDiagnostics> for WorkerReport {
             log_bytes: known.log_bytes,
             log_dropped: known.log_dropped,
             usage: None,
+            program_changed: None,
             capabilities: Some(known.capabilities),
-        }
-    }
-}
-
-impl From<&WorkerConfig> for ConfigReport {
-    fn from(config: &WorkerConfig) -> Self {
-        let execution = config.execution.as_ref();
-        let command = execution.map(|execution| {
-            let program = execution.executable_path.display().to_string();
-            redacted(std::iter::once(program).chain(execution.args.iter().cloned()))
-        });
-        let directory = execution.and_then(|execution| execution.working_directory.as_ref());
-        Self {
-            enabled: config.enabled,
-            command,
-            working_directory: directory.map(|directory| directory.display().to_string()),
-            environment: execution
-                .map(|execution| execution.environment.keys().cloned().collect())
-                .unwrap_or_default(),
-            start_timeout_ms: millis(config.start.timeout),
-            stop_timeout_ms: millis(config.stop.timeout),
-            stop_signal: config.stop.signal,
-            restart_policy: config.restart.policy.as_str().to_owned(),
-            max_retries: config.restart.max_retries,
-            reset_after_ms: millis(config.restart.reset_after),
-            half_open_after_ms: millis(config.restart.half_open_after),
-            health_interval_ms: config.health_check.as_ref().map(|check| millis(check.interval)),
-            success_codes: config.success_codes.codes.clone(),
         }
     }
 }

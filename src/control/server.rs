@@ -10,6 +10,7 @@ mod reserve;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod work;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ struct Shared {
     died: AtomicBool,
     /// The master is dropped: nobody is served any more.
     over: AtomicBool,
+    looks: usage::Looks,
 }
 
 #[derive(Default)]
@@ -127,6 +129,7 @@ impl Server {
             log_readers: Limit::new(MAX_LOG_READERS, "readers of logs"),
             died: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            looks: usage::Looks::default(),
         });
         let work = {
             let (shared, mut door) = (Arc::clone(&shared), Some(door));

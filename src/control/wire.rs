@@ -67,6 +67,9 @@ pub(super) struct Status {
     pub(super) ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<String>,
+    /// With what their processes use, which takes a look at each.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) usage: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

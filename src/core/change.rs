@@ -74,7 +74,7 @@ impl Core {
         &mut self,
         ticket: Ticket,
         id: &WorkerId,
-        incarnation: u64,
+        (incarnation, up_for): (u64, Duration),
         effects: &mut Vec<Effect>,
     ) {
         let refusal = self.refuses_update(id.as_str()).or_else(|| {
@@ -87,7 +87,7 @@ impl Core {
         }
         self.with_worker(id, effects, |worker, turn| {
             worker.goal = Goal::Up;
-            worker.adopt(turn, incarnation);
+            worker.adopt(turn, incarnation, up_for);
             turn.reply(ticket, Ok(Done::Running { incarnation }));
         });
     }

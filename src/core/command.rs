@@ -40,8 +40,8 @@ impl Core {
                 self.update(ticket, &worker, *spec, restart, effects);
                 (worker, Some(()))
             }
-            Command::Adopt { worker, incarnation } => {
-                self.adopt(ticket, &worker, incarnation, effects);
+            Command::Adopt { worker, incarnation, up_for } => {
+                self.adopt(ticket, &worker, (incarnation, up_for), effects);
                 (worker, Some(()))
             }
             Command::Remove { worker } => {

@@ -30,8 +30,8 @@ pub(crate) enum Command {
     /// Make a worker known. Starts nothing. `past`: the last incarnation that a former master knew
     /// of, 0 for none; numbers go on from there.
     Add { worker: WorkerId, spec: Box<WorkerSpec>, past: u64 },
-    /// Take over an incarnation of a former master, which runs.
-    Adopt { worker: WorkerId, incarnation: u64 },
+    /// Take over an incarnation of a former master, which has been up for so long.
+    Adopt { worker: WorkerId, incarnation: u64, up_for: Duration },
     /// Replace what is known of a worker. `restart`: its incarnation cannot live with the change,
     /// so it gets a new one if it is meant to run.
     Update { worker: WorkerId, spec: Box<WorkerSpec>, restart: bool },
@@ -276,6 +276,22 @@ pub(crate) struct HealthPolicy {
     pub(crate) on_unhealthy: OnUnhealthy,
 }
 
+/// Since when an incarnation is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// When it came up, or was taken over.
+    pub(crate) moment: Moment,
+    /// How long it had been up then, under a former master.
+    pub(crate) before: Duration,
+}
+
+impl Since {
+    /// How long it has been up.
+    pub(crate) fn uptime(self, now: Moment) -> Duration {
+        now.since(self.moment).saturating_add(self.before)
+    }
+}
+
 /// Everything the core knows of a worker that others may want to see.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Status {
@@ -286,7 +302,7 @@ pub(crate) struct Status {
     pub(crate) phase: &'static str,
     pub(crate) ending: bool,
     pub(crate) incarnation: u64,
-    pub(crate) up_since: Option<Moment>,
+    pub(crate) up_since: Option<Since>,
     pub(crate) health: HealthStatus,
     pub(crate) restarts: u64,
     /// Consecutive incarnations that failed before they had stayed up long enough.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Cause, Condition, Done, Effect, Refusal, Report, WorkerSpec};
+use super::event::{Cause, Condition, Done, Effect, Refusal, Report, Since, WorkerSpec};
 use super::health::{Due, Judgement, Probing};
 use super::moment::Moment;
 use super::planted::{Bug, planted};
@@ -87,11 +87,12 @@ impl Worker {
     }
 
     /// Goes on with an incarnation of a former master: through all its states at once, without an
-    /// order. Since when it runs, by this core's clock, is now.
-    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, incarnation: u64) {
+    /// order. It has been up for `up_for`, which counts as time up under this core does.
+    pub(super) fn adopt(&mut self, turn: &mut Turn<'_>, incarnation: u64, up_for: Duration) {
         self.begin(turn, incarnation, Cause::Adopted);
         self.pass_launched(turn, Cause::Adopted);
-        self.come_up(turn, Cause::Adopted);
+        let before = if planted(Bug::AdoptedYoung) { Duration::ZERO } else { up_for };
+        self.come_up(turn, Cause::Adopted, before);
     }
 
     /// Replaces the spec. What the present incarnation has begun keeps its deadlines.
@@ -162,16 +163,16 @@ impl Worker {
 
     fn started(&mut self, turn: &mut Turn<'_>) -> bool {
         let Phase::Starting { finished, .. } = self.phase else { return false };
-        self.come_up(turn, Cause::Started);
+        self.come_up(turn, Cause::Started, Duration::ZERO);
         if finished {
             self.end(turn, Why::Completed, Cause::Completed, Step::Ask);
         }
         true
     }
 
-    fn come_up(&mut self, turn: &mut Turn<'_>, cause: Cause) {
+    fn come_up(&mut self, turn: &mut Turn<'_>, cause: Cause, before: Duration) {
         let probing = self.spec.health.as_ref().map(|policy| Probing::new(policy, turn.now));
-        self.phase = Phase::Up { since: turn.now, probing };
+        self.phase = Phase::Up { since: Since { moment: turn.now, before }, probing };
         self.verdict = Verdict::Stopped { completed: false };
         self.publish(turn, cause);
         self.answer_starts(turn, &Ok(Done::Running { incarnation: self.incarnation }));
@@ -231,7 +232,7 @@ impl Worker {
     /// The one way to end.
     fn enter_ending(&mut self, turn: &Turn<'_>, why: Why, permanent: bool) {
         let stayed_up = match &self.phase {
-            Phase::Up { since, .. } => Some(turn.now.since(*since)),
+            Phase::Up { since, .. } => Some(since.uptime(turn.now)),
             Phase::None
             | Phase::Launching { .. }
             | Phase::Launched { .. }
@@ -375,7 +376,7 @@ impl Worker {
         }
         let failure = match exit {
             Exit::Failed(failure) => failure.clone(),
-            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown => {
+            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown | Exit::LetGo => {
                 let what = if success { "ended before it was ready" } else { &exit.to_string() };
                 // Nobody saw how it ended: that of a process of a former master. It counts as a
                 // failure, for work that was not seen to be done is not done.
@@ -458,7 +459,7 @@ impl Worker {
                 reason: reason.clone(),
             });
         }
-        let in_grace = turn.now.since(*since) < self.spec.restart.startup_grace_period;
+        let in_grace = since.uptime(turn.now) < self.spec.restart.startup_grace_period;
         if !unhealthy || in_grace {
             return;
         }

@@ -44,6 +44,8 @@ pub(crate) enum Bug {
     PastForgotten,
     /// A change does not restart the worker that needs it.
     ReloadLost,
+    /// What an adopted incarnation was up under its former master does not count.
+    AdoptedYoung,
 }
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ mod switch {
     }
 
     /// Every bug there is.
-    pub(crate) const ALL: [Bug; 20] = [
+    pub(crate) const ALL: [Bug; 21] = [
         Bug::StaleReport,
         Bug::LaunchBeside,
         Bug::MissingDependencyMet,
@@ -86,6 +88,7 @@ mod switch {
         Bug::DependantsKept,
         Bug::PastForgotten,
         Bug::ReloadLost,
+        Bug::AdoptedYoung,
     ];
 
     pub(crate) fn planted(bug: Bug) -> bool {

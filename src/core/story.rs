@@ -71,7 +71,11 @@ fn event(core: &Core, words: &[&str], tickets: &mut u64) -> Event {
             let spec = Box::new(WorkerSpec { stop_timeout: Duration::from_secs(3), ..spec() });
             command(Command::Update { worker, spec, restart })
         }
-        "adopt" => command(Command::Adopt { worker, incarnation: words[2].parse().unwrap() }),
+        "adopt" => {
+            let up_for = words.get(3).map_or(0, |millis| millis.parse().unwrap());
+            let (incarnation, up_for) = (words[2].parse().unwrap(), Duration::from_millis(up_for));
+            command(Command::Adopt { worker, incarnation, up_for })
+        }
         "launched" => report(Report::Launched),
         "started" => report(Report::Started),
         "completed" => report(Report::Completed),
@@ -463,5 +467,30 @@ fn what_may_outlive_the_master_is_let_go() {
          +2.000s c: failed -> stopped (ended)
          +2.000s reply 4: ShutDown { killed: [], stuck: [] }
          +2.000s all down",
+    );
+}
+
+#[test]
+fn an_adopted_incarnation_is_as_old_as_it_is() {
+    // 59 s under the former master and one here are a healthy run: the restart is immediate, and no
+    // retry is spent.
+    check(
+        &[("a", spec())],
+        "0 adopt a 7 59000
+         1 vanished a
+         1 launched a
+         1 started a
+         2 vanished a",
+        "+0.000s a: uninitialized -> initializing (adopted)
+         +0.000s a: initializing -> initialized (adopted)
+         +0.000s a: initialized -> starting (adopted)
+         +0.000s a: starting -> running (adopted)
+         +0.000s reply 1: Running { incarnation: 7 }
+         +1.000s a: running -> failed (unknown)
+         +1.000s a: failed -> starting (retry)
+         +1.000s a#8 launch
+         +1.000s a#8 start
+         +1.000s a: starting -> running (started)
+         +2.000s a: running -> failed (unknown)",
     );
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::Retired;
 pub(super) use super::event::Goal;
 use super::event::{
-    Cause, Condition, Effect, Refusal, Reply, Status, Ticket, Transition, WorkerSpec,
+    Cause, Condition, Effect, Refusal, Reply, Since, Status, Ticket, Transition, WorkerSpec,
 };
 use super::health::Probing;
 use super::lifecycle::{Step, Why};
@@ -41,11 +41,11 @@ pub(super) enum Phase {
     /// Being started.
     Starting { deadline: Moment, finished: bool },
     /// Up and ready.
-    Up { since: Moment, probing: Option<Probing> },
+    Up { since: Since, probing: Option<Probing> },
     /// On its way out; only `Gone` leaves this phase.
     Ending(Ending),
     /// Up, and no longer ours: it outlives the master. Nothing leaves this phase.
-    LetGo { since: Moment },
+    LetGo { since: Since },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -399,7 +399,7 @@ impl Worker {
                 let probing = probing.as_ref().zip(policy);
                 let probing = probing.map(|(probing, policy)| probing.fingerprint(now, policy));
                 let grace = self.spec.restart.startup_grace_period;
-                let up = now.since(*since);
+                let up = since.uptime(now);
                 format!("up {:?} {:?} {probing:?}", up.min(reset), up.min(grace))
             }
             Phase::Ending(ending) => format!(

@@ -348,7 +348,9 @@ impl Host {
         drop(owed);
         let failure = match exit {
             Exit::Failed(failure) => Some(failure),
-            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown => None,
+            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown | Exit::LetGo => {
+                None
+            }
         };
         if let Some(failure) = &failure {
             let panicked = failure.category == ErrorCategory::Panic;

@@ -1,6 +1,8 @@
 //! What the system tells of processes that need not be ours: when one began, whether it has ended,
 //! and the marks that a master gives its workers in their environment.
 
+mod usage;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -8,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::worker::WorkerId;
+pub(crate) use usage::{Used, age};
 
 /// In the environment of every process worker: its master's nonce.
 pub(crate) const MASTER: &str = "HSU_MASTER";
@@ -82,11 +85,14 @@ impl Process {
 /// When a process began that did so after so many ticks, by the wall clock; to about a hundredth
 /// of a second.
 pub(crate) fn wall_clock(start_time: u64) -> Option<SystemTime> {
+    SystemTime::now().checked_sub(age(start_time)?)
+}
+
+/// How long ago the system was started.
+fn since_boot() -> Option<Duration> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-    let uptime = Duration::try_from_secs_f64(uptime).ok()?;
-    let started = Duration::from_millis(start_time.checked_mul(1000 / TICKS)?);
-    SystemTime::now().checked_sub(uptime.saturating_sub(started))
+    Duration::try_from_secs_f64(uptime).ok()
 }
 
 /// Whose a process is: its real, effective and saved user, and the one that files know.
@@ -118,29 +124,16 @@ pub(crate) fn all() -> io::Result<Vec<u32>> {
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
-/// What a process uses now: resident memory in bytes, and threads. `None`: there is no such
-/// process, or nothing of it but its end.
-pub(crate) fn usage(pid: u32) -> Option<(u64, u64)> {
-    parse_status(&fs::read(format!("/proc/{pid}/status")).ok()?)
-}
-
-/// Only the name, which is in a line of its own, may be any bytes.
-fn parse_status(status: &[u8]) -> Option<(u64, u64)> {
-    let number = |key: &str| {
-        let mut lines = status.split(|byte| *byte == b'\n');
-        let value = lines.find_map(|line| line.strip_prefix(key.as_bytes()))?;
-        let text = std::str::from_utf8(value).ok()?;
-        text.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    Some((number("VmRSS:")?.checked_mul(1024)?, number("Threads:")?))
-}
-
 /// Whether the file of a process's program is another one by now, or was written to since the
 /// process began; `None` where that cannot be told. `program`: the program by its path. A script's
 /// process runs its interpreter, so that only the time tells of a change; what it tells may be a
 /// change of the script's mode alone.
 pub(crate) fn program_changed(pid: u32, program: &Path) -> Option<bool> {
-    let Ok(file) = fs::metadata(program) else { return Some(true) };
+    let file = match fs::metadata(program) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(true),
+        Err(_) => return None,
+    };
     let running = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
     if (file.dev(), file.ino()) == (running.dev(), running.ino()) {
         return Some(false);
@@ -243,17 +236,6 @@ mod tests {
         }
         assert_eq!(uids(std::process::id()).unwrap()[1], crate::host::sys::effective_uid());
         assert!(uids(u32::MAX).is_err());
-    }
-
-    #[test]
-    fn what_a_process_uses_is_read_whatever_it_is_called() {
-        let status = b"Name:\tVmRSS: \xff\nState:\tS\nVmRSS:\t    1700 kB\nThreads:\t3\n";
-        assert_eq!(parse_status(status), Some((1700 << 10, 3)));
-        // As it is of one that has ended and is not reaped.
-        assert_eq!(parse_status(b"Name:\ta\nState:\tZ\nThreads:\t1\n"), None);
-        let (resident, threads) = usage(std::process::id()).unwrap();
-        assert!(resident > 0 && threads > 0);
-        assert_eq!(usage(u32::MAX), None);
     }
 
     #[test]

@@ -176,7 +176,10 @@ mod linux {
         let thread = threads::spawn(&hold.life.clone(), STACK, move || {
             let gone = Gone { hold, report, exit: Exit::Unknown };
             match find(&plan.what) {
-                Ok(found) => keep_in_sight(found, &released, &gone),
+                Ok(found) => {
+                    let exit = keep_in_sight(found, &released, &gone);
+                    gone.told(exit);
+                }
                 Err(failure) => gone.told(Exit::Failed(failure)),
             }
         })?;
@@ -185,18 +188,19 @@ mod linux {
         Ok(leash)
     }
 
-    /// Waits until the process has ended, or is let go of.
-    fn keep_in_sight(found: Found, released: &PipeReader, gone: &Gone) {
+    /// Waits until the process has ended, or is let go of, and says which.
+    fn keep_in_sight(found: Found, released: &PipeReader, gone: &Gone) -> Exit {
         let process = Arc::new(found.process);
         *gone.hold.lock() = State::Holding { pid: found.pid, process: Arc::clone(&process) };
         (gone.report)(Report::Launched);
         loop {
             match sys::wait_readable([Some(process.as_fd()), Some(released.as_fd())], None) {
                 Ok([false, false]) => {}
-                Ok(_) => return,
+                Ok([true, _]) => return Exit::Unknown,
+                Ok([false, true]) => return Exit::LetGo,
                 Err(error) => {
                     log::error!("{}: cannot wait for its end: {error}", gone.hold.life);
-                    return;
+                    return Exit::Unknown;
                 }
             }
         }

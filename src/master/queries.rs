@@ -106,6 +106,12 @@ impl Master {
         self.subscribe_to(Subscriber::new(Some(Arc::new(wake))))
     }
 
+    /// Whether processes that are to end with the master do so even if it is killed.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_guardian(&self) -> bool {
+        self.shared.host != super::Host::Own(false)
+    }
+
     pub(crate) fn subscribe_to(
         &self,
         (subscriber, receiver): (Subscriber, Receiver<Event>),

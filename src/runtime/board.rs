@@ -6,7 +6,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::Clock;
 use super::directory::Line;
@@ -301,6 +301,10 @@ impl Board {
         })
     }
 
+    pub(crate) fn knows(&self, worker: &str) -> bool {
+        self.state().workers.contains_key(worker)
+    }
+
     pub(crate) fn diagnostics(&self, worker: &str) -> Result<WorkerDiagnostics> {
         let state = self.state();
         match state.workers.get_key_value(worker) {
@@ -428,6 +432,13 @@ impl Board {
         Error::new(ErrorCategory::UnknownWorker, message).of_worker(worker)
     }
 
+    /// Since when it is in its state. One that a former master has started runs since then.
+    fn since(&self, status: &Status) -> SystemTime {
+        let since = self.clock.wall(status.since);
+        let before = status.up_since.filter(|_| status.state == WorkerState::Running);
+        before.and_then(|up| since.checked_sub(up.before)).unwrap_or(since)
+    }
+
     fn diagnose(&self, id: &WorkerId, entry: &Entry) -> WorkerDiagnostics {
         let Entry { order: _, config, status, facts } = entry;
         let running = status.state == WorkerState::Running;
@@ -435,11 +446,12 @@ impl Board {
         WorkerDiagnostics {
             id: id.to_string(),
             worker_type: config.worker_type,
-            module_type: config.module_type,
+            module_type: config.source_of_module(),
             module_name: config.module_name.clone(),
             executable_path: config
                 .execution
                 .as_ref()
+                .filter(|_| !config.is_module())
                 .map(|execution| execution.executable_path.display().to_string()),
             state: status.state,
             goal: match status.goal {
@@ -453,8 +465,8 @@ impl Board {
             health: status.health,
             incarnation: status.incarnation,
             pid: facts.pid,
-            since: self.clock.wall(status.since),
-            uptime: status.up_since.map(|since| self.clock.now().since(since)),
+            since: self.since(status),
+            uptime: status.up_since.map(|since| since.uptime(self.clock.now())),
             restarts: status.restarts,
             retry_at: status.retry_at.map(|moment| self.clock.wall(moment)),
             retry_in: status.retry_at.map(|moment| self.clock.until(moment)),

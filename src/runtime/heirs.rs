@@ -12,10 +12,12 @@ impl Loop {
     /// A process of a former master becomes its worker's present incarnation.
     pub(super) fn adopt(&mut self, now: Moment, adoption: Adoption, reply: ReplySender) {
         let (worker, incarnation) = (adoption.worker.clone(), adoption.incarnation());
+        let up_for = adoption.age();
         let Some(slot) = self.workers.get_mut(&worker) else { return };
         let report = reporter(&worker, incarnation, self.sender.clone());
         slot.adopt(adoption, &self.parts, report);
-        self.command(now, Command::Adopt { worker: worker.clone(), incarnation }, reply);
+        let command = Command::Adopt { worker: worker.clone(), incarnation, up_for };
+        self.command(now, command, reply);
         let Some(slot) = self.workers.get(&worker) else { return };
         let listed = slot.config.endpoints.clone();
         self.tell_endpoints(&worker, incarnation, listed);

@@ -1,7 +1,7 @@
 //! What an operator finds in the log: one line for each thing that happens to a worker.
 
 use crate::core::event::{Cause, Status, Transition};
-use crate::worker::WorkerState;
+use crate::worker::{Exit, WorkerState};
 
 /// Logs an edge. `status` is the worker's at the end of the turn in which the edge was taken.
 pub(super) fn transition(transition: &Transition, status: Option<&Status>, pid: Option<u32>) {
@@ -24,6 +24,11 @@ pub(super) fn transition(transition: &Transition, status: Option<&Status>, pid: 
             log::error!("{life} failed {failures} {times}: giving up");
         }
         (WorkerState::Stopped, Cause::Completed) => log::info!("{life} has completed its work"),
+        (WorkerState::Stopped, _)
+            if status.is_some_and(|status| status.exit == Some(Exit::LetGo)) =>
+        {
+            log::info!("{life} is let go of, and lives on");
+        }
         (WorkerState::Stopped, _) => log::info!("{life} is stopped"),
         (WorkerState::Starting, Cause::Retry | Cause::Trial | Cause::Repeat) => {
             log::info!("{life} starts again ({})", cause.as_str());

@@ -17,9 +17,7 @@ use crate::host::roles::Program;
 #[cfg(feature = "cli")]
 use crate::host::roles::this_program;
 use crate::host::unmanaged::UnmanagedPlan;
-use crate::worker::{
-    HealthCheckConfig, LogMode, ModuleType, SuccessCodes, WorkerConfig, WorkerType,
-};
+use crate::worker::{LogMode, ModuleType, SuccessCodes, WorkerConfig, WorkerType};
 
 /// What to run when a worker is launched.
 pub(super) enum Plan {
@@ -177,8 +175,7 @@ pub(super) fn success_codes(config: &WorkerConfig) -> SuccessCodes {
 
 /// The core's part of a configuration.
 pub(crate) fn worker_spec(config: &WorkerConfig) -> WorkerSpec {
-    let default_check = config.is_conversant().then(HealthCheckConfig::default);
-    let check = config.health_check.clone().or(default_check);
+    let check = config.effective_health_check();
     WorkerSpec {
         start_timeout: config.start.timeout,
         stop_timeout: config.stop.timeout,

@@ -100,9 +100,9 @@ impl Seen {
         match &self.gone {
             None => Ok(()),
             Some(Exit::Failed(failure)) => Err(failure.clone()),
-            Some(Exit::Returned | Exit::Code(_) | Exit::Signal { .. } | Exit::Unknown) => {
-                Err(Failure::new(ErrorCategory::NotRunning, "it has ended"))
-            }
+            Some(
+                Exit::Returned | Exit::Code(_) | Exit::Signal { .. } | Exit::Unknown | Exit::LetGo,
+            ) => Err(Failure::new(ErrorCategory::NotRunning, "it has ended")),
         }
     }
 

@@ -335,6 +335,17 @@ impl WorkerConfig {
     pub(crate) fn is_module(&self) -> bool {
         self.module_name.is_some()
     }
+
+    /// Where its module comes from, for a module.
+    pub(crate) fn source_of_module(&self) -> Option<ModuleType> {
+        self.is_module().then(|| self.module_type.unwrap_or(ModuleType::Native))
+    }
+
+    /// How it is asked for its health, if it is.
+    pub(crate) fn effective_health_check(&self) -> Option<HealthCheckConfig> {
+        let default_check = self.is_conversant().then(HealthCheckConfig::default);
+        self.health_check.clone().or(default_check)
+    }
 }
 
 /// What becomes of a worker's process when its master ends without having stopped it: killed,

@@ -30,6 +30,8 @@ pub enum Exit {
     Failed(Failure),
     /// It is gone, and nobody learned how it ended.
     Unknown,
+    /// It lives on: somebody else has started it, and the master has let go of it.
+    LetGo,
 }
 
 impl fmt::Display for Exit {
@@ -43,6 +45,7 @@ impl fmt::Display for Exit {
             Self::Returned => f.write_str("returned"),
             Self::Failed(failure) => failure.fmt(f),
             Self::Unknown => f.write_str("ended, exit status unknown"),
+            Self::LetGo => f.write_str("let go of, lives on"),
         }
     }
 }

@@ -371,7 +371,7 @@ impl SuccessCodes {
         match exit {
             Exit::Code(code) => self.codes.contains(code),
             Exit::Signal { signal, .. } => self.signals.contains(signal),
-            Exit::Returned | Exit::Failed(_) | Exit::Unknown => false,
+            Exit::Returned | Exit::Failed(_) | Exit::Unknown | Exit::LetGo => false,
         }
     }
 }

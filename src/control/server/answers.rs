@@ -1,15 +1,11 @@
 //! What can be answered at once: who the master is, and what its board says.
 
-use std::path::Path;
-
 use super::{Shared, wire};
 use crate::control::report::{
-    ConfigReport, Description, ExitReport, Hello, PastReport, Usage, WorkerReport,
+    ConfigReport, Description, ExitReport, Hello, PastReport, WorkerReport, patience,
 };
 use crate::error::{Error, ErrorCategory, Result};
-use crate::host::proc;
 use crate::runtime::{Described, Past};
-use crate::worker::WorkerDiagnostics;
 
 /// So many workers are in one answer at most,
 const PAGE: usize = 256;
@@ -68,52 +64,34 @@ impl Shared {
 
     fn asked_for(&self, asked: &wire::Status) -> Result<Vec<WorkerReport>> {
         let board = self.master.board();
+        let report = |known| if asked.usage { self.measured(known) } else { known.into() };
         if asked.ids.is_empty() {
             let some = board.some_diagnostics(asked.after.as_deref(), PAGE);
-            return Ok(some.into_iter().map(WorkerReport::from).collect());
+            return Ok(some.into_iter().map(report).collect());
         }
         if asked.ids.len() > wire::MAX_NAMED {
             let most = wire::MAX_NAMED;
             let message = format!("`params.ids`: at most {most} are answered at a time");
             return Err(Error::configuration(message));
         }
-        let named = asked.ids.iter().map(|id| board.diagnostics(id).map(measured));
+        let named = asked.ids.iter().map(|id| board.diagnostics(id).map(report));
         named.collect()
     }
 
     pub(super) fn describe(&self, id: &str) -> Result<Description> {
         let Described { diagnostics, config, failures, history } =
             self.master.board().describe(id)?;
+        let (failures, retries_left) = patience(&diagnostics, failures, &config.restart);
         let last_output = diagnostics.last_output.clone();
-        let program_changed = program_changed(&diagnostics);
         Ok(Description {
-            worker: measured(diagnostics),
+            worker: self.measured(diagnostics),
             failures,
-            config: ConfigReport::from(&*config),
+            retries_left,
+            config: ConfigReport::new(&config, self.master.has_guardian()),
             history: history.into_iter().map(PastReport::from).collect(),
             last_output,
-            program_changed,
         })
     }
-}
-
-/// A report with what the worker's process uses now.
-fn measured(known: WorkerDiagnostics) -> WorkerReport {
-    let used = known.pid.and_then(proc::usage);
-    let usage = used.map(|(resident, threads)| Usage {
-        cpu_percent: None,
-        rss_bytes: Some(resident),
-        threads: Some(threads),
-    });
-    WorkerReport { usage, ..known.into() }
-}
-
-/// Looks at files, which the loop would not wait for.
-fn program_changed(known: &WorkerDiagnostics) -> Option<bool> {
-    // One that is not up may still be the launcher.
-    let (pid, _) = (known.pid?, known.uptime?);
-    let program = known.executable_path.as_deref().filter(|path| path.contains('/'))?;
-    proc::program_changed(pid, Path::new(program))
 }
 
 impl From<Past> for PastReport {

@@ -26,7 +26,7 @@ fn what_a_client_writes_is_what_the_server_reads() {
     assert_eq!(passed_on("hello", &nothing), Method::Hello);
     assert_eq!(passed_on("modules", &nothing), Method::Modules);
     assert_eq!(passed_on("reload", &nothing), Method::Reload);
-    let status = || Status { ids: vec!["a".into()], after: Some("b".into()) };
+    let status = || Status { ids: vec!["a".into()], after: Some("b".into()), usage: true };
     assert_eq!(passed_on("status", &status()), Method::Status(status()));
     assert_eq!(
         passed_on("describe", &Describe { id: "a".into() }),
@@ -86,7 +86,7 @@ fn frames_of_other_versions_are_understood() {
     let later = r#"{"v":9,"id":18446744073709551615,"method":"status","trace":[1],
         "params":{"ids":["a"],"fields":["pid"],"deep":{"er":{}}}}"#;
     let later = later.replace('\n', " ");
-    assert_eq!(read(&later), Method::Status(Status { ids: vec!["a".into()], after: None }));
+    assert_eq!(read(&later), Method::Status(Status { ids: vec!["a".into()], ..Status::default() }));
     let unknown = Request::read(br#"{"id":3,"method":"hibernate","params":{}}"#).unwrap_err();
     assert_eq!((unknown.id, unknown.hopeless), (Some(3), false));
     let told = unknown.error.to_string();

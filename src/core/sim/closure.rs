@@ -172,8 +172,8 @@ impl Search {
         let mut all = vec![
             Command::Add { worker: worker(), spec: Box::new(self.spec.clone()), past: 0 },
             Command::Remove { worker: worker() },
-            Command::Adopt { worker: worker(), incarnation: newest },
-            Command::Adopt { worker: worker(), incarnation: newest + 1 },
+            Command::Adopt { worker: worker(), incarnation: newest, up_for: Duration::ZERO },
+            Command::Adopt { worker: worker(), incarnation: newest + 1, up_for: UNIT },
         ];
         // There is but one to settle on: another would double all that a shutdown can meet.
         all.push(Command::Settle { shutdown_timeout: UNIT });

@@ -165,8 +165,8 @@ impl Judge {
                 (None, (self.shut_down(now, *force, *keep), false))
             }
             Command::Settle { shutdown_timeout } => (None, self.settle(*shutdown_timeout)),
-            Command::Adopt { worker, incarnation } => {
-                (Some(worker), self.adopt(now, worker, *incarnation))
+            Command::Adopt { worker, incarnation, up_for } => {
+                (Some(worker), self.adopt(now, worker, *incarnation, *up_for))
             }
             Command::Update { worker, spec, restart } => {
                 (Some(worker), self.update(now, worker, spec, *restart))
@@ -250,7 +250,13 @@ impl Judge {
         }
     }
 
-    fn adopt(&mut self, now: Moment, id: &WorkerId, number: u64) -> (Wants, bool) {
+    fn adopt(
+        &mut self,
+        now: Moment,
+        id: &WorkerId,
+        number: u64,
+        up_for: Duration,
+    ) -> (Wants, bool) {
         if let Some(refused) = self.is_closed(id) {
             return refused;
         }
@@ -262,7 +268,7 @@ impl Judge {
         if worker.life.is_some() || !fits {
             return (Wants::Now(vec![Err(Refusal::CannotAdopt)]), true);
         }
-        worker.adopted(now, number);
+        worker.adopted(now, number, up_for);
         self.numbers.insert(id.clone(), number);
         self.own_tickets(id, number);
         (Wants::Now(vec![Ok(Done::Running { incarnation: number })]), false)

@@ -63,6 +63,8 @@ pub(super) struct Life {
     pub(super) launched: bool,
     pub(super) start_ordered: bool,
     pub(super) up_at: Option<Moment>,
+    /// Under a former master.
+    pub(super) up_before: Duration,
     pub(super) completed_early: bool,
     pub(super) ending: Option<Ending>,
     pub(super) asked: Option<Moment>,
@@ -86,6 +88,7 @@ impl Life {
             launched: false,
             start_ordered: false,
             up_at: None,
+            up_before: Duration::ZERO,
             completed_early: false,
             ending: None,
             asked: None,

@@ -126,7 +126,8 @@ impl Worker {
     pub(super) fn updated(&mut self, now: Moment, spec: &WorkerSpec) {
         self.spec = spec.clone();
         let Some(life) = self.life.as_mut().filter(|life| life.is_up()) else { return };
-        let Some(up_at) = life.up_at else { return };
+        let (Some(up_at), before) = (life.up_at, life.up_before) else { return };
+        let grace = spec.restart.startup_grace_period.saturating_sub(before);
         if life.probes.as_ref().map(Probes::policy) != spec.health.as_ref() {
             life.probes = spec.health.as_ref().map(|policy| match &life.probes {
                 Some(probes) => probes.renewed(policy, now),
@@ -134,14 +135,15 @@ impl Worker {
             });
         }
         match &mut life.probes {
-            Some(probes) => probes.grace_until(up_at + spec.restart.startup_grace_period),
+            Some(probes) => probes.grace_until(up_at + grace),
             None => self.told_health = HealthStatus::None,
         }
     }
 
     /// An incarnation of a former master was taken over.
-    pub(super) fn adopted(&mut self, now: Moment, number: u64) {
+    pub(super) fn adopted(&mut self, now: Moment, number: u64, up_for: Duration) {
         let mut life = Life::new(number, now, &self.spec);
+        life.up_before = up_for;
         (life.launched, life.start_ordered) = (true, true);
         self.life = Some(life);
         self.goal = Goal::Up;
@@ -236,7 +238,7 @@ impl Worker {
             return;
         }
         life.up_at = Some(now);
-        let grace = self.spec.restart.startup_grace_period;
+        let grace = self.spec.restart.startup_grace_period.saturating_sub(life.up_before);
         life.probes = self.spec.health.as_ref().map(|policy| Probes::new(policy, now, grace));
         if life.completed_early {
             life.end(Why::Completed, now, false);
@@ -277,7 +279,7 @@ impl Worker {
         match exit {
             Exit::Code(code) => self.spec.success.codes.contains(code),
             Exit::Signal { signal, .. } => self.spec.success.signals.contains(signal),
-            Exit::Returned | Exit::Failed(_) | Exit::Unknown => false,
+            Exit::Returned | Exit::Failed(_) | Exit::Unknown | Exit::LetGo => false,
         }
     }
 
@@ -304,7 +306,9 @@ impl Worker {
     /// I10: what follows the end of an incarnation, by policy, cause, goal and shutdown.
     fn settle(&mut self, now: Moment, life: &Life, ending: Ending) -> Verdict {
         let restart = &self.spec.restart;
-        let steady = life.up_at.is_some_and(|up| ending.at.since(up) >= restart.reset_after);
+        let steady = life
+            .up_at
+            .is_some_and(|up| ending.at.since(up) + life.up_before >= restart.reset_after);
         self.shows = match ending.why {
             Why::Completed | Why::Command => Shows::Stopped,
             Why::Cancelled | Why::Failed | Why::Timeout | Why::Health => Shows::Failed,

@@ -200,8 +200,10 @@ fn agree(worker: &Worker, status: &Status, newest: u64) -> Verdict {
         demand!(status.exit == worker.exit, "I32: it ended with {:?}", worker.exit);
     }
     if phase == "up" {
-        let up_at = worker.life.as_ref().and_then(|life| life.up_at);
-        demand!(status.up_since == up_at, "I6: it is up since {up_at:?}");
+        let life = worker.life.as_ref();
+        let since = life.and_then(|life| Some((life.up_at?, life.up_before)));
+        let told = status.up_since.map(|since| (since.moment, since.before));
+        demand!(told == since, "I6: it is up since {since:?}");
         let probes = worker.life.as_ref().and_then(|life| life.probes.as_ref());
         let must_be = probes.and_then(Probes::must_be);
         let told = must_be.is_none_or(|health| health == status.health);

@@ -171,7 +171,8 @@ impl World {
         let known = self.hosts.contains_key(&(worker.clone(), newest));
         let incarnation = newest + u64::from(known) + self.dice.below(3);
         let key = (worker.clone(), incarnation);
-        self.command(Command::Adopt { worker, incarnation })?;
+        let up_for = self.dice.millis(&[0, 400, 3000, 90_000]);
+        self.command(Command::Adopt { worker, incarnation, up_for })?;
         let lives = |id: &WorkerId| {
             let life = self.judge.workers.get(id).and_then(|worker| worker.life.as_ref());
             life.is_some_and(|life| life.number == incarnation)

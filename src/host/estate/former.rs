@@ -77,6 +77,11 @@ impl Adoption {
         let program = program.unwrap_or_else(|_| "unknown".into());
         WorkerConfig::executable(self.worker.as_str(), program).enabled(false).stop(stop)
     }
+
+    /// How long ago its process began; zero where that cannot be told.
+    pub(crate) fn age(&self) -> Duration {
+        proc::age(self.process.start_time()).unwrap_or_default()
+    }
 }
 
 /// A process that is ended.

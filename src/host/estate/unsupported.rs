@@ -39,6 +39,10 @@ impl Adoption {
     pub(crate) fn as_leftover(&self) -> WorkerConfig {
         WorkerConfig::executable(self.worker.as_str(), "unknown")
     }
+
+    pub(crate) fn age(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl Estate {

@@ -76,8 +76,8 @@ impl Event {
     }
 }
 
-/// How an incarnation ended: an object with one of `code`, `signal`, `returned`, `failed` and
-/// `unknown`.
+/// How an incarnation ended: an object with one of `code`, `signal`, `returned`, `failed`,
+/// `unknown` and `let_go`.
 pub(crate) fn exit_json(exit: &Exit) -> Value {
     match exit {
         Exit::Code(code) => json!({ "code": code }),
@@ -87,6 +87,7 @@ pub(crate) fn exit_json(exit: &Exit) -> Value {
         Exit::Returned => json!({ "returned": true }),
         Exit::Failed(failure) => json!({ "failed": failure_json(failure) }),
         Exit::Unknown => json!({ "unknown": true }),
+        Exit::LetGo => json!({ "let_go": true }),
     }
 }
 
