@@ -101,7 +101,8 @@ impl Logs {
     pub(crate) fn open_for(name: &str, directory: Option<&Path>, realm: u64) -> Result<Self> {
         let home = directory.map(|path| Home::take(path, name).map(Arc::new)).transpose()?;
         let told = Arc::<Told>::default();
-        let (scribe, events) = match home.as_ref().map(|home| Scribe::start(home, &told)) {
+        let start = |home| Scribe::start(home, &told, journal::limits());
+        let (scribe, events) = match home.as_ref().map(start) {
             None => (None, None),
             Some(Ok((scribe, events))) => (Some(scribe), Some(events)),
             Some(Err(error)) => return Err(Error::io("cannot keep logs", error)),
@@ -213,16 +214,17 @@ impl Logs {
     /// The files of a worker that is not known any more, if there are any.
     fn left_of(&self, worker: &WorkerId) -> Option<Files> {
         let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
+        if workers.contains_key(worker) { None } else { self.files_of(worker) }
+    }
+
+    fn files_of(&self, worker: &WorkerId) -> Option<Files> {
         let directory = self.0.home.as_ref()?.path();
-        if workers.contains_key(worker) {
-            return None;
-        }
         Files::of(directory, worker).ok().flatten()
     }
 
-    /// True when a worker that is not known any more has left a log.
+    /// True when there is a log of this worker, whether it is known or not.
     pub(crate) fn has_left(&self, worker: &WorkerId) -> bool {
-        self.left_of(worker).is_some()
+        self.files_of(worker).is_some()
     }
 
     /// The last `count` events, each as it was written down; all that were told before are.

@@ -51,15 +51,16 @@ pub(crate) struct Scribe {
 pub(super) struct JournalFile {
     file: Mutex<Rotating>,
     reopen: AtomicBool,
+    limits: Limits,
 }
 
 impl JournalFile {
     pub(super) fn span(&self) -> io::Result<(u64, u64)> {
-        self.with(|file| file.span(limits()))
+        self.with(|file| file.span(self.limits))
     }
 
     pub(super) fn stretch(&self, offset: u64) -> io::Result<Stretch> {
-        self.with(|file| file.stretch(offset, limits()))
+        self.with(|file| file.stretch(offset, self.limits))
     }
 
     /// Has the file opened again before it is used. Never waits for it.
@@ -76,7 +77,8 @@ impl JournalFile {
     }
 }
 
-fn limits() -> Limits {
+/// As large and as many as those of a worker's log, by default.
+pub(super) fn limits() -> Limits {
     let LogsConfig { max_size, max_files, .. } = LogsConfig::default();
     let max_size = max_size.min(crate::host::sys::file_size_limit());
     Limits { max_size, max_files, whole_lines: true }
@@ -90,12 +92,13 @@ impl Scribe {
     pub(super) fn start(
         home: &Arc<Home>,
         told: &Arc<Told>,
+        limits: Limits,
     ) -> io::Result<(Self, Arc<JournalFile>)> {
         let (sender, receiver) = unbounded();
         let told = Arc::clone(told);
         let file = Rotating::new(home, "events.jsonl");
         let (file, reopen) = (Mutex::new(file), AtomicBool::new(false));
-        let file = Arc::new(JournalFile { file, reopen });
+        let file = Arc::new(JournalFile { file, reopen, limits });
         let scribe = Self { sender, waiting: Arc::default() };
         let (waiting, written) = (Arc::clone(&scribe.waiting), Arc::clone(&file));
         threads::spawn("journal", STACK, move || {
@@ -202,7 +205,7 @@ impl Journal {
             return;
         }
         let (text, lines) = (std::mem::take(&mut self.text), std::mem::take(&mut self.lines));
-        let now = Instant::now();
+        let (now, limits) = (Instant::now(), self.file.limits);
         let mut whole = Vec::new();
         if let Some(trouble) = &mut self.trouble {
             if now < trouble.retry_at {
@@ -218,8 +221,8 @@ impl Journal {
             if self.trouble.is_some() {
                 file.close();
             }
-            file.ready(limits(), now)?;
-            file.write(&whole, limits(), false).map_err(|short| {
+            file.ready(limits, now)?;
+            file.write(&whole, limits, false).map_err(|short| {
                 let partial = short.written > 0 && whole[short.written - 1] != b'\n';
                 if partial {
                     let end = whole[..short.written].iter().rposition(|byte| *byte == b'\n');

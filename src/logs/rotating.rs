@@ -146,18 +146,26 @@ impl Rotating {
         Ok(())
     }
 
-    /// As `look`, for who reads: a file that is not there is not made for that.
+    /// As `look`, for who reads: a file that is not there is not made for that, and one that cannot
+    /// be written is read all the same.
     fn look_at(&mut self, limits: Limits) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.find_older(limits)?;
-                // What was written last was moved away with the file.
-                self.start += self.length;
-                (self.live, self.id, self.length) = (None, None, 0);
-                Ok(())
-            }
-            Ok(_) | Err(_) => self.look(limits),
+        let (id, length) = match fs::symlink_metadata(&self.path) {
+            Ok(about) => match self.look(limits) {
+                Err(_) if about.is_file() => (Some(sys::file_id(&about)), about.len()),
+                looked => return looked,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, 0),
+            Err(error) => return Err(error),
+        };
+        self.find_older(limits)?;
+        if self.id != id {
+            // What was written last was moved away with the file.
+            self.start += self.length;
+            self.length = 0;
         }
+        self.length_is(length);
+        (self.live, self.id) = (None, id);
+        Ok(())
     }
 
     fn ends_within_a_line(&self) -> bool {
@@ -336,6 +344,7 @@ impl Rotating {
         let end = Some(start + self.length);
         let file = match &self.live {
             Some(live) => live.try_clone()?,
+            None if self.id.is_some() => sys::open_no_link(&self.path)?,
             // As empty as the file that will be there.
             None => File::open("/dev/null")?,
         };

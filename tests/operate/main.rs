@@ -4,5 +4,6 @@
 
 mod fake;
 mod live;
+mod logs;
 mod support;
 mod terminal;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Room;
 use crate::host::sys;
-use crate::logs::{LogNews, Logs};
+use crate::logs::{LogNews, Logs, Query};
 use crate::worker::LogsConfig;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -133,6 +133,39 @@ fn a_full_disk_costs_what_is_counted_and_nothing_else() {
     room.balanced(0, 0);
 }
 
+#[test]
+fn l08_a_directory_that_is_read_only_costs_what_is_counted_until_it_is_not() {
+    let room = Room::new(LogsConfig::default());
+    room.logs.end();
+    let Some(mounted) = Mounted::on(&room) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let room = room.again(LogsConfig::default());
+    room.out(b"before\n");
+    room.end();
+    room.logs.end();
+    assert!(mounted.again("ro"));
+    let room = room.again(LogsConfig::default());
+    let news = room.news();
+    room.out(b"lost\n");
+    assert_eq!(room.log.counts(0), [5, 0, 5]);
+    let LogNews::Degraded { message, .. } = news.recv_timeout(PATIENCE).unwrap() else {
+        panic!("it was never degraded");
+    };
+    assert!(message.contains("Read-only"), "{message}");
+    let query = Query::last(10);
+    let read = room.logs.read(std::slice::from_ref(&room.worker), &query).unwrap();
+    let read: Vec<_> = read.flat_map(|entry| entry.bytes).collect();
+    assert!(read.ends_with(b" o before\n"), "what is there can be read");
+    assert!(mounted.again("rw"));
+    write_until(&room, |room| room.whole().contains("bytes lost: "));
+    room.out(b"kept\n");
+    assert_eq!(room.lines().last().unwrap(), "o kept");
+    assert!(room.path(".lock").exists(), "from now on it is held");
+    room.balanced(0, 0);
+}
+
 /// A file system of two megabytes with half a megabyte of something else on it.
 struct Mounted(std::path::PathBuf);
 
@@ -146,6 +179,15 @@ impl Mounted {
             fs::write(directory.join("ballast"), vec![0; 512 << 10]).unwrap();
             Self(directory)
         })
+    }
+}
+
+impl Mounted {
+    /// Mounts it again, to be read alone or to be written.
+    fn again(&self, how: &str) -> bool {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-o", &format!("remount,{how}")]).arg(&self.0);
+        mount.status().is_ok_and(|ended| ended.success())
     }
 }
 
