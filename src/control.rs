@@ -27,7 +27,7 @@ mod wire;
 pub use client::{Client, CommandOptions, Events, LogLines, LogQuery};
 pub use report::{
     ConfigReport, Description, Ended, EndpointReport, ErrorReport, ExitReport, Hello, LogEntry,
-    PastReport, PlanReport, UnmanagedReport, Usage, WaitingFor, WorkerReport,
+    LogTroubleReport, PastReport, PlanReport, UnmanagedReport, Usage, WaitingFor, WorkerReport,
 };
 #[cfg(target_os = "linux")]
 pub(crate) use server::Server;

@@ -122,7 +122,7 @@ pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
     HealthCheckConfig, HealthCheckType, HealthStatus, Integration, LastError, LimitsConfig,
-    LogMode, LogsConfig, ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig,
+    LogMode, LogTrouble, LogsConfig, ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig,
     RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, UnmanagedConfig, WaitFor,
     WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
     WorkerType,

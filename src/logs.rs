@@ -2,7 +2,9 @@
 //! last lines; and the journal of events.
 
 mod bell;
+mod files;
 mod format;
+mod home;
 mod journal;
 mod last;
 mod reader;
@@ -10,12 +12,13 @@ mod rotating;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests;
+mod trouble;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use log::Level;
@@ -25,10 +28,15 @@ use crate::host::identity::{self, Role};
 use crate::host::{Outlet, OutputSink, sys};
 use crate::worker::{LogsConfig, WorkerId};
 use bell::Bell;
+use files::Files;
 use format::Batch;
+use home::Home;
 use journal::JournalFile;
 pub(crate) use journal::Scribe;
+use reader::Source;
 pub use reader::{Entry, Query, Reader, Stop};
+pub(crate) use trouble::LogNews;
+use trouble::Told;
 pub(crate) use worker::WorkerLog;
 
 /// As many idle batches are kept; there may be more in use.
@@ -39,17 +47,19 @@ const SPARE_BATCHES: usize = 4;
 pub(crate) struct Logs(Arc<Shared>);
 
 struct Shared {
-    directory: Option<PathBuf>,
+    home: Option<Arc<Home>>,
     workers: RwLock<BTreeMap<WorkerId, Arc<WorkerLog>>>,
     means: Arc<Means>,
     events: Option<Arc<JournalFile>>,
 }
 
 /// What all logs of a master share.
+#[derive(Default)]
 struct Means {
     bell: Bell,
     batches: Mutex<Vec<Batch>>,
     scribe: Option<Scribe>,
+    told: Arc<Told>,
     file_size_limit: u64,
 }
 
@@ -76,33 +86,43 @@ impl Means {
 }
 
 impl Logs {
-    /// Logs in `directory`; without one nothing is written, and only last lines are kept. `realm`:
-    /// which master they are of.
+    /// For tests: logs of a master without a name.
+    #[cfg(test)]
+    pub(crate) fn open(directory: Option<&Path>, realm: u64) -> Result<Self> {
+        Self::open_for("test", directory, realm)
+    }
+
+    /// The logs of the master `name` in `directory`; without one nothing is written, and only last
+    /// lines are kept. `realm`: which master they are of.
     ///
     /// # Errors
-    /// The directory cannot be made or is not ours, or the system refuses a thread.
-    pub(crate) fn open(directory: Option<&Path>, realm: u64) -> Result<Self> {
-        let journal = |directory: &Path| {
-            sys::own_directory(directory)?;
-            Scribe::start(directory)
-        };
-        let (scribe, events) = match directory.map(|directory| (directory, journal(directory))) {
+    /// The directory cannot be made, is not ours, or is held by another master; or the system
+    /// refuses a thread.
+    pub(crate) fn open_for(name: &str, directory: Option<&Path>, realm: u64) -> Result<Self> {
+        let home = directory.map(|path| Home::take(path, name).map(Arc::new)).transpose()?;
+        let told = Arc::<Told>::default();
+        let start = |home| Scribe::start(home, &told, journal::limits());
+        let (scribe, events) = match home.as_ref().map(start) {
             None => (None, None),
-            Some((_, Ok((scribe, events)))) => (Some(scribe), Some(events)),
-            Some((directory, Err(error))) => {
-                let what = format!("cannot keep logs in {}", directory.display());
-                return Err(Error::io(what, error));
-            }
+            Some(Ok((scribe, events))) => (Some(scribe), Some(events)),
+            Some(Err(error)) => return Err(Error::io("cannot keep logs", error)),
         };
         let file_size_limit = sys::file_size_limit();
         let (bell, batches) = (Bell::default(), Mutex::default());
-        let means = Arc::new(Means { bell, batches, scribe, file_size_limit });
-        let (directory, workers) = (directory.map(Path::to_owned), RwLock::default());
-        let shared = Arc::new(Shared { directory, workers, means, events });
+        let means = Arc::new(Means { bell, batches, scribe, told, file_size_limit });
+        let shared = Arc::new(Shared { home, workers: RwLock::default(), means, events });
         let mut realms = REALMS.write().unwrap_or_else(PoisonError::into_inner);
         realms.retain(|(_, shared)| shared.strong_count() > 0);
         realms.push((realm, Arc::downgrade(&shared)));
         Ok(Self(shared))
+    }
+
+    /// Has somebody told of files that cannot be written, and that are written again.
+    pub(crate) fn on_trouble(
+        &self,
+        tell: impl Fn(Option<&WorkerId>, LogNews) + Send + Sync + 'static,
+    ) {
+        self.0.means.told.listen(Box::new(tell));
     }
 
     /// The log of a worker, made if there is none.
@@ -157,26 +177,54 @@ impl Logs {
         if let Some(scribe) = &self.0.means.scribe {
             scribe.end();
         }
+        if let Some(home) = &self.0.home {
+            home.give_up();
+        }
         self.0.means.bell.end();
     }
 
-    /// Reads the logs of some workers.
+    /// Reads the logs of some workers, also of those that are no more.
     ///
     /// # Errors
     /// There is no directory for logs; a stream is asked for of a log without time stamps.
     pub(crate) fn read(&self, workers: &[WorkerId], query: &Query) -> Result<Reader> {
-        if self.0.directory.is_none() {
+        if self.0.home.is_none() {
             let message = "this master keeps no logs: it was given no state_dir and no log_dir";
             return Err(Error::new(ErrorCategory::Refused, message));
         }
-        let logs: Vec<_> = workers.iter().map(|worker| self.worker(worker)).collect();
-        if query.stdout != query.stderr
-            && let Some(plain) = logs.iter().find(|log| !log.settings().timestamps)
-        {
-            let message = "its log does not tell the streams apart: logs.timestamps is false";
-            return Err(Error::new(ErrorCategory::Refused, message).of_worker(plain.worker()));
+        let mut sources = Vec::new();
+        for worker in workers {
+            if let Some(left) = self.left_of(worker) {
+                sources.push(Source::of_files(worker, left, query));
+                continue;
+            }
+            let log = self.worker(worker);
+            if query.stdout != query.stderr && !log.settings().timestamps {
+                let message = "its log does not tell the streams apart: logs.timestamps is false";
+                return Err(Error::new(ErrorCategory::Refused, message).of_worker(log.worker()));
+            }
+            sources.push(Source::of_log(log, query));
         }
-        Ok(Reader::new(logs, query, &self.0.means))
+        if let [only] = &mut sources[..] {
+            only.say_where_it_goes();
+        }
+        Ok(Reader::new(sources, query, &self.0.means))
+    }
+
+    /// The files of a worker that is not known any more, if there are any.
+    fn left_of(&self, worker: &WorkerId) -> Option<Files> {
+        let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
+        if workers.contains_key(worker) { None } else { self.files_of(worker) }
+    }
+
+    fn files_of(&self, worker: &WorkerId) -> Option<Files> {
+        let directory = self.0.home.as_ref()?.path();
+        Files::of(directory, worker).ok().flatten()
+    }
+
+    /// True when there is a log of this worker, whether it is known or not.
+    pub(crate) fn has_left(&self, worker: &WorkerId) -> bool {
+        self.files_of(worker).is_some()
     }
 
     /// The last `count` events, each as it was written down; all that were told before are.
@@ -195,6 +243,15 @@ impl Logs {
     }
 }
 
+impl Drop for Shared {
+    /// Where it did not come to an orderly end: threads may still hold files.
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            home.give_up();
+        }
+    }
+}
+
 impl Shared {
     fn worker(&self, worker: &WorkerId) -> Arc<WorkerLog> {
         let known = self.workers.read().unwrap_or_else(PoisonError::into_inner);
@@ -203,7 +260,7 @@ impl Shared {
         }
         drop(known);
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(WorkerLog::new(worker, self.directory.as_deref(), &self.means));
+        let new = || Arc::new(WorkerLog::new(worker, self.home.as_ref(), &self.means));
         Arc::clone(workers.entry(worker.clone()).or_insert_with(new))
     }
 }
@@ -224,6 +281,29 @@ impl OutputSink for Logs {
     fn file(&self, worker: &WorkerId) -> io::Result<File> {
         self.worker(worker).file()
     }
+}
+
+/// Reads the logs in a directory without a master; no `workers` means all. Nothing more comes.
+///
+/// # Errors
+/// The directory cannot be read; of category `unknown_worker` when a worker has no log there.
+#[cfg(feature = "cli")]
+pub(crate) fn read_left(directory: &Path, workers: &[&str], query: &Query) -> Result<Reader> {
+    let cannot = |error| Error::io(format!("cannot read {}", directory.display()), error);
+    let workers = match workers {
+        [] => files::workers(directory).map_err(cannot)?,
+        named => named.iter().map(|name| WorkerId::new(*name)).collect::<Result<_>>()?,
+    };
+    let mut sources = Vec::new();
+    for worker in &workers {
+        let Some(left) = Files::of(directory, worker).map_err(cannot)? else {
+            let message = format!("it has no log in {}", directory.display());
+            let error = Error::new(ErrorCategory::UnknownWorker, message);
+            return Err(error.of_worker(worker.as_str()));
+        };
+        sources.push(Source::of_files(worker, left, query));
+    }
+    Ok(Reader::new(sources, query, &Arc::default()))
 }
 
 /// The logs of the masters of this process, so that a logger finds those that a thread belongs to.

@@ -39,7 +39,7 @@ use crate::host::process::ProcessShared;
 use crate::host::roles::Program;
 use crate::host::runner::Setting;
 use crate::host::{Order, Report, threads};
-use crate::logs::Logs;
+use crate::logs::{LogNews, Logs};
 use crate::worker::{Exit, WorkerConfig, WorkerId, WorkerState, WorkerType};
 
 use aside::Aside;
@@ -73,6 +73,8 @@ pub(crate) enum Input {
     Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
     /// Tell everybody of something that happened to the master as a whole.
     Tell(EventKind),
+    /// Of a file of logs, a worker's or that of the events.
+    Log { worker: Option<WorkerId>, news: LogNews },
     /// Make a worker known. `past`: the last incarnation of it that is known.
     Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
     /// Take over a process that a former master has left.
@@ -120,6 +122,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         pulse: Arc::clone(&pulse),
         realm,
     };
+    news::listen_to_logs(&parts.logs, sender.clone());
     let core = Core::new(parts.seed, parts.shutdown_timeout);
     let name = parts.name.clone();
     let state = Loop {
@@ -236,6 +239,7 @@ impl Loop {
                 self.update(now, worker, *config, restart, reply);
             }
             Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
+            Input::Log { worker, news } => self.hear_of_log(worker.as_ref(), news),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
             // What follows is what follows when the loop itself is at fault.
             Input::Fault(what) => panic!("{what}"),

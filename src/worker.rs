@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use config::{ExecutionConfig, Integration, ModuleType, OnMasterExit, WorkerConfig};
 pub(crate) use diagnostics::signal_number;
 pub use diagnostics::{
-    EndpointKind, Exit, HealthStatus, LastError, WorkerCapabilities, WorkerDiagnostics,
+    EndpointKind, Exit, HealthStatus, LastError, LogTrouble, WorkerCapabilities, WorkerDiagnostics,
     WorkerEndpoint,
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::terminal::harmless;
-use super::words::{address, ago, millis, stamp, waited};
+use super::words::{address, ago, lost_log, millis, stamp, waited};
 use super::{Outcome, explain, print, print_json};
 use crate::control::{Client, ConfigReport, Description, UnmanagedReport, WorkerReport};
 use crate::error::Result;
@@ -96,6 +96,7 @@ fn present(known: &Description, now: SystemTime) -> Vec<Line> {
         ("abandoned", counted(worker.abandoned_threads)),
         ("task failures", counted(worker.task_failures)),
         ("call panics", counted(worker.call_panics)),
+        ("log", lost_log(worker, now)),
     ]
 }
 

@@ -40,6 +40,12 @@ fn told(event: &Value) -> String {
         }
         "health" => format!("is {}{}", text("health"), detail("reason")),
         "gone" => format!("is gone{}", event.get("exit").map_or(String::new(), exit)),
+        "log_degraded" => format!("cannot write {}{}", text("path"), detail("message")),
+        "log_recovered" => {
+            let dropped = event.get("dropped").and_then(Value::as_u64).unwrap_or(0);
+            let unit = if worker.is_empty() { "events" } else { "bytes" };
+            format!("writes {} again; {dropped} {unit} are lost", text("path"))
+        }
         "task_failed" => format!("a task failed{}", detail("message")),
         _ => rest(event, kind),
     };
@@ -90,6 +96,11 @@ mod tests {
         let event = json!({ "at": "T", "event": "gone", "worker": "a", "incarnation": 1,
             "exit": { "signal": 9, "core_dumped": false } });
         assert_eq!(told(&event), "T  a#1  is gone: signal SIGKILL (9)");
+        let event = json!({ "at": "T", "event": "log_degraded", "worker": "a",
+            "path": "/l/a.log", "message": "full" });
+        assert_eq!(told(&event), "T  a  cannot write /l/a.log: full");
+        let event = json!({ "at": "T", "event": "log_recovered", "path": "/l/e", "dropped": 7 });
+        assert_eq!(told(&event), "T  master  writes /l/e again; 7 events are lost");
         let event = json!({ "at": "T", "event": "shut_down", "worker": "", "incarnation": 0 });
         assert_eq!(told(&event), "T  master  shut down");
         let event = json!({ "at": "T", "event": "new_one", "worker": "a", "n": 2, "none": null });

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::budget::{Budget, budget};
 use super::describe::CHANGED;
 use super::terminal::{harmless, harmless_lines};
-use super::words::{ago, end, let_go, millis, stamp, waited};
+use super::words::{ago, end, let_go, lost_log, millis, stamp, waited};
 use super::{Outcome, print, print_json};
 use crate::control::{Client, Description, PastReport};
 use crate::error::Result;
@@ -134,6 +134,9 @@ fn wrong(known: &Description, now: SystemTime) -> Vec<String> {
     if worker.abandoned_threads > 0 {
         let count = worker.abandoned_threads;
         lines.push(format!("{count} of its incarnations did not end and were abandoned"));
+    }
+    if let Some(lost) = lost_log(worker, now) {
+        lines.push(format!("its log: {}", harmless(&lost)));
     }
     lines
 }
@@ -293,6 +296,23 @@ What you can do:
         let told = first(with(gave_up));
         let expected = "it failed 6 times in a row, at last with: signal SIGKILL (9).";
         assert_eq!(told, format!("web has given up {since}: {expected}"));
+    }
+
+    #[test]
+    fn what_is_lost_of_a_log_is_told_while_it_is_and_after() {
+        let trouble = |since: Value| {
+            json!({ "log_dropped": 1_108_835, "log_trouble": {
+                "message": "No space left on device (os error 28)",
+                "at": "2023-11-14T22:13:22Z", "since": since,
+            } })
+        };
+        let end = "last error at 2023-11-14T22:13:22Z: No space left on device (os error 28)\n";
+        let told = text(trouble(json!("2023-11-14T22:13:20Z")));
+        let now =
+            "  its log: 1108835 bytes dropped, degraded since 2023-11-14T22:13:20Z (3s ago), ";
+        assert!(told.contains(&format!("went wrong:\n{now}{end}")), "{told}");
+        let told = text(trouble(Value::Null));
+        assert!(told.contains(&format!("1108835 bytes dropped, written again, {end}")), "{told}");
     }
 
     #[test]

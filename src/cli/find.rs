@@ -82,6 +82,22 @@ pub(super) fn socket(program: &Program, address: &Address) -> Result<PathBuf, Mi
     }
 }
 
+/// Where the logs are of the master that is meant, if its configuration or its name tells.
+pub(super) fn log_dir(program: &Program, address: &Address) -> Option<PathBuf> {
+    let there = |file: &PathBuf| file.exists();
+    let file = address.config.clone().or_else(default_config);
+    if let Some(file) = file.or_else(|| Some(PathBuf::from("workers.yaml")).filter(there)) {
+        let place = config::place(&file, program.own_name()).ok()?;
+        let name = place.name.as_deref().unwrap_or("hsu-master");
+        let (log_dir, state_dir) = (place.log_dir.as_deref(), place.state_dir.as_deref());
+        return Some(places::log_dir(log_dir, state_dir, name));
+    }
+    match (places::named_state_dir(), program.own_name()) {
+        (None, None) => None,
+        (_, name) => Some(places::log_dir(None, None, name.unwrap_or("hsu-master"))),
+    }
+}
+
 /// The one live master in the runtime directory.
 fn the_only_one(program: &Program, directory: &Path) -> Result<PathBuf, Missing> {
     let mut found: Vec<_> = fs::read_dir(directory)

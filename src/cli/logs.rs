@@ -1,19 +1,19 @@
 //! `logs`: what the workers have written, as it is to a pipe, and without commands to a terminal.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::args::Logs;
 use super::terminal::harmless_bytes;
-use super::{Outcome, Stream, warn};
+use super::{Outcome, Stream, complain, warn};
 use crate::control::{Client, LogEntry, LogQuery};
-use crate::error::Result;
+use crate::error::{self, Error};
 use crate::host::protocol::payload;
+use crate::logs::{Query, read_left};
 
-pub(super) fn logs(client: &Client, arguments: &Logs) -> Result<Outcome> {
-    let labelled = arguments.ids.len() != 1;
-    let escaped = std::io::stdout().is_terminal();
+pub(super) fn logs(client: &Client, arguments: &Logs) -> error::Result<Outcome> {
     let query = LogQuery {
         ids: arguments.ids.clone(),
         lines: arguments.lines,
@@ -22,19 +22,61 @@ pub(super) fn logs(client: &Client, arguments: &Logs) -> Result<Outcome> {
         stderr: !arguments.stdout,
     };
     let mut out = Stream::new(arguments.follow);
+    let escaped = std::io::stdout().is_terminal();
     for entry in client.logs(query)? {
-        let entry = entry?;
-        if arguments.json {
-            if let Err(end) = out.line(as_json(&entry).to_string().as_bytes()) {
-                return Ok(end);
-            }
-        } else if entry.notice {
-            warn(&format!("{}: {}\n", entry.worker, harmless_bytes(&entry.line)));
-        } else if let Err(end) = out.line(&shown(&entry, labelled, escaped)) {
+        if let Err(end) = tell(&mut out, &entry?, arguments, escaped) {
             return Ok(end);
         }
     }
     Ok(out.end())
+}
+
+/// Reads the files that a master has left in `directory`, which is no more.
+pub(super) fn left(directory: &Path, arguments: &Logs, missing: &Error) -> Outcome {
+    warn(&format!("{missing}\n"));
+    let mut query = Query::last(arguments.lines);
+    (query.stdout, query.stderr) = (!arguments.stderr, !arguments.stdout);
+    let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
+    let reader = match read_left(directory, &ids, &query) {
+        Ok(reader) => reader,
+        Err(error) => {
+            complain(&error);
+            return Outcome::NoMaster;
+        }
+    };
+    warn(&format!("this is what is in {}:\n", directory.display()));
+    let mut out = Stream::new(false);
+    let escaped = std::io::stdout().is_terminal();
+    for entry in reader {
+        for line in entry.bytes.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line).to_vec();
+            let entry = LogEntry { worker: entry.worker.clone(), line, notice: entry.notice };
+            if let Err(end) = tell(&mut out, &entry, arguments, escaped) {
+                return end;
+            }
+        }
+    }
+    match out.end() {
+        Outcome::Done if arguments.follow => Outcome::NoMaster,
+        end => end,
+    }
+}
+
+/// Prints an entry. An error is what the command ends with.
+fn tell(
+    out: &mut Stream,
+    entry: &LogEntry,
+    arguments: &Logs,
+    escaped: bool,
+) -> Result<(), Outcome> {
+    if arguments.json {
+        return out.line(as_json(entry).to_string().as_bytes());
+    }
+    if entry.notice {
+        warn(&format!("{}: {}\n", entry.worker, harmless_bytes(&entry.line)));
+        return Ok(());
+    }
+    out.line(&shown(entry, arguments.ids.len() != 1, escaped))
 }
 
 fn shown(entry: &LogEntry, labelled: bool, escaped: bool) -> Vec<u8> {

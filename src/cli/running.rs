@@ -11,6 +11,12 @@ pub(super) fn ask(program: &Program, address: &Address, request: &Request) -> Ou
     let client = match find::connect(program, address) {
         Ok(client) => client,
         Err(missing) => {
+            if let (Outcome::NoMaster, Request::Logs(arguments)) = (missing.outcome, request)
+                && let Some(directory) = find::log_dir(program, address)
+                && directory.is_dir()
+            {
+                return logs::left(&directory, arguments, &missing.error);
+            }
             complain(&missing.error);
             return missing.outcome;
         }

@@ -186,6 +186,22 @@ web       running        http://127.0.0…
     }
 
     #[test]
+    fn a_log_that_is_lost_is_marked_while_it_is() {
+        let trouble = |since: Value| {
+            json!({ "log_dropped": 7, "log_trouble": {
+                "message": "full", "at": "2023-11-14T22:13:22Z", "since": since,
+            } })
+        };
+        let lost = || trouble(json!("2023-11-14T22:13:22Z"));
+        let shown = table(&[worker(lost()), with(failed(), lost())], Look::PLAIN);
+        let mut lines = shown.lines().skip(1);
+        assert!(lines.next().unwrap().ends_with("2  its log is lost"), "{shown}");
+        assert!(lines.next().unwrap().ends_with("  its log is lost; retry in 2s (exit 3)"));
+        let shown = table(&[worker(trouble(Value::Null))], Look::PLAIN);
+        assert!(!shown.contains("log"), "{shown}");
+    }
+
+    #[test]
     fn nothing_is_told_as_nothing() {
         assert_eq!(table(&[], Look::PLAIN), "no workers\n");
     }

@@ -91,7 +91,27 @@ pub(super) fn matter(worker: &WorkerReport) -> String {
             | WorkerState::Stopped => String::new(),
         }
     };
-    harmless(&text).into_owned()
+    let degraded = worker.log_trouble.as_ref().is_some_and(|trouble| trouble.since.is_some());
+    let log = match (degraded, text.is_empty()) {
+        (false, _) => "",
+        (true, true) => "its log is lost",
+        (true, false) => "its log is lost; ",
+    };
+    harmless(&format!("{log}{text}")).into_owned()
+}
+
+/// What is lost of its log, and why; nothing where nothing is.
+pub(super) fn lost_log(worker: &WorkerReport, now: SystemTime) -> Option<String> {
+    let dropped = worker.log_dropped;
+    let Some(trouble) = &worker.log_trouble else {
+        return (dropped > 0).then(|| format!("{dropped} bytes dropped"));
+    };
+    let state = match trouble.since {
+        Some(since) => format!("degraded since {} ({} ago)", stamp(since), ago(since, now)),
+        None => "written again".to_owned(),
+    };
+    let (when, message) = (stamp(trouble.at), &trouble.message);
+    Some(format!("{dropped} bytes dropped, {state}, last error at {when}: {message}"))
 }
 
 /// What a worker waits for before it is started, as `db healthy, cache started`.

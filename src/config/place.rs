@@ -14,6 +14,8 @@ pub(crate) struct Place {
     pub(crate) name: Option<String>,
     /// Its state directory, if the file names it.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Where its logs go, if the file says so.
+    pub(crate) log_dir: Option<PathBuf>,
 }
 
 /// Reads the place from the file at `path`. `name` is the master's where the file gives none.
@@ -31,8 +33,8 @@ pub(crate) fn place(path: &Path, name: Option<&str>) -> Result<Place, Error> {
     let source = Source { file: &file, directory, lookup: &variable, check: &nothing };
     let mut reader = Reader::new(source, text);
     let mut draft = schema::Draft::default();
-    for (key, read) in schema::MASTER.iter().filter(|(key, _)| ["name", "state_dir"].contains(key))
-    {
+    let keys = ["name", "state_dir", "log_dir"];
+    for (key, read) in schema::MASTER.iter().filter(|(key, _)| keys.contains(key)) {
         let path = format!("master.{key}");
         if let Some(node) = root.find(&path) {
             reader.under(&path, |reader| read(reader, node, &mut draft));
@@ -42,7 +44,7 @@ pub(crate) fn place(path: &Path, name: Option<&str>) -> Result<Place, Error> {
     let from_directory =
         || directory?.file_name().and_then(|name| as_name(&name.to_string_lossy()));
     let name = config.name.or_else(|| name.map(str::to_owned)).or_else(from_directory);
-    Ok(Place { name, state_dir: config.state_dir })
+    Ok(Place { name, state_dir: config.state_dir, log_dir: config.log_dir })
 }
 
 #[cfg(test)]
@@ -57,11 +59,13 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             place(&file, Some("own"))
         };
-        let wrong = "master: { name: n, state_dir: s, shutdown_timeout: never }\nworkers: 7\n";
-        let expected =
-            Place { name: Some("n".into()), state_dir: Some(directory.path().join("s")) };
+        let wrong =
+            "master: { name: n, state_dir: s, log_dir: l, shutdown_timeout: never }\nworkers: 7\n";
+        let (state_dir, log_dir) = (directory.path().join("s"), directory.path().join("l"));
+        let (state_dir, log_dir) = (Some(state_dir), Some(log_dir));
+        let expected = Place { name: Some("n".into()), state_dir, log_dir };
         assert_eq!(written(wrong).unwrap(), expected);
-        let expected = Place { name: Some("own".into()), state_dir: None };
+        let expected = Place { name: Some("own".into()), state_dir: None, log_dir: None };
         assert_eq!(written("workers: []\n").unwrap(), expected);
         assert!(written("master: { name: 'a/b' }\n").unwrap_err().to_string().contains("w.yaml:1"));
         written("{\n").unwrap_err();

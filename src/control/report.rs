@@ -10,8 +10,8 @@ use crate::master::KnownModule;
 use crate::module::{EndpointInfo, EndpointType, ModuleInfo};
 use crate::runtime::ShutdownReport;
 use crate::worker::{
-    EndpointKind, Exit, HealthStatus, ModuleType, WorkerCapabilities, WorkerDiagnostics,
-    WorkerEndpoint, WorkerState, WorkerType,
+    EndpointKind, Exit, HealthStatus, LogTrouble, ModuleType, WorkerCapabilities,
+    WorkerDiagnostics, WorkerEndpoint, WorkerState, WorkerType,
 };
 
 mod config;
@@ -96,6 +96,9 @@ pub struct WorkerReport {
     /// How many of them could not be written, and are lost.
     #[serde(default)]
     pub log_dropped: u64,
+    /// What last went wrong with its log.
+    #[serde(default)]
+    pub log_trouble: Option<LogTroubleReport>,
     /// What its process uses, where that was asked for.
     pub usage: Option<Usage>,
     /// True when the file of the program that runs was replaced, written to or removed since it was
@@ -144,6 +147,20 @@ pub struct ErrorReport {
     /// When.
     #[serde(with = "stamp")]
     pub at: SystemTime,
+}
+
+/// What keeps, or kept, a worker's log from being written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LogTroubleReport {
+    /// What the system said last.
+    pub message: String,
+    /// When.
+    #[serde(with = "stamp")]
+    pub at: SystemTime,
+    /// Since when what comes is lost; null: the log is written again.
+    #[serde(with = "stamp::optional", default)]
+    pub since: Option<SystemTime>,
 }
 
 /// Where a worker can be reached.
@@ -394,6 +411,9 @@ impl From<WorkerDiagnostics> for WorkerReport {
             endpoints: known.endpoints.into_iter().map(endpoint).collect(),
             log_bytes: known.log_bytes,
             log_dropped: known.log_dropped,
+            log_trouble: known
+                .log_trouble
+                .map(|LogTrouble { message, at, since }| LogTroubleReport { message, at, since }),
             usage: None,
             program_changed: None,
             capabilities: Some(known.capabilities),

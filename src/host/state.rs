@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod holder;
+mod log_lock;
 #[cfg(feature = "cli")]
 pub(crate) mod places;
 mod standing;
@@ -24,6 +25,7 @@ use crossbeam_channel::bounded;
 use super::sys::{self, Dir, Opening};
 use super::{proc, threads};
 use crate::error::{Error, ErrorCategory, Result};
+pub(crate) use log_lock::{LOG_LOCK, hold_logs};
 use standing::Keepers;
 pub(crate) use standing::stands;
 
@@ -285,34 +287,43 @@ fn check_parent(path: &Path, parent: &Path) -> Result<()> {
 
 /// Takes the lock, and writes down who holds it.
 fn hold(lock: File, path: &Path, name: &str) -> Result<File> {
-    let shown = path.display();
-    let cannot_lock = |error| Error::io(format!("state directory {shown}: cannot lock it"), error);
-    let mut lock = match lock.try_lock() {
-        Ok(()) => lock,
+    let what = format!("state directory {}", path.display());
+    let mut lock = take(lock, &what, true)?;
+    sign(&mut lock, name).map_err(|error| Error::io(format!("{what}: cannot write"), error))?;
+    Ok(lock)
+}
+
+/// Takes the lock of `what`. `patient`: that of a master which is no more is waited for.
+fn take(lock: File, what: &str, patient: bool) -> Result<File> {
+    let cannot_lock = |error| Error::io(format!("{what}: cannot lock it"), error);
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             let _ = (&lock).take(256).read_to_string(&mut holder);
             let held = |holder: &str| {
-                let message = format!("state directory {shown}: it is held by {holder}");
-                Error::new(ErrorCategory::Refused, message)
+                Error::new(ErrorCategory::Refused, format!("{what}: it is held by {holder}"))
             };
             match holder.trim() {
-                "" => return Err(held("another master")),
-                holder if is_dead(holder) => {
+                "" => Err(held("another master")),
+                holder if patient && is_dead(holder) => {
                     let outlived = wait_for(lock).map_err(cannot_lock)?;
-                    outlived.ok_or_else(|| held(holder))?
+                    outlived.ok_or_else(|| held(holder))
                 }
-                holder => return Err(held(holder)),
+                holder => Err(held(holder)),
             }
         }
-        Err(TryLockError::Error(error)) => return Err(cannot_lock(error)),
-    };
-    lock.rewind().map_err(cannot_lock)?;
+        Err(TryLockError::Error(error)) => Err(cannot_lock(error)),
+    }
+}
+
+/// Writes down who holds a lock.
+fn sign(lock: &mut File, name: &str) -> io::Result<()> {
+    lock.rewind()?;
     let since = humantime::format_rfc3339_seconds(SystemTime::now());
     let text = format!("{name}, pid {}, since {since}\n", process::id());
-    let written = lock.set_len(0).and_then(|()| lock.write_all(text.as_bytes()));
-    written.map_err(|error| Error::io(format!("state directory {shown}: cannot write"), error))?;
-    Ok(lock)
+    lock.set_len(0)?;
+    lock.write_all(text.as_bytes())
 }
 
 /// True when the holder that has written this is no more. What it was just spawning then has the

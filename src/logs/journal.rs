@@ -2,7 +2,6 @@
 //! held up by the file. The same thread says in the master's log what the logs of workers suffer.
 
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::Level;
 
+use super::home::Home;
 use super::rotating::{Limits, Rotating, Stretch};
+use super::trouble::{LogNews, Told};
 use super::worker::WorkerLog;
 use crate::host::panics::guarded;
 use crate::host::threads;
@@ -50,15 +51,16 @@ pub(crate) struct Scribe {
 pub(super) struct JournalFile {
     file: Mutex<Rotating>,
     reopen: AtomicBool,
+    limits: Limits,
 }
 
 impl JournalFile {
     pub(super) fn span(&self) -> io::Result<(u64, u64)> {
-        self.with(|file| file.span(limits()))
+        self.with(|file| file.span(self.limits))
     }
 
     pub(super) fn stretch(&self, offset: u64) -> io::Result<Stretch> {
-        self.with(|file| file.stretch(offset, limits()))
+        self.with(|file| file.stretch(offset, self.limits))
     }
 
     /// Has the file opened again before it is used. Never waits for it.
@@ -75,25 +77,32 @@ impl JournalFile {
     }
 }
 
-fn limits() -> Limits {
+/// As large and as many as those of a worker's log, by default.
+pub(super) fn limits() -> Limits {
     let LogsConfig { max_size, max_files, .. } = LogsConfig::default();
     let max_size = max_size.min(crate::host::sys::file_size_limit());
     Limits { max_size, max_files, whole_lines: true }
 }
 
 impl Scribe {
-    /// Starts the thread that writes into `directory`.
+    /// Starts the thread that writes into the directory.
     ///
     /// # Errors
     /// The system refuses the thread.
-    pub(super) fn start(directory: &Path) -> io::Result<(Self, Arc<JournalFile>)> {
+    pub(super) fn start(
+        home: &Arc<Home>,
+        told: &Arc<Told>,
+        limits: Limits,
+    ) -> io::Result<(Self, Arc<JournalFile>)> {
         let (sender, receiver) = unbounded();
-        let file = Rotating::new(directory.join("events.jsonl"));
+        let told = Arc::clone(told);
+        let file = Rotating::new(home, "events.jsonl");
         let (file, reopen) = (Mutex::new(file), AtomicBool::new(false));
-        let file = Arc::new(JournalFile { file, reopen });
+        let file = Arc::new(JournalFile { file, reopen, limits });
         let scribe = Self { sender, waiting: Arc::default() };
         let (waiting, written) = (Arc::clone(&scribe.waiting), Arc::clone(&file));
-        let mut journal = Journal { file: written, text: Vec::new(), lines: 0, trouble: None };
+        let (text, lines, trouble) = (Vec::new(), 0, None);
+        let mut journal = Journal { file: written, text, lines, trouble, told };
         threads::vital("journal", STACK, move || journal.run(&receiver, &waiting))?;
         Ok((scribe, file))
     }
@@ -144,6 +153,7 @@ struct Journal {
     text: Vec<u8>,
     lines: u64,
     trouble: Option<Trouble>,
+    told: Arc<Told>,
 }
 
 /// The file cannot be written.
@@ -194,7 +204,7 @@ impl Journal {
             return;
         }
         let (text, lines) = (std::mem::take(&mut self.text), std::mem::take(&mut self.lines));
-        let now = Instant::now();
+        let (now, limits) = (Instant::now(), self.file.limits);
         let mut whole = Vec::new();
         if let Some(trouble) = &mut self.trouble {
             if now < trouble.retry_at {
@@ -210,8 +220,8 @@ impl Journal {
             if self.trouble.is_some() {
                 file.close();
             }
-            file.ready(limits(), now)?;
-            file.write(&whole, limits(), false).map_err(|short| {
+            file.ready(limits, now)?;
+            file.write(&whole, limits, false).map_err(|short| {
                 let partial = short.written > 0 && whole[short.written - 1] != b'\n';
                 if partial {
                     let end = whole[..short.written].iter().rposition(|byte| *byte == b'\n');
@@ -224,12 +234,17 @@ impl Journal {
     }
 
     fn settle(&mut self, written: io::Result<()>, lines: u64, now: Instant) {
-        let said = match (&written, &mut self.trouble) {
+        if written.is_ok() && self.trouble.is_none() {
+            return;
+        }
+        let path = self.file.with(|file| file.path().to_owned());
+        let (said, news) = match (&written, &mut self.trouble) {
             (Ok(()), None) => return,
             (Ok(()), Some(trouble)) => {
                 let lost = trouble.lost;
                 self.trouble = None;
-                format!("events are written again; {lost} were lost")
+                let said = format!("events are written again; {lost} were lost");
+                (said, LogNews::Recovered { path, dropped: lost })
             }
             (Err(_), Some(trouble)) => {
                 trouble.lost += lines;
@@ -238,9 +253,11 @@ impl Journal {
             }
             (Err(error), None) => {
                 self.trouble = Some(Trouble { lost: lines, retry_at: now + RETRY });
-                format!("events cannot be written, and are lost: {error}")
+                let said = format!("events cannot be written, and are lost: {error}");
+                (said, LogNews::Degraded { path, message: error.to_string() })
             }
         };
+        self.told.tell(None, news);
         let level = if written.is_ok() { Level::Warn } else { Level::Error };
         let _ = guarded("the logger", || log::log!(level, "{said}"));
     }

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Means;
+use super::files::Files;
 use super::format::Stamp;
 use super::journal::JournalFile;
 use super::rotating::Stretch;
 use super::worker::WorkerLog;
 use crate::host::sys::{self, find_byte, find_last_byte};
-use crate::worker::LogMode;
+use crate::worker::{LogMode, WorkerId};
 
 /// So much is read at once.
 const BLOCK: usize = 64 << 10;
@@ -137,11 +138,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(logs: Vec<Arc<WorkerLog>>, query: &Query, means: &Arc<Means>) -> Self {
+    pub(super) fn new(sources: Vec<Source>, query: &Query, means: &Arc<Means>) -> Self {
         means.bell.listen(true);
         let stop = Stop { stopped: Arc::default(), means: Arc::clone(means) };
-        let filter = query.filter();
-        let sources = logs.into_iter().map(|log| Source::new(log, query.lines, filter)).collect();
         Self { sources, follow: query.follow, turn: 0, stop }
     }
 
@@ -181,7 +180,7 @@ impl Iterator for Reader {
             if !self.follow || heard.ended {
                 return None;
             }
-            let unheard = self.sources.iter().any(|source| source.log.is_written_by_others());
+            let unheard = self.sources.iter().any(|source| source.log.is_written_unheard());
             self.stop.means.bell.wait(heard, unheard.then_some(LOOK));
         }
     }
@@ -211,6 +210,10 @@ pub(super) trait Recorded {
     fn span(&self) -> io::Result<(u64, u64)>;
     /// The file that has what is at `offset`, or what is there next.
     fn stretch(&self, offset: u64) -> io::Result<Stretch>;
+    /// Whether nobody here hears of it when something is written.
+    fn is_written_unheard(&self) -> bool {
+        false
+    }
 }
 
 impl Recorded for WorkerLog {
@@ -220,6 +223,10 @@ impl Recorded for WorkerLog {
 
     fn stretch(&self, offset: u64) -> io::Result<Stretch> {
         Self::stretch(self, offset)
+    }
+
+    fn is_written_unheard(&self) -> bool {
+        self.settings().mode == LogMode::File
     }
 }
 
@@ -233,16 +240,14 @@ impl Recorded for JournalFile {
     }
 }
 
-impl WorkerLog {
-    /// Whether nobody here hears of it when something is written.
-    fn is_written_by_others(&self) -> bool {
-        self.settings().mode == LogMode::File
-    }
-}
-
 /// One log, and how far it was read.
-struct Source {
-    log: Arc<WorkerLog>,
+pub(super) struct Source {
+    worker: String,
+    log: Arc<dyn Recorded + Send + Sync>,
+    /// Where else its output goes, if it is not kept.
+    mode: LogMode,
+    /// Something to be said first.
+    said: Option<String>,
     filter: Filter,
     at: u64,
     open: Option<(File, u64)>,
@@ -254,23 +259,52 @@ struct Source {
 }
 
 impl Source {
-    fn new(log: Arc<WorkerLog>, lines: usize, filter: Filter) -> Self {
-        let start = start_of_last(&*log, lines, filter);
+    pub(super) fn of_log(log: Arc<WorkerLog>, query: &Query) -> Self {
+        let (worker, mode) = (log.worker().to_owned(), log.settings().mode);
+        Self::new(worker, log, mode, query)
+    }
+
+    pub(super) fn of_files(worker: &WorkerId, files: Files, query: &Query) -> Self {
+        Self::new(worker.to_string(), Arc::new(files), LogMode::Capture, query)
+    }
+
+    fn new(
+        worker: String,
+        log: Arc<dyn Recorded + Send + Sync>,
+        mode: LogMode,
+        query: &Query,
+    ) -> Self {
+        let filter = query.filter();
+        let start = start_of_last(&*log, query.lines, filter);
         let (at, failed) = match start {
             Ok(at) => (at, None),
             Err(error) => (0, Some(error)),
         };
-        Self { log, filter, at, open: None, rest: Vec::new(), failed, ended: false }
+        let (open, rest, said, ended) = (None, Vec::new(), None, false);
+        Self { worker, log, mode, said, filter, at, open, rest, failed, ended }
+    }
+
+    /// Has it said first that a worker's output is not kept, where it is not.
+    pub(super) fn say_where_it_goes(&mut self) {
+        self.said = match self.mode {
+            LogMode::Capture | LogMode::File => None,
+            LogMode::Inherit => Some("(logs.mode is inherit: its output goes to the master's)\n"),
+            LogMode::Discard => Some("(logs.mode is discard: its output is not kept)\n"),
+        }
+        .map(str::to_owned);
     }
 
     fn entry(&self, bytes: Vec<u8>, notice: bool) -> Entry {
-        Entry { worker: self.log.worker().to_owned(), bytes, notice }
+        Entry { worker: self.worker.clone(), bytes, notice }
     }
 
     /// What comes next, if it is there.
     fn next(&mut self, follow: bool) -> Option<Entry> {
         if self.ended {
             return None;
+        }
+        if let Some(said) = self.said.take() {
+            return Some(self.entry(said.into_bytes(), true));
         }
         let result = match self.failed.take() {
             Some(error) => Err(error),
@@ -309,7 +343,8 @@ impl Source {
                 let notice = format!("({gone} bytes are gone)\n");
                 return Ok(Some(self.entry(notice.into_bytes(), true)));
             }
-            if same {
+            // There may be more now where there was none: in a file that has just been made.
+            if same && next.end.is_none_or(|end| end <= self.at) {
                 return Ok(self.rest_of(follow));
             }
         }
@@ -352,7 +387,7 @@ impl Source {
 }
 
 /// Where the last `lines` lines begin: looked for from the end, a block at a time.
-fn start_of_last(log: &impl Recorded, lines: usize, filter: Filter) -> io::Result<u64> {
+fn start_of_last(log: &(impl Recorded + ?Sized), lines: usize, filter: Filter) -> io::Result<u64> {
     let (oldest, end) = log.span()?;
     let (mut left, mut place) = (lines, end);
     let (mut upto, mut bound) = (end, end);

@@ -8,12 +8,17 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::host::{state, sys};
+use super::home::Home;
+use crate::host::sys;
 
 /// So long it may take to notice that somebody moved the file or cut it short.
 const CHECK: Duration = Duration::from_secs(1);
+
+/// So many older files are looked for beyond a gap.
+const MOST_LOOKED_FOR: u32 = 1000;
 
 /// How large files become, and how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,7 @@ pub(super) struct Limits {
 }
 
 pub(super) struct Rotating {
+    home: Arc<Home>,
     path: PathBuf,
     live: Option<File>,
     /// What the written file is known by, also while it is closed.
@@ -59,9 +65,14 @@ pub(super) struct Short {
 }
 
 impl Rotating {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(home: &Arc<Home>, name: &str) -> Self {
+        let (home, path) = (Arc::clone(home), home.path().join(name));
         let checked = Instant::now();
-        Self { path, live: None, id: None, older: None, start: 0, length: 0, checked }
+        Self { home, path, live: None, id: None, older: None, start: 0, length: 0, checked }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Closes the file; it is opened again when it is needed.
@@ -104,19 +115,10 @@ impl Rotating {
 
     fn open(&mut self, limits: Limits) -> io::Result<()> {
         self.live = None;
-        // What is below a state directory must not come back without it and its lock.
-        state::stands(&self.path)?;
-        if let Some(directory) = self.path.parent().filter(|directory| !directory.exists()) {
-            sys::own_directory(directory)?;
+        if self.home.ready()? {
             self.older = self.older.take().map(|_| Vec::new());
         }
-        if self.older.is_none() {
-            let older = self.heal(limits)?;
-            if self.id.is_none() {
-                self.start = self.start.max(older.iter().sum());
-            }
-            self.older = Some(older);
-        }
+        self.find_older(limits)?;
         let file = sys::open_log(&self.path)?;
         let about = file.metadata()?;
         let id = sys::file_id(&about);
@@ -133,6 +135,39 @@ impl Rotating {
         Ok(())
     }
 
+    fn find_older(&mut self, limits: Limits) -> io::Result<()> {
+        if self.older.is_none() {
+            let older = self.heal(limits)?;
+            if self.id.is_none() {
+                self.start = self.start.max(older.iter().sum());
+            }
+            self.older = Some(older);
+        }
+        Ok(())
+    }
+
+    /// As `look`, for who reads: a file that is not there is not made for that, and one that cannot
+    /// be written is read all the same.
+    fn look_at(&mut self, limits: Limits) -> io::Result<()> {
+        let (id, length) = match fs::symlink_metadata(&self.path) {
+            Ok(about) => match self.look(limits) {
+                Err(_) if about.is_file() => (Some(sys::file_id(&about)), about.len()),
+                looked => return looked,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, 0),
+            Err(error) => return Err(error),
+        };
+        self.find_older(limits)?;
+        if self.id != id {
+            // What was written last was moved away with the file.
+            self.start += self.length;
+            self.length = 0;
+        }
+        self.length_is(length);
+        (self.live, self.id) = (None, id);
+        Ok(())
+    }
+
     fn ends_within_a_line(&self) -> bool {
         let mut last = [b'\n'];
         let Some(live) = self.live.as_ref().filter(|_| self.length > 0) else { return false };
@@ -144,8 +179,9 @@ impl Rotating {
     fn heal(&self, limits: Limits) -> io::Result<Vec<u64>> {
         let mut lengths = Vec::new();
         let (mut number, mut missing) = (1, 0);
-        // One gap is left at most.
-        while missing < 2 {
+        // A rotation leaves one gap at most; somebody may have left others.
+        let most = limits.max_files.min(MOST_LOOKED_FOR) as usize;
+        while missing < 2 || number < most {
             match fs::symlink_metadata(numbered(&self.path, number)) {
                 Ok(about) if about.is_file() => {
                     let place = lengths.len() + 1;
@@ -242,6 +278,10 @@ impl Rotating {
     pub(super) fn rotate(&mut self, limits: Limits) -> io::Result<()> {
         // What is renamed is to be what we think it is.
         self.look(limits)?;
+        if self.length == 0 {
+            // Somebody has moved away or emptied what was full.
+            return Ok(());
+        }
         let keep = limits.max_files.saturating_sub(1) as usize;
         let mut older = self.older.take().unwrap_or_default();
         let steps = steps(&self.path, older.len(), keep);
@@ -275,14 +315,14 @@ impl Rotating {
 
     /// Where the stream that is still there begins, and where it ends.
     pub(super) fn span(&mut self, limits: Limits) -> io::Result<(u64, u64)> {
-        self.look(limits)?;
+        self.look_at(limits)?;
         let older: u64 = self.older.iter().flatten().sum();
         Ok((self.start - older.min(self.start), self.start + self.length))
     }
 
     /// The file that has what is at `offset`, or, if that is gone, what is there next.
     pub(super) fn stretch(&mut self, offset: u64, limits: Limits) -> io::Result<Stretch> {
-        self.look(limits)?;
+        self.look_at(limits)?;
         let (mut start, mut found, mut before) = (self.start, (0, self.start), None);
         for (number, length) in (1..).zip(self.older.iter().flatten()) {
             start = start.saturating_sub(*length);
@@ -302,7 +342,13 @@ impl Rotating {
             return Ok(Stretch { file, start, end: None, before });
         }
         let end = Some(start + self.length);
-        Ok(Stretch { file: self.duplicate()?, start, end, before })
+        let file = match &self.live {
+            Some(live) => live.try_clone()?,
+            None if self.id.is_some() => sys::open_no_link(&self.path)?,
+            // As empty as the file that will be there.
+            None => File::open("/dev/null")?,
+        };
+        Ok(Stretch { file, start, end, before })
     }
 
     /// How much there is of an older file: somebody may have cut it short, or removed it.
@@ -330,13 +376,14 @@ enum Step {
 
 impl Step {
     fn take(&self) -> io::Result<()> {
-        match self {
+        let taken = match self {
             Self::Rename(from, to) => fs::rename(from, to),
-            Self::Remove(path) => match fs::remove_file(path) {
-                // Somebody was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            },
+            Self::Remove(path) => fs::remove_file(path),
+        };
+        match taken {
+            // Somebody has removed it. The gap moves on, and falls off at the end.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(()) | Err(_) => taken,
         }
     }
 }

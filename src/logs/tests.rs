@@ -1,15 +1,18 @@
 //! Logs, with real files: what is written, rotated, lost, found again, and read back.
 
+mod home;
 mod journal;
 mod reading;
 mod rotation;
+mod traced;
 mod troubles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
-use super::{Logs, WorkerLog};
+use super::{LogNews, Logs, WorkerLog};
 use crate::host::{Dialect, Outlet, OutputSink, Stream};
 use crate::worker::{LogsConfig, WorkerId};
 
@@ -62,6 +65,17 @@ impl Room {
     fn end(&self) {
         self.logs.end_of_output(self.from(Stream::Stdout));
         self.logs.end_of_output(self.from(Stream::Stderr));
+    }
+
+    /// What is told of the files of workers from now on.
+    fn news(&self) -> Receiver<LogNews> {
+        let (tell, told) = channel();
+        self.logs.on_trouble(move |worker, news| {
+            if worker.is_some() {
+                let _ = tell.send(news);
+            }
+        });
+        told
     }
 
     /// All files of the log, the oldest first.

@@ -3,20 +3,21 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 
 use super::Means;
 use super::format::{Batch, Lines, Origin, Stamp, index};
+use super::home::Home;
 use super::last::Last;
 use super::rotating::{Limits, Rotating, Stretch};
+use super::trouble::LogNews;
 use crate::host::sys::find_last_byte;
 use crate::host::{Outlet, Stream};
-use crate::worker::{LogMode, LogsConfig, WorkerId};
+use crate::worker::{LogMode, LogTrouble, LogsConfig, WorkerId};
 
 /// How long a file that could not be written is left alone.
 const RETRY: Duration = Duration::from_secs(2);
@@ -34,6 +35,8 @@ pub(crate) struct WorkerLog {
     /// The incarnation that was launched last.
     launched: AtomicU64,
     counts: [Count; 3],
+    /// What last went wrong with the file, for those who must not wait for it.
+    shown: Mutex<Option<LogTrouble>>,
     /// The file is to be opened again before it is used.
     reopen: AtomicBool,
     /// `None`: there is no directory for logs.
@@ -53,6 +56,9 @@ struct Written {
     file: Rotating,
     lines: Lines,
     trouble: Option<Trouble>,
+    /// A trouble that seems to be over: what is written next shows whether it is. So many bytes
+    /// were lost, and why.
+    mending: Option<(u64, String)>,
     /// The incarnation whose begin is in the log.
     begun: u64,
 }
@@ -62,6 +68,8 @@ pub(super) struct Trouble {
     why: String,
     retry_at: Instant,
     lost: u64,
+    /// What was lost before, since the trouble was last told.
+    before: u64,
 }
 
 impl std::fmt::Debug for WorkerLog {
@@ -79,10 +87,11 @@ fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl WorkerLog {
-    pub(super) fn new(worker: &WorkerId, directory: Option<&Path>, means: &Arc<Means>) -> Self {
-        let written = |directory: &Path| {
-            let file = Rotating::new(directory.join(format!("{worker}.log")));
-            Mutex::new(Written { file, lines: Lines::default(), trouble: None, begun: 0 })
+    pub(super) fn new(worker: &WorkerId, home: Option<&Arc<Home>>, means: &Arc<Means>) -> Self {
+        let written = |home: &Arc<Home>| {
+            let file = Rotating::new(home, &format!("{worker}.log"));
+            let (lines, trouble, mending) = (Lines::default(), None, None);
+            Mutex::new(Written { file, lines, trouble, mending, begun: 0 })
         };
         Self {
             worker: worker.clone(),
@@ -92,7 +101,8 @@ impl WorkerLog {
             launched: AtomicU64::new(0),
             counts: Default::default(),
             reopen: AtomicBool::new(false),
-            file: directory.map(written),
+            shown: Mutex::default(),
+            file: home.map(written),
         }
     }
 
@@ -126,6 +136,11 @@ impl WorkerLog {
             self.counts.iter().map(|count| of(count).load(Ordering::Relaxed)).sum()
         };
         (sum(|count| &count.taken), sum(|count| &count.dropped))
+    }
+
+    /// What last went wrong with its file, if anything did. Never waits for it.
+    pub(crate) fn last_trouble(&self) -> Option<LogTrouble> {
+        lock(&self.shown).clone()
     }
 
     /// For tests: what was taken, stored and dropped of one stream.
@@ -207,6 +222,9 @@ impl WorkerLog {
                 }
             });
         }
+        if written.trouble.is_none() {
+            self.mended(&mut written);
+        }
         // Whoever writes next opens it again.
         written.file.close();
         drop(written);
@@ -275,7 +293,7 @@ impl WorkerLog {
             Some(trouble) => {
                 trouble.retry_at = moment + RETRY;
                 written.file.close();
-                Some((trouble.lost, trouble.why.clone()))
+                Some((trouble.lost, trouble.before, trouble.why.clone()))
             }
             None => None,
         };
@@ -283,7 +301,7 @@ impl WorkerLog {
             self.trouble(written, &error, 0);
             return false;
         }
-        let Some((lost, why)) = lost else { return true };
+        let Some((lost, before, why)) = lost else { return true };
         let text = format!("{lost} bytes lost: {why}");
         let told = if settings.timestamps {
             self.write_own(written, Level::Warn, &text, limits)
@@ -292,22 +310,46 @@ impl WorkerLog {
         };
         if told {
             written.trouble = None;
-            let worker = &self.worker;
-            self.means.notice(Level::Warn, format!("{worker}: its log is written again; {text}"));
+            written.mending = Some((before + lost, why));
         }
         told
     }
 
+    /// What could not be written for a while is written again.
+    fn mended(&self, written: &mut Written) {
+        let Some((dropped, why)) = written.mending.take() else { return };
+        if let Some(shown) = &mut *lock(&self.shown) {
+            shown.since = None;
+        }
+        let (worker, path) = (&self.worker, written.file.path().to_owned());
+        let notice = format!("{worker}: its log is written again; {dropped} bytes lost: {why}");
+        self.means.notice(Level::Warn, notice);
+        self.means.told.tell(Some(worker), LogNews::Recovered { path, dropped });
+    }
+
     /// Begins a trouble, or goes on with the one there is.
     fn trouble(&self, written: &mut Written, error: &io::Error, lost: u64) {
-        match &mut written.trouble {
-            Some(trouble) => trouble.lost += lost,
-            None => {
-                let (why, worker) = (error.to_string(), &self.worker);
-                let notice = format!("{worker}: its log cannot be written, and is lost: {why}");
-                self.means.notice(Level::Error, notice);
-                written.trouble = Some(Trouble { why, retry_at: Instant::now() + RETRY, lost });
-            }
+        let (message, at) = (error.to_string(), SystemTime::now());
+        let mut shown = lock(&self.shown);
+        let since = shown.as_ref().and_then(|shown| shown.since).or(Some(at));
+        *shown = Some(LogTrouble { message: message.clone(), at, since });
+        drop(shown);
+        if let Some(trouble) = &mut written.trouble {
+            trouble.lost += lost;
+            return;
+        }
+        let retry_at = Instant::now() + RETRY;
+        // One that seemed to be over and was not is told once.
+        let (before, is_new) = match written.mending.take() {
+            Some((before, _)) => (before, false),
+            None => (0, true),
+        };
+        written.trouble = Some(Trouble { why: message.clone(), retry_at, lost, before });
+        if is_new {
+            let (worker, path) = (&self.worker, written.file.path().to_owned());
+            let notice = format!("{worker}: its log cannot be written, and is lost: {message}");
+            self.means.notice(Level::Error, notice);
+            self.means.told.tell(Some(worker), LogNews::Degraded { path, message });
         }
     }
 
@@ -350,7 +392,10 @@ impl WorkerLog {
             add(&self.counts[which].dropped, taken - stored);
         }
         match result {
-            Ok(()) => true,
+            Ok(()) => {
+                self.mended(written);
+                true
+            }
             Err(short) => {
                 let lost = which.map_or(0, |_| taken - stored);
                 self.trouble(written, &short.error, lost);
@@ -362,7 +407,10 @@ impl WorkerLog {
     fn write_raw(&self, written: &mut Written, bytes: &[u8], which: usize, limits: Limits) {
         let count = &self.counts[which];
         match written.file.write(bytes, limits, true) {
-            Ok(()) => add(&count.stored, bytes.len() as u64),
+            Ok(()) => {
+                add(&count.stored, bytes.len() as u64);
+                self.mended(written);
+            }
             Err(short) => {
                 let lost = (bytes.len() - short.written) as u64;
                 add(&count.stored, short.written as u64);

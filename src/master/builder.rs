@@ -204,7 +204,7 @@ impl MasterBuilder {
         let state = open_state(self.config.state_dir.as_deref(), &name)?;
         let realm = identity::next_realm();
         let log_dir = log_dir(self.config.log_dir.clone(), self.config.state_dir.as_deref());
-        let logs = Logs::open(log_dir.as_deref(), realm)?;
+        let logs = Logs::open_for(&name, log_dir.as_deref(), realm)?;
         let prober = host_program.as_ref().map(|program| program.path.clone());
         let setting = self.setting(realm, prober.clone());
         let lines = LineSink::new(self.output, realm);

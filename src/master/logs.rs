@@ -11,12 +11,18 @@ impl Master {
     /// and holds up no worker.
     ///
     /// # Errors
-    /// There is no such worker; the master keeps no logs, having neither a state directory nor a
+    /// There is no such worker, nor a log of one; the master keeps no logs, having neither a state directory nor a
     /// directory for logs; a stream is asked for of a log without time stamps.
     pub fn read_logs(&self, workers: &[&str], query: &Query) -> Result<Reader> {
         let known = |worker: &&str| {
-            self.shared.handle.board.diagnostics(worker)?;
-            WorkerId::new(worker)
+            let known = self.shared.handle.board.diagnostics(worker);
+            let id = WorkerId::new(worker);
+            match (known, id) {
+                (Ok(_), id) => id,
+                // It was removed, and its log is there.
+                (Err(_), Ok(id)) if self.shared.logs.has_left(&id) => Ok(id),
+                (Err(error), _) => Err(error),
+            }
         };
         let workers = workers.iter().map(known).collect::<Result<Vec<_>>>()?;
         self.shared.logs.read(&workers, query)

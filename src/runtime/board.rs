@@ -492,6 +492,7 @@ impl Board {
             last_output: facts.last_output.to_vec(),
             log_bytes,
             log_dropped,
+            log_trouble: facts.log.last_trouble(),
             capabilities: capabilities(config),
         }
     }

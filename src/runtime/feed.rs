@@ -86,6 +86,21 @@ pub enum EventKind {
         /// What was wrong with the new one.
         message: String,
     },
+    /// A file of logs cannot be written, and what comes is lost: a worker's log, or, for the master
+    /// itself, the file of events.
+    LogDegraded {
+        /// The file.
+        path: String,
+        /// What the system says.
+        message: String,
+    },
+    /// It is written again.
+    LogRecovered {
+        /// The file.
+        path: String,
+        /// So much was lost: bytes of a worker's log, or events.
+        dropped: u64,
+    },
     /// A worker was removed.
     Removed,
     /// This reader was too slow: so many events were left out here.

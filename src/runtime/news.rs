@@ -1,18 +1,30 @@
 //! What the loop hears from its hosts: reports in the core's words, and what is beside a worker's
 //! lifecycle.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use crossbeam_channel::Sender;
 
 use crate::core::event as core;
 use crate::core::event::Event as CoreEvent;
 use crate::core::moment::Moment;
 use crate::host::Report;
+use crate::logs::{LogNews, Logs};
 use crate::module::EndpointInfo;
 use crate::worker::WorkerId;
 
-use super::Loop;
 use super::aside::Aside;
 use super::feed::{Event, EventKind};
+use super::{Input, Loop};
+
+/// Has the loop hear of what becomes of the files of logs.
+pub(super) fn listen_to_logs(logs: &Logs, inbox: Sender<Input>) {
+    logs.on_trouble(move |worker, news| {
+        // After the master's end nobody wants to know.
+        let _ = inbox.send(Input::Log { worker: worker.cloned(), news });
+    });
+}
 
 impl Loop {
     /// Turns a host's report into the core's words; what is beyond the lifecycle is noted here.
@@ -108,5 +120,22 @@ impl Loop {
             let kind = EventKind::Endpoint { endpoint };
             self.feed.tell(&Event::of_worker(worker, incarnation, kind));
         }
+    }
+
+    /// Tells what has become of a file of logs.
+    pub(super) fn hear_of_log(&mut self, worker: Option<&WorkerId>, news: LogNews) {
+        let shown = |path: PathBuf| path.display().to_string();
+        let kind = match news {
+            LogNews::Degraded { path, message } => {
+                EventKind::LogDegraded { path: shown(path), message }
+            }
+            LogNews::Recovered { path, dropped } => {
+                EventKind::LogRecovered { path: shown(path), dropped }
+            }
+        };
+        self.feed.tell(&match worker {
+            Some(worker) => Event::of_worker(worker, 0, kind),
+            None => Event::of_master(kind),
+        });
     }
 }

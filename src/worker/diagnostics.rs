@@ -219,8 +219,22 @@ pub struct WorkerDiagnostics {
     pub log_bytes: u64,
     /// How many of them could not be written, and are lost.
     pub log_dropped: u64,
+    /// What last went wrong with its log, if anything did.
+    pub log_trouble: Option<LogTrouble>,
     /// What its deployment allows.
     pub capabilities: WorkerCapabilities,
+}
+
+/// What keeps, or kept, a worker's log from being written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogTrouble {
+    /// What the system said last.
+    pub message: String,
+    /// When it said so, by the wall clock.
+    pub at: SystemTime,
+    /// Since when what comes is lost; `None`: the log is written again.
+    pub since: Option<SystemTime>,
 }
 
 impl WorkerDiagnostics {

@@ -3,6 +3,7 @@
 
 mod kept;
 mod modes;
+mod quiet;
 mod told;
 
 use std::fs;

@@ -4,6 +4,7 @@
 
 mod fake;
 mod live;
+mod logs;
 #[path = "../support/running.rs"]
 mod running;
 mod support;

@@ -8,6 +8,21 @@ pub(crate) enum StateDir {}
 #[derive(Debug)]
 pub(crate) struct Tenure(pub(crate) std::sync::Arc<StateDir>);
 
+/// The name of the file that nobody locks.
+pub(crate) const LOG_LOCK: &str = ".lock";
+
+/// Locks nothing: no logs are kept either.
+///
+/// # Errors
+/// None.
+pub(crate) fn hold_logs(
+    _path: &std::path::Path,
+    _name: &str,
+    _patient: bool,
+) -> crate::error::Result<Option<std::fs::File>> {
+    Ok(None)
+}
+
 /// Nothing lies in one.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(crate) fn stands(_path: &std::path::Path) -> std::io::Result<()> {

@@ -2,12 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Room;
-use crate::logs::journal::MOST;
+use crate::logs::home::Home;
+use crate::logs::journal::{MOST, Scribe};
+use crate::logs::reader::last_lines;
+use crate::logs::rotating::Limits;
+use crate::logs::trouble::{LogNews, Told};
 use crate::worker::LogsConfig;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,4 +99,77 @@ fn events_that_cannot_be_written_are_counted() {
     let missed = events[0]["count"].as_u64().unwrap();
     assert!(missed >= 2, "{missed}");
     assert_eq!(missed + events.len() as u64 - 1, told);
+}
+
+#[test]
+fn events_are_rotated_and_read_over_all_files() {
+    let room = tempfile::tempdir().unwrap();
+    let home = Arc::new(Home::take(&room.path().join("logs"), "n").unwrap());
+    let limits = Limits { max_size: 1024, max_files: 4, whole_lines: true };
+    let (scribe, file) = Scribe::start(&home, &Arc::<Told>::default(), limits).unwrap();
+    for number in 0..1_000 {
+        scribe.line(Box::new(move || format!("{{\"n\":{number},\"x\":\"{:060}\"}}", 0)));
+        // Else all would be written at once, and so rotated at once.
+        if number % 10 == 0 {
+            scribe.flush();
+        }
+    }
+    scribe.end();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(home.path()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name != ".lock" {
+            assert!(entry.metadata().unwrap().len() <= 1024, "{name}");
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["events.jsonl", "events.jsonl.1", "events.jsonl.2", "events.jsonl.3"]);
+    let number = |line: &Vec<u8>| {
+        let event: serde_json::Value = serde_json::from_slice(line).unwrap();
+        event["n"].as_u64().unwrap()
+    };
+    let numbers: Vec<_> = last_lines(&*file, usize::MAX).unwrap().iter().map(number).collect();
+    // Three full files, and what there is of a fourth.
+    assert!(numbers.len() >= 3 * 13, "{numbers:?}");
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+    assert_eq!(numbers.last(), Some(&999));
+}
+
+#[test]
+fn that_events_cannot_be_written_is_told_and_so_is_the_end_of_it() {
+    let room = Room::new(LogsConfig::default());
+    let (tell, told) = channel();
+    room.logs.on_trouble(move |worker, news| {
+        assert_eq!(worker, None);
+        let _ = tell.send(news);
+    });
+    let scribe = room.logs.scribe().unwrap();
+    let path = room.path("events.jsonl");
+    fs::create_dir(&path).unwrap();
+    let mut lost = 0;
+    let mut tell_one = || {
+        scribe.line(Box::new(|| "{}".to_owned()));
+        scribe.flush();
+        lost += 1;
+    };
+    tell_one();
+    let LogNews::Degraded { path: of, message } = told.recv_timeout(PATIENCE).unwrap() else {
+        panic!("it was never degraded");
+    };
+    assert_eq!(of, path);
+    assert!(message.contains("directory"), "{message}");
+    fs::remove_dir(&path).unwrap();
+    let end = Instant::now() + PATIENCE;
+    let dropped = loop {
+        assert!(Instant::now() < end, "it is not tried again");
+        tell_one();
+        match told.try_recv() {
+            Ok(LogNews::Recovered { dropped, .. }) => break dropped,
+            Ok(news) => panic!("{news:?}"),
+            Err(_) => thread::yield_now(),
+        }
+    };
+    assert_eq!(dropped, lost - 1);
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{Room, small};
 use crate::host::{OutputSink, threads};
-use crate::logs::{Entry, Query, Stop};
-use crate::worker::{LogMode, LogsConfig};
+use crate::logs::{Entry, Query, Stop, read_left};
+use crate::worker::{LogMode, LogsConfig, WorkerId};
 
 const STACK: usize = 256 << 10;
 
@@ -305,4 +305,68 @@ fn many_write_while_many_follow() {
         }
         following.stop.stop();
     }
+}
+
+#[test]
+fn reading_makes_no_file_and_hears_of_the_first_line() {
+    let room = Room::new(LogsConfig::default());
+    assert!(read(&room, &Query::last(10)).is_empty());
+    let mut following = Following::start(&room, Query::last(10));
+    assert!(!room.path("w.log").exists());
+    for number in 0..100 {
+        room.out(format!("{number}\n").as_bytes());
+        assert_eq!(following.line(), number.to_string());
+    }
+    // Nor does it make one anew that was moved away, or a directory.
+    fs::rename(room.path("w.log"), room.path("mine")).unwrap();
+    room.logs.reopen();
+    assert_eq!(texts(&read(&room, &Query::last(10))), Vec::<String>::new());
+    assert!(!room.path("w.log").exists());
+    room.out(b"next\n");
+    assert_eq!(following.line(), "next");
+    assert_eq!(texts(&read(&room, &Query::last(10))), ["next"]);
+    following.stop.stop();
+    fs::remove_dir_all(room.directory()).unwrap();
+    assert!(read(&room, &Query::last(10)).is_empty());
+    assert!(!room.directory().exists());
+}
+
+#[test]
+fn what_is_not_kept_is_said_to_who_reads_it() {
+    for mode in [LogMode::Discard, LogMode::Inherit] {
+        let room = Room::new(LogsConfig::mode(mode));
+        let [said] = &read(&room, &Query::last(10))[..] else { panic!("nothing is said") };
+        let text = String::from_utf8_lossy(&said.bytes);
+        assert!(said.notice && text.starts_with("(logs.mode is "), "{text}");
+        assert!(!room.path("w.log").exists());
+    }
+}
+
+#[test]
+fn what_a_removed_worker_or_a_dead_master_has_left_is_read() {
+    let room = Room::new(small().max_files(1_000));
+    for number in 0..500 {
+        room.out(format!("{number}\n").as_bytes());
+        room.err(b"no\n");
+    }
+    assert!(room.files().len() > 3);
+    let Room { room: directory, worker, logs, log } = room;
+    drop(log);
+    logs.forget(&worker);
+    assert!(logs.has_left(&worker));
+    assert!(!logs.has_left(&WorkerId::new("w.log").unwrap()));
+    fs::remove_file(directory.path().join("logs/w.log.2")).unwrap();
+    let query = Query::last(300).stdout();
+    let of_removed: Vec<_> = logs.read(std::slice::from_ref(&worker), &query).unwrap().collect();
+    logs.end();
+    drop(logs);
+    let path = directory.path().join("logs");
+    let of_dead: Vec<_> = read_left(&path, &["w"], &query).unwrap().collect();
+    assert_eq!(of_dead, of_removed);
+    let numbers = texts(&of_dead);
+    assert_eq!(numbers.len(), 300, "over the gap");
+    assert_eq!(numbers.last().unwrap(), "499");
+    assert_eq!(read_left(&path, &[], &query).unwrap().collect::<Vec<_>>(), of_dead);
+    let unknown = read_left(&path, &["v"], &query).unwrap_err();
+    assert!(unknown.to_string().contains("v: it has no log in "), "{unknown}");
 }

@@ -122,6 +122,38 @@ fn a_rotation_cut_short_is_completed() {
 }
 
 #[test]
+fn a_rotation_goes_past_files_that_somebody_has_removed() {
+    for removed in [&["w.log.2"][..], &["w.log.1"], &["w.log.4"], &["w.log.2", "w.log.3"]] {
+        let room = Room::new(small().max_files(6));
+        let mut next = 0;
+        let mut fill = |room: &Room, files: usize| {
+            // As many lines as make a file full, and no more.
+            for _ in 0..files * 32 {
+                room.out(format!("{next:099}\n").as_bytes());
+                next += 1;
+            }
+            next
+        };
+        fill(&room, 5);
+        assert!(room.path("w.log.4").exists());
+        for name in removed {
+            fs::remove_file(room.path(name)).unwrap();
+        }
+        let last = fill(&room, 1) - 1;
+        assert_eq!(room.log.counts(0)[2], 0, "{removed:?}: nothing is lost");
+        assert_eq!(room.log.last_trouble(), None);
+        assert_eq!(room.lines().last().unwrap(), &format!("o {last:099}"));
+        // The next master closes the gaps, however many files are missing.
+        let before = fs::read_dir(room.directory()).unwrap().count();
+        let room = room.again(small().max_files(6));
+        fill(&room, 1);
+        // Without the lock, and with the one that is begun.
+        assert_eq!(room.files().len(), before - 1 + 1, "{removed:?}");
+        assert_eq!(room.log.totals().1, 0);
+    }
+}
+
+#[test]
 fn only_files_of_the_pattern_are_touched_and_fewer_are_kept_when_that_is_asked() {
     let room = Room::new(small().max_files(8));
     fs::write(room.path("w.log.old"), "mine").unwrap();

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::Room;
 use crate::host::sys;
-use crate::logs::Logs;
+use crate::logs::{LogNews, Logs, Query};
 use crate::worker::LogsConfig;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes a line again and again until it is so; for what is noticed only after a time.
 #[track_caller]
@@ -56,9 +58,15 @@ fn links_and_what_is_no_file_are_refused_and_lost_lines_counted() {
     let elsewhere = room.room.path().join("elsewhere");
     fs::write(&elsewhere, "").unwrap();
     symlink(&elsewhere, room.path("w.log")).unwrap();
+    let news = room.news();
     room.out(b"lost\n");
     assert_eq!(fs::read(&elsewhere).unwrap(), b"");
     assert_eq!(room.log.counts(0), [5, 0, 5]);
+    let trouble = room.log.last_trouble().unwrap();
+    assert!(trouble.message.contains("symbolic link"), "{trouble:?}");
+    assert!(trouble.since.is_some_and(|since| since <= trouble.at));
+    let (path, message) = (room.path("w.log"), trouble.message);
+    assert_eq!(news.recv_timeout(PATIENCE).unwrap(), LogNews::Degraded { path, message });
     fs::remove_file(room.path("w.log")).unwrap();
     // Before it is tried again, what comes is lost too; the end of the output is such a try.
     room.out(b"too");
@@ -68,6 +76,10 @@ fn links_and_what_is_no_file_are_refused_and_lost_lines_counted() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("- WARN master: 8 bytes lost: "), "{lines:?}");
     assert_eq!(lines[1], "o kept");
+    let path = room.path("w.log");
+    assert_eq!(news.recv_timeout(PATIENCE).unwrap(), LogNews::Recovered { path, dropped: 8 });
+    assert_eq!(room.log.last_trouble().unwrap().since, None);
+    assert_eq!(news.try_recv().ok(), None);
     room.balanced(0, 0);
 }
 
@@ -92,6 +104,7 @@ fn a_full_disk_costs_what_is_counted_and_nothing_else() {
         eprintln!("skipped: no file system can be mounted here");
         return;
     };
+    let news = room.news();
     let line = [&[b'x'; 999][..], b"\n"].concat();
     for _ in 0..4000 {
         room.out(&line);
@@ -110,7 +123,46 @@ fn a_full_disk_costs_what_is_counted_and_nothing_else() {
     let note = lines.iter().find(|line| line.contains("bytes lost")).unwrap();
     let lost: u64 = note.split(' ').nth(3).unwrap().parse().unwrap();
     assert_eq!(lost, room.log.totals().1);
+    let told: Vec<_> = news.try_iter().collect();
+    let [LogNews::Degraded { message, .. }, LogNews::Recovered { dropped, .. }] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(message.contains("No space left"), "{message}");
+    assert_eq!(*dropped, lost);
     assert!(note.starts_with("- WARN master: ") && note.contains("No space left"), "{note}");
+    room.balanced(0, 0);
+}
+
+#[test]
+fn l08_a_directory_that_is_read_only_costs_what_is_counted_until_it_is_not() {
+    let room = Room::new(LogsConfig::default());
+    room.logs.end();
+    let Some(mounted) = Mounted::on(&room) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let room = room.again(LogsConfig::default());
+    room.out(b"before\n");
+    room.end();
+    room.logs.end();
+    assert!(mounted.again("ro"));
+    let room = room.again(LogsConfig::default());
+    let news = room.news();
+    room.out(b"lost\n");
+    assert_eq!(room.log.counts(0), [5, 0, 5]);
+    let LogNews::Degraded { message, .. } = news.recv_timeout(PATIENCE).unwrap() else {
+        panic!("it was never degraded");
+    };
+    assert!(message.contains("Read-only"), "{message}");
+    let query = Query::last(10);
+    let read = room.logs.read(std::slice::from_ref(&room.worker), &query).unwrap();
+    let read: Vec<_> = read.flat_map(|entry| entry.bytes).collect();
+    assert!(read.ends_with(b" o before\n"), "what is there can be read");
+    assert!(mounted.again("rw"));
+    write_until(&room, |room| room.whole().contains("bytes lost: "));
+    room.out(b"kept\n");
+    assert_eq!(room.lines().last().unwrap(), "o kept");
+    assert!(room.path(".lock").exists(), "from now on it is held");
     room.balanced(0, 0);
 }
 
@@ -127,6 +179,15 @@ impl Mounted {
             fs::write(directory.join("ballast"), vec![0; 512 << 10]).unwrap();
             Self(directory)
         })
+    }
+}
+
+impl Mounted {
+    /// Mounts it again, to be read alone or to be written.
+    fn again(&self, how: &str) -> bool {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-o", &format!("remount,{how}")]).arg(&self.0);
+        mount.status().is_ok_and(|ended| ended.success())
     }
 }
 

@@ -17,6 +17,8 @@ impl EventKind {
             Self::TaskFailed { .. } => "task_failed",
             Self::Reloaded { .. } => "reloaded",
             Self::ReloadFailed { .. } => "reload_failed",
+            Self::LogDegraded { .. } => "log_degraded",
+            Self::LogRecovered { .. } => "log_recovered",
             Self::Removed => "removed",
             Self::Missed(_) => "missed",
             Self::ShutDown => "shut_down",
@@ -49,6 +51,8 @@ impl EventKind {
                 json!({ "added": added, "removed": removed, "changed": changed })
             }
             Self::ReloadFailed { message } => json!({ "message": message }),
+            Self::LogDegraded { path, message } => json!({ "path": path, "message": message }),
+            Self::LogRecovered { path, dropped } => json!({ "path": path, "dropped": dropped }),
             Self::Missed(count) => json!({ "count": count }),
             Self::Removed | Self::ShutDown | Self::Died => Value::Null,
         }
@@ -164,6 +168,18 @@ mod tests {
             (
                 text("", 0, EventKind::ReloadFailed { message: "no".to_owned() }),
                 r#""event":"reload_failed","message":"no"}"#,
+            ),
+            (
+                text(
+                    "a",
+                    0,
+                    EventKind::LogDegraded { path: "/l".to_owned(), message: "no".to_owned() },
+                ),
+                r#""event":"log_degraded","message":"no","path":"/l","worker":"a"}"#,
+            ),
+            (
+                text("a", 0, EventKind::LogRecovered { path: "/l".to_owned(), dropped: 7 }),
+                r#""dropped":7,"event":"log_recovered","path":"/l","worker":"a"}"#,
             ),
             (text("a", 0, EventKind::Removed), r#""event":"removed","worker":"a"}"#),
             (text("", 0, EventKind::Missed(5)), r#""count":5,"event":"missed"}"#),

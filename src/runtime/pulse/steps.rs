@@ -10,6 +10,7 @@ pub(in crate::runtime) fn of_input(input: &Input) -> (&'static str, Option<&Work
         Input::Command { .. } => ("a command", None),
         Input::Update { worker, .. } => ("another configuration of", Some(worker)),
         Input::Tell(_) => ("telling events", None),
+        Input::Log { .. } => ("news of a log", None),
         Input::Add { worker, .. } => ("adding", Some(worker)),
         Input::Adopt { adoption, .. } => ("adopting", Some(&adoption.worker)),
         Input::Report { worker, .. } => ("a report of", Some(worker)),
