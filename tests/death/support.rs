@@ -59,7 +59,11 @@ impl Site {
 
     /// Runs a master behind a command.
     pub(crate) fn run_under(&self, prefix: &[&str]) -> Running {
-        let binary = env!("CARGO_BIN_EXE_hsu-master");
+        self.run_program(env!("CARGO_BIN_EXE_hsu-master"), prefix)
+    }
+
+    /// Runs an application.
+    pub(crate) fn run_program(&self, binary: &str, prefix: &[&str]) -> Running {
         let mut command = match prefix {
             [] => Command::new(binary),
             [program, arguments @ ..] => {
@@ -188,6 +192,12 @@ impl Running {
         self.stop()
     }
 
+    /// Waits for its end, by whatever.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let said = self.rest();
+        (self.child.wait().unwrap(), said)
+    }
+
     /// Asks it to end and waits for that.
     pub(crate) fn stop(mut self) -> (ExitStatus, String) {
         self.signal("TERM");
@@ -201,6 +211,14 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What `cargo test` has made of an example.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    assert!(path.exists(), "{path:?} is missing: run `cargo build --examples` first");
+    path
 }
 
 pub(crate) fn kill(pid: u32, signal: &str) -> bool {
