@@ -15,6 +15,8 @@ mod embedded;
 mod guardian;
 #[path = "death/output.rs"]
 mod output;
+#[path = "death/removed.rs"]
+mod removed;
 #[path = "death/rounds.rs"]
 mod rounds;
 #[path = "support/running.rs"]

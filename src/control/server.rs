@@ -213,13 +213,9 @@ impl Shared {
 
     /// Takes in whoever waits first. False: the system has no descriptor for it now.
     fn accept(self: &Arc<Self>, listener: &UnixListener, reserve: &mut Reserve) -> bool {
-        let mut accepted = listener.accept();
-        if accepted.as_ref().is_err_and(reserve::is_shortage) && reserve.spend() {
-            accepted = listener.accept();
-        }
-        let error = match accepted {
+        let error = match reserve.for_one(|| listener.accept()) {
             Ok((socket, _)) => {
-                self.admit(socket);
+                self.admit(socket, reserve);
                 return true;
             }
             Err(error) => error,
@@ -247,7 +243,7 @@ impl Shared {
         waiting.take(MAX_CONNECTIONS).for_each(|(socket, _)| turn_away(&socket, &self.end()));
     }
 
-    fn admit(self: &Arc<Self>, socket: UnixStream) {
+    fn admit(self: &Arc<Self>, socket: UnixStream, reserve: &mut Reserve) {
         let peer = match sys::peer(socket.as_fd()) {
             Ok(peer) => peer,
             Err(error) => return log::warn!("control: nobody knows who connected: {error}"),
@@ -258,7 +254,7 @@ impl Shared {
             return turn_away(&socket, &Error::new(ErrorCategory::PermissionDenied, message));
         }
         let socket = Arc::new(socket);
-        if let Err(error) = self.serve(&socket, peer) {
+        if let Err(error) = self.serve(&socket, peer, reserve) {
             turn_away(&socket, &error);
         }
     }
@@ -268,10 +264,15 @@ impl Shared {
     }
 
     /// Gives a connection its thread.
-    fn serve(self: &Arc<Self>, socket: &Arc<UnixStream>, peer: Peer) -> Result<()> {
+    fn serve(
+        self: &Arc<Self>,
+        socket: &Arc<UnixStream>,
+        peer: Peer,
+        reserve: &mut Reserve,
+    ) -> Result<()> {
         let busy = |why: &str| Error::new(ErrorCategory::Refused, format!("busy: {why}"));
-        let mailbox =
-            Mailbox::new(Arc::clone(socket)).map_err(|_| busy("no descriptor is left"))?;
+        let mailbox = reserve.for_one(|| Mailbox::new(Arc::clone(socket)));
+        let mailbox = mailbox.map_err(|_| busy("no descriptor is left"))?;
         let mailbox = Arc::new(mailbox);
         let number = {
             let mut connections = self.connections();

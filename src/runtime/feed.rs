@@ -17,6 +17,8 @@ use crate::worker::{Exit, HealthStatus, WorkerId, WorkerState};
 
 /// How many events a reader may lag behind.
 const CAPACITY: usize = 1024;
+/// When there are so many readers it is asked whether all of them are still there.
+const MANY: usize = 64;
 
 /// Something that happened, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +105,8 @@ pub enum EventKind {
     },
     /// A worker was removed.
     Removed,
-    /// This reader was too slow: so many events were left out here.
+    /// This reader was too slow: so many events were left out here. 0: none was; where there are 64
+    /// readers or more this is told now and then, to find those that are gone.
     Missed(u64),
     /// Every worker is down and the master has ended.
     ShutDown,
@@ -193,6 +196,8 @@ impl Drop for Subscriber {
 #[derive(Default)]
 pub(super) struct Feed {
     subscribers: Vec<Subscriber>,
+    /// How many of them were found to be there, of many.
+    found: usize,
     /// Where all events are written down, and how many were left out since the last one.
     scribe: Option<Scribe>,
     unwritten: u64,
@@ -207,6 +212,11 @@ impl Feed {
     /// Takes in one more. Those whose readers are gone leave: each has room for many events.
     pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
         self.subscribers.retain(Subscriber::is_read);
+        if self.subscribers.len() >= MANY.max(2 * self.found) {
+            // Only what is sent shows whether anybody receives it.
+            self.subscribers.retain_mut(|known| known.reader.is_some() || known.tell(&missed(0)));
+            self.found = self.subscribers.len();
+        }
         if subscriber.is_read() && subscriber.wake() {
             self.subscribers.push(subscriber);
         }
@@ -284,6 +294,31 @@ mod tests {
         let gone = Subscriber::of(&Arc::default(), || panic!("woken")).0;
         feed.subscribe(gone);
         assert!(feed.subscribers.is_empty());
+    }
+
+    #[test]
+    fn readers_that_are_gone_do_not_pile_up_without_events() {
+        let mut feed = Feed::default();
+        let (subscriber, receiver) = Subscriber::new(None);
+        feed.subscribe(subscriber);
+        for _ in 0..10_000 {
+            feed.subscribe(Subscriber::new(None).0);
+            assert!(feed.subscribers.len() <= MANY);
+        }
+        assert!(receiver.try_iter().all(|event| event.kind == EventKind::Missed(0)));
+        // As many as are there stay.
+        let readers: Vec<_> = (0..10 * MANY).map(|_| Subscriber::new(None)).collect();
+        let receivers: Vec<_> = readers
+            .into_iter()
+            .map(|(subscriber, receiver)| {
+                feed.subscribe(subscriber);
+                receiver
+            })
+            .collect();
+        feed.tell(&Event::of_master(EventKind::ShutDown));
+        for receiver in receivers.iter().chain([&receiver]) {
+            assert_eq!(receiver.try_iter().last().unwrap().kind, EventKind::ShutDown);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Operating a master over its socket: what a client asks is what the master itself answers.
 
 mod crowds;
+mod faults;
 mod files;
 mod hostile;
 mod places;

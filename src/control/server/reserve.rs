@@ -22,17 +22,20 @@ impl Reserve {
         }
     }
 
-    /// Gives all of it to one connection. False: it is not whole.
-    pub(super) fn spend(&mut self) -> bool {
-        let whole = self.0.len() == SIZE;
-        if whole {
-            self.0.clear();
+    /// Opens something for one connection, which gets all of the reserve if there is no descriptor
+    /// for it.
+    pub(super) fn for_one<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(error) if is_shortage(&error) && self.0.len() == SIZE => {
+                self.0.clear();
+                open()
+            }
+            opened => opened,
         }
-        whole
     }
 }
 
 /// True when there was no descriptor for it, in this process or in the system.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
+fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(sys::EMFILE | sys::ENFILE))
 }

@@ -50,27 +50,113 @@ fn a_thousand_connections_are_served_or_told_that_there_is_no_room() {
     operated.bench.finish();
 }
 
-#[test]
-fn without_descriptors_connections_wait_and_nothing_spins() {
-    let limited = ["sh", "-c", r#"ulimit -n 100; exec "$@""#, "sh"];
-    if !alone::here(&limited, without_descriptors_connections_wait_and_nothing_spins) {
-        return;
+/// A process that has no descriptor left but those that it gives itself.
+struct Short {
+    files: Vec<File>,
+}
+
+impl Short {
+    fn of_descriptors() -> Self {
+        let mut short = Self { files: Vec::new() };
+        short.take_all();
+        short
     }
+
+    fn take_all(&mut self) {
+        while let Ok(file) = File::open("/dev/null") {
+            self.files.push(file);
+            assert!(self.files.len() < 100, "there is no limit");
+        }
+    }
+
+    /// Connects with as many descriptors as that takes, and none more.
+    fn connect(&mut self, operated: &Operated) -> UnixStream {
+        loop {
+            assert!(self.files.pop().is_some(), "not even with all descriptors");
+            let connected = UnixStream::connect(operated.socket());
+            self.take_all();
+            if let Ok(socket) = connected {
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                return socket;
+            }
+        }
+    }
+}
+
+/// As a [`Raw`], without a descriptor more. The lines to read are to come at once.
+fn told(socket: &UnixStream, lines: &str) -> Value {
+    let mut sending = socket;
+    std::io::Write::write_all(&mut sending, lines.as_bytes()).unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(socket), &mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+const WAIT: &str =
+    "{\"id\":1,\"method\":\"wait\",\"params\":{\"id\":\"nap\",\"for\":\"running\"}}\n";
+const HELLO: &str = "{\"id\":2,\"method\":\"hello\"}\n";
+const STATUS: &str = "{\"id\":3,\"method\":\"status\",\"params\":{\"ids\":[\"nap\"]}}\n";
+/// Has a hundred descriptors.
+const LIMITED: [&str; 4] = ["sh", "-c", r#"ulimit -n 100; exec "$@""#, "sh"];
+
+/// A master with a worker, and a connection that is in use: what it takes is taken.
+fn in_use() -> (Operated, UnixStream) {
     logged::capture();
     let operated = Operated::new();
-    let mut files: Vec<File> =
-        std::iter::from_fn(|| File::open("/dev/null").ok()).take(100).collect();
-    assert!(files.len() < 100, "there is no limit");
-    // One is left, for us.
-    files.pop();
-    let waiting = UnixStream::connect(operated.socket()).unwrap();
+    operated.bench.add(sleeper("nap"));
+    let used = UnixStream::connect(operated.socket()).unwrap();
+    used.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(told(&used, &format!("{WAIT}{HELLO}"))["id"], 2);
+    (operated, used)
+}
+
+#[test]
+fn a12_without_descriptors_a_master_answers_one_who_asks_after_the_other() {
+    if !alone::here(
+        &LIMITED,
+        a12_without_descriptors_a_master_answers_one_who_asks_after_the_other,
+    ) {
+        return;
+    }
+    let (operated, _used) = in_use();
+    let mut short = Short::of_descriptors();
+    // Each is served by what is kept for that: who is idle gives way to the next.
+    let asking: Vec<UnixStream> = (0..5)
+        .map(|_| {
+            let socket = short.connect(&operated);
+            let answer = told(&socket, STATUS);
+            assert_eq!(answer["result"]["workers"][0]["id"], "nap", "{answer}");
+            socket
+        })
+        .collect();
+    // What it cannot do now it says.
+    let started = operated.bench.master.start_worker("nap");
+    assert!(started.is_err(), "there were descriptors");
+    drop((short, asking));
+    operated.bench.once("nap", |known| known.state == hsu_master::WorkerState::Running);
+    operated.bench.finish();
+}
+
+#[test]
+fn without_descriptors_connections_wait_for_those_in_use_and_nothing_spins() {
+    if !alone::here(
+        &LIMITED,
+        without_descriptors_connections_wait_for_those_in_use_and_nothing_spins,
+    ) {
+        return;
+    }
+    let (operated, _used) = in_use();
+    let mut short = Short::of_descriptors();
+    let also_used = short.connect(&operated);
+    assert_eq!(told(&also_used, &format!("{WAIT}{HELLO}"))["id"], 2);
+    let waiting = short.connect(&operated);
     let begun = Instant::now();
-    logged::lines(5, "a connection waits");
+    let before = logged::lines(0, "a connection waits").len();
+    logged::lines(before + 5, "a connection waits");
     // Each attempt is a moment after the one before.
     assert!(begun.elapsed() >= ms(300), "{:?}", begun.elapsed());
-    drop(files);
-    let mut raw = Raw::new(waiting);
-    assert_eq!(raw.answer(1, "hello", &json!({}))["id"], 1);
+    drop(short);
+    assert_eq!(told(&waiting, HELLO)["id"], 2);
     operated.bench.finish();
 }
 

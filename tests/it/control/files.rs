@@ -3,13 +3,16 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hsu_master::control::Client;
-use hsu_master::{Master, MasterConfig};
+use hsu_master::{Master, MasterConfig, WorkerConfig};
 
 use super::Operated;
 use crate::support::{Bench, PATIENCE};
+use crate::{alone, logged};
 
 #[test]
 fn the_socket_is_private_and_goes_with_the_master() {
@@ -71,16 +74,25 @@ fn a_path_too_long_for_an_address_is_no_hindrance() {
 }
 
 #[test]
-fn a_master_whose_directory_was_removed_serves_those_who_are_there() {
+fn p15_a_master_whose_directory_was_removed_serves_those_who_are_there_and_those_who_come() {
     let operated = Operated::new();
     let client = operated.client();
     let state = operated.directory.path().join("state");
-    // Its journal is being written to, so a try may fail.
-    crate::support::until(|| fs::remove_dir_all(&state).is_ok());
-    client.status(&[]).unwrap();
-    assert!(Client::connect(operated.socket()).unwrap_err().is_unavailable());
+    for _ in 0..3 {
+        // Its journal is being written to, so a try may fail.
+        crate::support::until(|| fs::remove_dir_all(&state).is_ok());
+        client.status(&[]).unwrap();
+        crate::support::until(|| Client::connect(operated.socket()).is_ok());
+        let about = fs::symlink_metadata(operated.socket()).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
+        let config = MasterConfig::new().state_dir(&state);
+        let error = Master::builder().config(config).build().unwrap_err();
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    }
     client.shutdown(false).unwrap();
     operated.bench.finish();
+    crate::support::until(|| !state.join("control.sock").exists());
 }
 
 #[test]
@@ -111,8 +123,12 @@ fn another_user_is_refused_even_where_the_files_allow_it() {
         crate::support::skipped("being another user: not root, or there is no setpriv and perl");
         return;
     }
+    if !alone::here(&[], another_user_is_refused_even_where_the_files_allow_it) {
+        return;
+    }
+    logged::capture();
     let operated = Operated::new();
-    let open = |path: &std::path::Path| {
+    let open = |path: &Path| {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     };
     let socket = operated.socket();
@@ -126,6 +142,73 @@ fn another_user_is_refused_even_where_the_files_allow_it() {
     let output = somebody(&script).unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains("permission_denied") && told.contains("65534"), "{told} {output:?}");
+    let line = logged::lines(1, "control: refused pid ").remove(0);
+    assert!(line.text.ends_with(" of uid 65534") && line.level == log::Level::Warn, "{line:?}");
     operated.client().timeout(PATIENCE).status(&[]).unwrap();
     operated.bench.finish();
+}
+
+/// Puts links to `victim` wherever a master may be about to write below `state`, until it is told
+/// to stop.
+fn plant(state: &Path, victim: &Path, stop: &AtomicBool) {
+    let names = [
+        "lock",
+        "control.sock",
+        "master.json",
+        ".master.json.new",
+        "workers/w.json",
+        "workers/.w.json.new",
+        "logs/events.jsonl",
+        "logs/w.log",
+    ];
+    let draft = victim.with_extension("link");
+    while !stop.load(Ordering::Relaxed) {
+        for name in names {
+            // In the place of what is there, or where there is nothing.
+            let _ = symlink(victim, &draft);
+            let _ = fs::rename(&draft, state.join(name));
+        }
+    }
+}
+
+#[test]
+fn p16_links_that_are_planted_while_masters_start_lead_none_of_them_anywhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, victim) = (directory.path().join("state"), directory.path().join("victim"));
+    fs::write(&victim, "dear").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
+    let is_dear = || {
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "dear");
+        let about = fs::symlink_metadata(&victim).unwrap();
+        assert!(about.is_file() && about.permissions().mode() & 0o777 == 0o640, "{about:?}");
+    };
+    let stop = AtomicBool::new(false);
+    let (mut built, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| plant(&state, &victim, &stop));
+        for _ in 0..60 {
+            let config = MasterConfig::new().state_dir(&state);
+            let config = config.worker(WorkerConfig::executable("w", "/bin/true"));
+            match Master::builder().config(config).build() {
+                Ok(master) => {
+                    built += 1;
+                    let _ = master.start_worker("w");
+                    drop(master);
+                }
+                Err(_) => refused += 1,
+            }
+            is_dear();
+            // Half of them begin with nothing there.
+            if (built + refused) % 2 == 0 {
+                let _ = fs::remove_dir_all(&state);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    is_dear();
+    assert!(refused > 0, "no link was ever in the way");
+    // What the links have left is no reason not to start, once nobody plants them.
+    let _ = fs::remove_file(state.join("lock"));
+    let config = MasterConfig::new().state_dir(&state);
+    drop(Master::builder().config(config).build().unwrap());
 }
