@@ -40,8 +40,7 @@ impl Master {
             leaving.insert(worker.clone(), self.remove_worker_nowait(worker.as_str()));
         }
         if wait {
-            let patience = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
-            let patience = patience.shutdown_timeout;
+            let patience = self.configuration().shutdown_timeout;
             for (worker, gone) in leaving {
                 if gone.wait_timeout(patience).is_none() {
                     let _killed = self.stop_worker_nowait(worker.as_str(), true);

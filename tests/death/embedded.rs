@@ -105,3 +105,29 @@ fn what_a_master_lets_go_of_is_taken_over_in_the_same_program() {
     master.stop_worker("kept").unwrap();
     master.shutdown().unwrap();
 }
+
+#[test]
+fn what_is_left_of_a_worker_is_gone_when_a_program_adds_it_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = || MasterConfig::new().state_dir(directory.path().join("state"));
+    let kept = || nap("kept").on_master_exit(OnMasterExit::Keep);
+    let left_by = |master: Master| {
+        let pid = master.worker_diagnostics("kept").unwrap().pid.unwrap();
+        master.shutdown_keeping().unwrap();
+        assert!(lives(pid));
+        pid
+    };
+    let master = Master::builder().config(config().worker(kept())).build().unwrap();
+    master.start_all().unwrap();
+    let left = left_by(master);
+    // Unknown to the next one, until it is added.
+    let master = Master::builder().config(config()).build().unwrap();
+    assert!(!lives(left) && master.all_worker_diagnostics().is_empty());
+    master.add_worker(kept()).unwrap();
+    assert_eq!(master.start_worker("kept").unwrap(), 2);
+    let left = left_by(master);
+    // Known, and not to be kept any more: its next life begins after this one.
+    let master = Master::builder().config(config().worker(nap("kept"))).build().unwrap();
+    assert_eq!(master.start_worker("kept").unwrap(), 3);
+    assert!(!lives(left));
+}

@@ -149,11 +149,11 @@ fn a18_where_nobody_else_has_children_every_orphan_is_reaped() {
         family().reap_orphans();
         assert_eq!(sys::kinship(pid), Kinship::Stranger, "{script}");
     }
-    let child = spawn(shell("exit 7"));
+    let mut child = spawn(shell("exit 7"));
     let claim = Claim::on(child.id());
     ended(child.id());
     family().reap_orphans();
-    assert_eq!(sys::kinship(child.id()), Kinship::Ended, "it is waited for");
+    assert_eq!(child.wait().unwrap().code(), Some(7), "it is waited for");
     drop(claim);
     others_run();
     let pid = unclaimed();
