@@ -74,6 +74,11 @@ impl Site {
         };
         command.args(["run", "-c", "workers.yaml"]).current_dir(self.path());
         command.env_remove("RUST_LOG").env("HSU_STATE_DIR", self.state());
+        self.run_command(command)
+    }
+
+    /// Runs a command that ends in a master.
+    pub(crate) fn run_command(&self, mut command: Command) -> Running {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Its group is its own, as under any shell.
         let mut child = command.process_group(0).spawn().unwrap();
@@ -157,6 +162,22 @@ impl Running {
                 return line;
             }
         }
+    }
+
+    /// Reads until there is a line that contains `part`; false: it has ended without one.
+    pub(crate) fn until_or_end(&mut self, part: &str) -> bool {
+        while let Ok(line) = self.lines.recv_timeout(LONG) {
+            self.seen.push(line);
+            if self.seen.last().is_some_and(|line| line.contains(part)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Asks it to end. False: it has ended already.
+    pub(crate) fn ask_to_end(&self) -> bool {
+        kill(self.pid(), "TERM")
     }
 
     /// Reads so many lines more.

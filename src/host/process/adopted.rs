@@ -45,12 +45,29 @@ struct Adopted {
     gone: Gone,
 }
 
+/// Should the watch panic, the process ends before it is told to be gone: nothing is ever started
+/// beside it.
+struct Sentinel<'a> {
+    life: &'a Life,
+    process: &'a Attached,
+}
+
+impl Drop for Sentinel<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.life.gate.force();
+            self.process.wait(None);
+        }
+    }
+}
+
 impl Adopted {
     fn run(self) {
         // Declared first, hence dropped last.
         let gone = self.gone;
         let process = self.process;
         let life = Arc::clone(gone.life());
+        let _sentinel = Sentinel { life: &life, process: &process };
         let _hold = life.means.estate.hold();
         // It may be our child after all: then it is reaped here.
         let _claim = Claim::on(process.pid());
