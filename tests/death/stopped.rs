@@ -18,7 +18,10 @@ hear; ok
 hear; echo asked > asked
 read -r go < go
 ok; echo answered > answered
-while hear; do ok; done
+while hear; do
+    ok
+    case $line in *'"stop"'*) exit 0 ;; esac
+done
 "#;
 
 #[test]

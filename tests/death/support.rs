@@ -1,7 +1,7 @@
 //! Masters that are killed, and what is left of them.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -243,7 +243,7 @@ impl Drop for Running {
 
 /// Says why a test did nothing here.
 pub(crate) fn skipped(why: &str) {
-    eprintln!("SKIPPED: {why}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 pub(crate) fn kill(pid: u32, signal: &str) -> bool {
