@@ -12,6 +12,7 @@ mod explain;
 mod find;
 mod idle;
 mod import;
+mod limits;
 mod logger;
 mod logs;
 mod modules;

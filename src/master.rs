@@ -4,7 +4,8 @@
 mod builder;
 mod checks;
 mod difference;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod faults;
 mod function;
 mod handle;

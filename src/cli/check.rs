@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::Check;
+use super::limits::Limits;
 use super::{Outcome, complain, print};
 use crate::error::{Problem, Result};
 use crate::master::preflight;
@@ -18,7 +19,7 @@ pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
         return if checked.is_ok() { printed } else { Outcome::Usage };
     }
     match checked {
-        Ok(config) => print(&summary(&file, &config)),
+        Ok(config) => print(&(summary(&file, &config) + &Limits::here().text())),
         Err(error) => {
             complain(&error);
             Outcome::Usage
@@ -98,12 +99,14 @@ fn as_json(file: &str, checked: &Result<MasterConfig>) -> Value {
             "workers": config.workers.iter().map(|worker| &worker.id).collect::<Vec<_>>(),
             "warnings": config.warnings.iter().map(of_problem).collect::<Vec<_>>(),
             "problems": [],
+            "limits": Limits::here().as_json(),
         }),
         Err(error) => json!({
             "file": file,
             "ok": false,
             "message": error.to_string(),
             "problems": error.problems().iter().map(of_problem).collect::<Vec<_>>(),
+            "limits": Limits::here().as_json(),
         }),
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use crate::support::{Bystander, Site, kill, lives, until};
+use crate::support::{Bystander, Site, kill, lives, skipped, until};
 
 const KEPT: &str = "workers: [ { id: w, command: [sleep, '1000'], on_master_exit: keep } ]\n";
 
@@ -321,4 +321,29 @@ fn a_shutdown_that_keeps_leaves_kept_workers_to_the_next_master() {
     assert_eq!((&known[0]["cause"], &known[0]["pid"]), (&"adopted".into(), &kept.into()));
     let stopped = ask(&["stop", "kept"]);
     assert!(stopped.status.success() && !lives(kept), "{stopped:?}");
+}
+
+#[test]
+fn s03_a_master_killed_between_the_spawn_and_the_record_leaves_no_second_copy() {
+    // Killed as it begins to watch its first process, which is then in no record.
+    let injected = "inject=pidfd_open:signal=KILL:when=1";
+    let strace = ["strace", "-f", "-o", "/dev/null", "-e", "trace=pidfd_open", "-e", injected];
+    let can = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        return skipped("no strace here, or nothing may be traced");
+    }
+    let site = Site::new(KEPT);
+    let first = site.run_under(&strace);
+    let is_master =
+        |pid: &u32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"hsu-master\n");
+    until(|| site.of("w").len() == 1 && !site.all().iter().any(is_master));
+    let pids = site.of("w");
+    assert!(site.record("w")["process"].is_null(), "{}", site.record("w"));
+    let mut second = site.run();
+    assert_eq!(second.runs("w#1"), pids[0]);
+    assert_eq!(site.of("w"), pids);
+    let (status, said) = second.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(!lives(pids[0]));
+    drop(first);
 }

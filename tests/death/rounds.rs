@@ -20,9 +20,7 @@ struct Dice(u64);
 impl Dice {
     fn new() -> Self {
         let given = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
-        let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 32);
-        eprintln!("{SEED}={seed}");
-        Self(seed)
+        Self(given.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 32))
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -68,6 +66,7 @@ fn s01_s02_rounds_of_killed_masters_lose_nothing_and_double_nothing() {
     let mut kept: BTreeMap<String, u32> = BTreeMap::new();
     let mut slowest = Duration::ZERO;
     let mut dice = Dice::new();
+    eprintln!("{SEED}={}", dice.0);
     for round in 0..rounds {
         let mut master = site.run();
         // All other rounds end anywhere: while workers are adopted, being started, or run.

@@ -12,13 +12,16 @@ use crate::support::{Site, until};
 /// Speaks the worker protocol: it says when it is asked to start, and answers when it is let go.
 const SCRIPT: &str = r#"
 hear() { read -r line || exit 75; id=${line#*'"id":'}; id=${id%%,*}; }
-ok() { echo "{\"id\":$id,\"result\":{}}" >&0; }
+ok() { echo "{\"id\":$id,\"result\":{\"healthy\":true}}" >&0; }
 echo '{"event":"hello","params":{"protocol":[1,0]}}' >&0
 hear; ok
 hear; echo asked > asked
 read -r go < go
 ok; echo answered > answered
-while hear; do ok; done
+while hear; do
+    ok
+    case $line in *'"stop"'*) exit 0 ;; esac
+done
 "#;
 
 #[test]
@@ -26,8 +29,7 @@ fn t04_a_worker_that_was_ready_in_time_is_ready_however_late_its_master_hears_of
     let site = Site::new(
         "workers:
 - id: w
-  command: [/bin/sh, script]
-  integration: protocol
+  execution: { executable_path: /bin/sh, args: [script], integration: protocol }
   start: { timeout: 2s }
   restart: { policy: never }
 ",
@@ -38,6 +40,9 @@ fn t04_a_worker_that_was_ready_in_time_is_ready_however_late_its_master_hears_of
     let mut master = site.run();
     until(|| file("asked").exists());
     master.signal("STOP");
+    // One of its threads hears of that and stops all others.
+    let stat = format!("/proc/{}/stat", master.pid());
+    until(|| fs::read_to_string(&stat).unwrap().contains(") T "));
     fs::write(file("go"), "now\n").unwrap();
     until(|| file("answered").exists());
     // Until its time is over, by any clock.

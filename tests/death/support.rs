@@ -1,6 +1,7 @@
 //! Masters that are killed, and what is left of them.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -73,6 +74,11 @@ impl Site {
         };
         command.args(["run", "-c", "workers.yaml"]).current_dir(self.path());
         command.env_remove("RUST_LOG").env("HSU_STATE_DIR", self.state());
+        self.run_command(command)
+    }
+
+    /// Runs a command that ends in a master.
+    pub(crate) fn run_command(&self, mut command: Command) -> Running {
         command.stdout(Stdio::null());
         // Its group is its own, as under any shell.
         Running::start(command.process_group(0))
@@ -124,6 +130,22 @@ impl Running {
         self.until_nth(1, part, |line| line.contains(part) && line.contains(other))
     }
 
+    /// Reads until there is a line that contains `part`; false: it has ended without one.
+    pub(crate) fn until_or_end(&mut self, part: &str) -> bool {
+        while let Ok(line) = self.lines.recv_timeout(LONG) {
+            self.seen.push(line);
+            if self.seen.last().is_some_and(|line| line.contains(part)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Asks it to end. False: it has ended already.
+    pub(crate) fn ask_to_end(&self) -> bool {
+        kill(self.pid(), "TERM")
+    }
+
     /// Reads so many lines more.
     #[track_caller]
     pub(crate) fn hear(&mut self, lines: usize) {
@@ -160,7 +182,7 @@ impl Running {
 
 /// Says why a test did nothing here.
 pub(crate) fn skipped(why: &str) {
-    eprintln!("SKIPPED: {why}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// What `cargo test` has made of an example.

@@ -13,7 +13,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// A running program and what it has said so far, on the outputs that are piped.
 pub(crate) struct Running {
     child: Child,
-    lines: Receiver<String>,
+    pub(crate) lines: Receiver<String>,
     pub(crate) seen: Vec<String>,
 }
 

@@ -45,6 +45,22 @@ struct Adopted {
     gone: Gone,
 }
 
+/// Should the watch panic, the process ends before it is told to be gone: nothing is ever started
+/// beside it.
+struct Sentinel<'a> {
+    life: &'a Life,
+    process: &'a Attached,
+}
+
+impl Drop for Sentinel<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.life.gate.force();
+            self.process.wait(None);
+        }
+    }
+}
+
 impl Adopted {
     fn run(self) {
         // Declared first, hence dropped last.
@@ -54,6 +70,7 @@ impl Adopted {
         // One that is only to end is neither held on to nor spared.
         let keeps = life.plan.afterwards.keep;
         let _hold = keeps.then(|| life.means.estate.hold());
+        let _sentinel = Sentinel { life: &life, process: &process };
         // It may be our child after all: then it is reaped here.
         let _claim = Claim::on(process.pid());
         if keeps {

@@ -59,6 +59,15 @@ fn nofile(pid: u32, new: Option<Limit>) -> io::Result<Limit> {
     limit(pid, Resource::Descriptors, new)
 }
 
+/// Our descriptor limit.
+///
+/// # Errors
+/// As the call has them.
+#[cfg(feature = "cli")]
+pub(crate) fn nofile_limit() -> io::Result<Limit> {
+    nofile(0, None)
+}
+
 /// Raises our soft descriptor limit to the hard one. What it was, if that changed anything:
 /// children get it back, since some programs cannot handle descriptors from 1,024 up.
 ///
