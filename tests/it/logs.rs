@@ -3,6 +3,7 @@
 
 mod kept;
 mod modes;
+mod slow;
 mod told;
 
 use std::fs;
