@@ -5,6 +5,8 @@ use crate::host::sys::find_last_byte;
 
 /// So many bytes are kept.
 const BYTES: usize = 4 << 10;
+/// So many may be there before the first ones go: not each time a little comes.
+const MOST: usize = BYTES + BYTES / 4;
 /// So many lines of them are told.
 const LINES: usize = 10;
 
@@ -29,16 +31,18 @@ impl Last {
             self.bytes.push(b'\n');
         }
         self.stream = stream;
-        let from = bytes.len().saturating_sub(BYTES);
-        if from > 0 {
-            self.bytes.clear();
+        let bytes = &bytes[bytes.len().saturating_sub(BYTES)..];
+        let mut needed = self.bytes.len() + bytes.len();
+        if needed > MOST {
+            self.bytes.drain(..needed - BYTES);
+            needed = BYTES;
         }
-        self.bytes.extend_from_slice(&bytes[from..]);
-        // Not each time a little comes.
-        if self.bytes.len() > 2 * BYTES {
-            let from = self.bytes.len() - BYTES;
-            self.bytes.drain(..from);
+        if needed > self.bytes.capacity() {
+            // Who has said much once takes no more memory than this.
+            let room = needed.next_power_of_two().min(MOST);
+            self.bytes.reserve_exact(room - self.bytes.len());
         }
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// The last lines of an incarnation, for people: what would command a terminal is spelled out.
@@ -90,6 +94,7 @@ mod tests {
         for (stream, bytes) in parts {
             last.take(1, *stream, bytes);
         }
+        assert!(last.bytes.capacity() <= MOST);
         last.lines(1)
     }
 

@@ -413,3 +413,28 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
     name.push(format!(".{number}"));
     name.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_rotation_renames_nothing_onto_a_file_and_leaves_no_gap() {
+        let path = Path::new("w.log");
+        for (older, keep) in (0..8).flat_map(|older| (0..8).map(move |keep| (older, keep))) {
+            let mut files: BTreeSet<_> = (1..=older).map(|number| numbered(path, number)).collect();
+            files.insert(path.to_owned());
+            for step in steps(path, older, keep) {
+                match step {
+                    Step::Rename(from, to) => assert!(files.remove(&from) && files.insert(to)),
+                    Step::Remove(path) => assert!(files.remove(&path)),
+                }
+            }
+            let left = if keep == 0 { 1..=older } else { 1..=keep.min(older + 1) };
+            let left: BTreeSet<_> = left.map(|number| numbered(path, number)).collect();
+            assert_eq!(files, left, "{older} older ones, {keep} to be kept");
+        }
+    }
+}

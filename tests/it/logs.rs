@@ -4,6 +4,7 @@
 mod kept;
 mod modes;
 mod quiet;
+mod slow;
 mod told;
 
 use std::fs;
