@@ -148,8 +148,10 @@ impl Running {
         if let Some(line) = self.seen.iter().find(fits) {
             return line.clone();
         }
+        // However much else is said meanwhile.
+        let end = Instant::now() + 2 * LONG;
         loop {
-            let Ok(line) = self.lines.recv_timeout(LONG) else {
+            let Ok(line) = self.lines.recv_deadline(end) else {
                 panic!("no line with {part:?} came; seen:\n{}", self.seen.join("\n"));
             };
             self.seen.push(line.clone());

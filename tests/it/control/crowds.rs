@@ -112,10 +112,8 @@ fn in_use() -> (Operated, UnixStream) {
 
 #[test]
 fn a12_without_descriptors_a_master_answers_one_who_asks_after_the_other() {
-    if !alone::here(
-        &LIMITED,
-        a12_without_descriptors_a_master_answers_one_who_asks_after_the_other,
-    ) {
+    if !alone::here(&LIMITED, a12_without_descriptors_a_master_answers_one_who_asks_after_the_other)
+    {
         return;
     }
     let (operated, _used) = in_use();
