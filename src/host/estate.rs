@@ -206,8 +206,7 @@ impl Estate {
     /// There is no state directory, or as the calls have them.
     pub(crate) fn make_fifos(&self, worker: &WorkerId) -> io::Result<[(File, File); 2]> {
         let state = self.state.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        // Whatever is wrong is said by whoever looks after it.
-        let _ = state.stand();
+        state.stand().map_err(|error| io::Error::other(error.to_string()))?;
         let workers = state.workers();
         let make = |stream| {
             let name = fifo_of(worker, stream);

@@ -37,7 +37,7 @@ fn is_held(site: &Site, master: &Running) {
 
 const WORKERS: &str = "workers:
 - { id: nap, command: [/bin/sleep, '1000'], on_master_exit: keep }
-- { id: talker, command: [/bin/sh, -c, 'while :; do echo tick; sleep 0.01; done'] }
+- { id: talker, command: [/bin/sh, -c, 'while :; do echo tick; sleep 0.05; done'] }
 ";
 
 #[test]
@@ -77,7 +77,7 @@ fn p15_a_removed_directory_comes_back_locked_and_known() {
 fn p15_a_place_that_another_master_has_taken_is_left_to_it() {
     let site = Site::new(WORKERS);
     let mut first = site.run();
-    let nap = first.runs("nap#1");
+    let (nap, talker) = (first.runs("nap#1"), first.runs("talker#1"));
     // It cannot look while another one begins.
     first.signal("STOP");
     remove(&site);
@@ -95,10 +95,10 @@ fn p15_a_place_that_another_master_has_taken_is_left_to_it() {
     assert!(status(&site, "other").contains(&other.to_string()));
     assert_eq!(ask(&site, "status nap").status.code(), Some(4), "the second one is asked");
     // It goes on with its workers all the same, and ends in order.
-    crate::support::kill(nap, "KILL");
-    let again = first.runs("nap#2");
+    crate::support::kill(talker, "KILL");
+    let again = first.runs("talker#2");
     let (ended, said) = first.stop();
-    assert!(ended.success() && !lives(again), "{said}");
+    assert!(ended.success() && !lives(nap) && !lives(again), "{said}");
     assert_eq!(said.matches("it cannot be made again").count(), 1, "{said}");
     // And has harmed nothing of the other's.
     assert!(status(&site, "other").contains(&other.to_string()));
