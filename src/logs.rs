@@ -287,12 +287,12 @@ impl OutputSink for Logs {
 ///
 /// # Errors
 /// The directory cannot be read; of category `unknown_worker` when a worker has no log there.
-#[cfg(feature = "cli")]
+#[cfg(any(test, feature = "cli"))]
 pub(crate) fn read_left(directory: &Path, workers: &[&str], query: &Query) -> Result<Reader> {
     let cannot = |error| Error::io(format!("cannot read {}", directory.display()), error);
     let workers = match workers {
         [] => files::workers(directory).map_err(cannot)?,
-        named => named.iter().map(|name| WorkerId::new(*name)).collect::<Result<_>>()?,
+        named => named.iter().copied().map(WorkerId::new).collect::<Result<_>>()?,
     };
     let mut sources = Vec::new();
     for worker in &workers {

@@ -64,8 +64,7 @@ pub(super) fn connect(program: &Program, address: &Address) -> Result<Client, Mi
 
 /// The socket that is meant.
 pub(super) fn socket(program: &Program, address: &Address) -> Result<PathBuf, Missing> {
-    let said = || std::env::var_os("HSU_SOCKET").filter(|path| !path.is_empty()).map(Into::into);
-    if let Some(socket) = address.socket.clone().or_else(said) {
+    if let Some(socket) = said(address) {
         return Ok(socket);
     }
     let there = |file: &PathBuf| file.exists();
@@ -82,8 +81,18 @@ pub(super) fn socket(program: &Program, address: &Address) -> Result<PathBuf, Mi
     }
 }
 
-/// Where the logs are of the master that is meant, if its configuration or its name tells.
+/// The socket that somebody has named.
+fn said(address: &Address) -> Option<PathBuf> {
+    let said = || std::env::var_os("HSU_SOCKET").filter(|path| !path.is_empty()).map(Into::into);
+    address.socket.clone().or_else(said)
+}
+
+/// Where the logs are of the master that is meant, as far as its configuration, its socket or its
+/// name tells.
 pub(super) fn log_dir(program: &Program, address: &Address) -> Option<PathBuf> {
+    if let (None, Some(socket)) = (&address.config, said(address)) {
+        return Some(socket.parent()?.join("logs"));
+    }
     let there = |file: &PathBuf| file.exists();
     let file = address.config.clone().or_else(default_config);
     if let Some(file) = file.or_else(|| Some(PathBuf::from("workers.yaml")).filter(there)) {

@@ -56,10 +56,9 @@ pub(super) fn left(directory: &Path, arguments: &Logs, missing: &Error) -> Outco
             }
         }
     }
-    match out.end() {
-        Outcome::Done if arguments.follow => Outcome::NoMaster,
-        end => end,
-    }
+    let end = out.end();
+    // Nothing can be followed.
+    if end == Outcome::Done && arguments.follow { Outcome::NoMaster } else { end }
 }
 
 /// Prints an entry. An error is what the command ends with.

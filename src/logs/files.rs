@@ -54,7 +54,7 @@ impl Files {
 ///
 /// # Errors
 /// It cannot be read.
-#[cfg(feature = "cli")]
+#[cfg(any(test, feature = "cli"))]
 pub(super) fn workers(directory: &Path) -> io::Result<Vec<WorkerId>> {
     let mut workers = std::collections::BTreeSet::new();
     for entry in fs::read_dir(directory)? {

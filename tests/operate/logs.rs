@@ -102,6 +102,11 @@ fn what_a_removed_worker_wrote_is_read_and_what_a_master_left_when_there_is_none
     assert!(read.err.contains("state/logs:\n") && read.err.contains("start one with"), "{read:?}");
     let all = place.run("logs --json").expect(0).out;
     assert!(all.contains(r#""worker":"nev""#) && all.contains("of web"), "{all}");
+    // Whoever names a socket means that master alone, whatever there is here.
+    let by_socket = |path: PathBuf| place.run(&format!("logs web --socket {}", path.display()));
+    let read = by_socket(place.state().join("control.sock")).expect(0);
+    assert!(read.out.contains("of web"), "{read:?}");
+    assert_eq!(by_socket(place.path().join("other.sock")).expect(3).out, "");
     // Nothing can be followed, but what is there is shown.
     let followed = place.run("logs -f web").expect(3);
     assert!(followed.out.contains("of web"), "{followed:?}");

@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write, stdin};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Room, small};
-use crate::host::{Dialect, Outlet, OutputSink, Stream};
+use crate::host::{Dialect, Outlet, OutputSink, Stream, threads};
 use crate::logs::{LogNews, Logs};
 use crate::worker::{LogsConfig, WorkerId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const STACK: usize = 256 << 10;
 /// Where the process that is to be killed writes.
 const DIRECTORY: &str = "HSU_TEST_KILLED_IN";
 
@@ -26,8 +27,19 @@ fn own_thread() -> String {
     link.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
+/// strace, and what it says beside its output, which it is not to end for want of a reader of.
+struct Strace(Child, BufReader<ChildStderr>);
+
+impl Strace {
+    /// Waits until the thread that is traced has ended.
+    fn wait(mut self) {
+        self.0.wait().unwrap();
+        drop(self.1);
+    }
+}
+
 /// strace on a thread, once it has it. `None`: it cannot have it.
-fn traced(thread: &str, arguments: &[&str]) -> Option<Child> {
+fn traced(thread: &str, arguments: &[&str]) -> Option<Strace> {
     let mut strace = Command::new("strace");
     strace.args(["-p", thread]).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());
     let Ok(mut strace) = strace.spawn() else {
@@ -38,9 +50,7 @@ fn traced(thread: &str, arguments: &[&str]) -> Option<Child> {
     let mut lines = BufReader::new(strace.stderr.take().unwrap());
     lines.read_line(&mut said).unwrap();
     if said.contains("attached") {
-        // It is not to end for want of a reader.
-        thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        return Some(strace);
+        return Some(Strace(strace, lines));
     }
     strace.wait().unwrap();
     eprintln!("skipped: a thread cannot be traced here: {said}");
@@ -64,7 +74,7 @@ fn victim(directory: &Path) {
     let worker = WorkerId::new("w").unwrap();
     logs.configured(&worker, keep());
     let mut written = File::create(directory.join("written")).unwrap();
-    let writer = thread::spawn(move || {
+    let write = move || {
         eprintln!("writer {}", own_thread());
         stdin().read_line(&mut String::new()).unwrap();
         for number in 1..=LINES {
@@ -73,8 +83,8 @@ fn victim(directory: &Path) {
             logs.output(from, line(number).as_bytes());
             written.write_all(format!("{number}\n").as_bytes()).unwrap();
         }
-    });
-    writer.join().unwrap();
+    };
+    threads::spawn("writer", STACK, write).unwrap().join().unwrap();
 }
 
 /// Runs a victim under strace. False: that cannot be.
@@ -95,7 +105,7 @@ fn run_victim(directory: &Path, arguments: &[&str]) -> bool {
     victim.stdin.take().unwrap().write_all(b"go\n").unwrap();
     said.for_each(drop);
     victim.wait().unwrap();
-    strace.is_some_and(|mut strace| strace.wait().is_ok())
+    strace.map(Strace::wait).is_some()
 }
 
 #[test]
@@ -164,37 +174,37 @@ fn look_at_what_is_left(room: tempfile::TempDir, call: &str) -> bool {
     written < LINES
 }
 
-/// Writes lines on a thread of which the calls fail that `inject` says, until what was lost is told
-/// in the log. False: it cannot be traced.
-fn written_with_failures(inject: &str) -> bool {
+/// Writes lines on a thread of which the calls fail that `inject` says, until it is known to be
+/// written again. Nothing: it cannot be traced.
+fn written_with_failures(inject: &str) {
     let room = Room::new(small().max_files(1_000));
     let news = room.news();
     let (tell, told) = channel();
     let (go, gone) = channel::<bool>();
-    let writer = thread::spawn(move || {
+    let (done, is_done) = channel();
+    let write = move || {
         tell.send(own_thread()).unwrap();
-        if !gone.recv().unwrap() {
-            return room;
-        }
         let end = Instant::now() + PATIENCE;
         let mut number = 0;
+        let is_traced = gone.recv().unwrap();
         // To look into the files would take calls of this thread.
-        while room.log.last_trouble().is_none_or(|trouble| trouble.since.is_some()) {
+        while is_traced && room.log.last_trouble().is_none_or(|trouble| trouble.since.is_some()) {
             assert!(Instant::now() < end, "it is not written again");
             number = (number + 1) % 10_000;
             room.out(line(number).as_bytes());
             thread::yield_now();
         }
         room.out(b"last\n");
-        room
-    });
+        done.send(room).unwrap();
+    };
+    threads::spawn("writer", STACK, write).unwrap();
     let thread = told.recv().unwrap();
     let inject = format!("inject={inject}");
     let strace = traced(&thread, &["-o", "/dev/null", "-e", &inject]);
     go.send(strace.is_some()).unwrap();
-    let room = writer.join().unwrap();
-    let Some(mut strace) = strace else { return false };
-    strace.wait().unwrap();
+    let room = is_done.recv().expect("it is not written again");
+    let Some(strace) = strace else { return };
+    strace.wait();
     let [taken, stored, dropped] = room.log.counts(0);
     assert!(dropped > 0 && taken == stored + dropped, "{inject}: {taken} {stored} {dropped}");
     let lines = room.lines();
@@ -212,7 +222,6 @@ fn written_with_failures(inject: &str) -> bool {
     assert_eq!(*lost, dropped, "{inject}");
     let trouble = room.log.last_trouble().unwrap();
     assert_eq!((trouble.since, &trouble.message), (None, message));
-    true
 }
 
 /// Files of logs are never synced, so that `fsync` cannot fail.
@@ -226,8 +235,9 @@ fn l06_calls_that_fail_are_counted_and_tried_again() {
         // It is opened, and then again for a new file.
         "openat:error=EIO:when=1",
     ];
-    let tries = tries.map(|inject| thread::spawn(move || written_with_failures(inject)));
-    for tried in tries {
-        tried.join().unwrap();
-    }
+    thread::scope(|scope| {
+        for inject in tries {
+            scope.spawn(move || written_with_failures(inject));
+        }
+    });
 }
