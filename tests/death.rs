@@ -1,5 +1,6 @@
 //! The end of a master that did not stop its workers, and the beginning of the next one: the real
-//! binary, killed, with real processes (FAULTS S01 to S06, S15, S16, S19, S20, S23, S27, T04, L16, A32, I36, I37, I40).
+//! binary, killed, with real processes (FAULTS S01 to S06, S15, S16, S19, S20, S23, S27, T04, L16,
+//! A32, I36, I37, I40).
 #![cfg(all(target_os = "linux", feature = "cli"))]
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

@@ -177,7 +177,7 @@ fn command(program: &Program) -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Read a configuration, report every problem in it, and say what holds on this machine")
+                .about("Read a configuration, report every problem, say what holds here")
                 .arg(config_argument())
                 .arg(json_argument()),
         )
