@@ -247,6 +247,13 @@ pub struct Hello {
     /// The master's name.
     #[serde(default)]
     pub name: String,
+    /// Stands for the text of the configuration that holds, where it has one: its
+    /// [digest](crate::MasterConfig::digest).
+    #[serde(default)]
+    pub configuration: Option<String>,
+    /// Since when that configuration holds.
+    #[serde(with = "stamp::optional", default)]
+    pub configured_at: Option<SystemTime>,
 }
 
 /// One line of a worker's log, or word of what became of it.
@@ -266,7 +273,14 @@ pub type PlanReport = crate::master::Plan;
 
 impl Hello {
     pub(super) fn of_nobody() -> Self {
-        Self { protocol: [0, 0], version: String::new(), pid: 0, name: String::new() }
+        Self {
+            protocol: [0, 0],
+            version: String::new(),
+            pid: 0,
+            name: String::new(),
+            configuration: None,
+            configured_at: None,
+        }
     }
 }
 
