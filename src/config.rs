@@ -1,6 +1,7 @@
 //! Configuration files: YAML text in, a [`MasterConfig`] or every problem at once out. Talks to the
 //! words of floor 0 only; nothing below knows YAML.
 
+mod digest;
 mod execution;
 mod include;
 mod interpolate;
@@ -159,11 +160,12 @@ fn master(source: Source<'_>, text: &str) -> Result<MasterConfig, Error> {
 /// Reads a whole file's text, and says what was made of it if it is in the older format.
 fn master_and_translation(
     source: Source<'_>,
-    text: &str,
+    given: &str,
 ) -> Result<(MasterConfig, Option<Translation>), Error> {
-    let (root, text) = tree(text).map_err(|fault| rejected(source.file, fault))?;
+    let (root, text) = tree(given).map_err(|fault| rejected(source.file, fault))?;
     let mut reader = Reader::new(source, text);
     let mut draft = schema::Draft::of(Path::new(source.file));
+    draft.digest.add(given.as_bytes());
     let translation = older::translate(&mut reader, &root);
     let root = match &translation {
         Some(translation) => &translation.known,
@@ -180,6 +182,7 @@ fn master_and_translation(
         draft.config.warnings.extend(translation.warnings());
         draft.config.warnings.sort_by_key(|warning| (warning.line, warning.column));
     }
+    draft.config.digest = Some(draft.digest.text());
     reader.finish((draft.config, translation))
 }
 

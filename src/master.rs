@@ -25,7 +25,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use builder::MasterBuilder;
 use checks::check_worker;
@@ -87,6 +87,8 @@ struct Shared {
     host: Host,
     /// The configuration that holds.
     current: Mutex<MasterConfig>,
+    /// Since when it does.
+    held_since: Mutex<SystemTime>,
     /// Held by who puts another one in its place: one at a time.
     reloading: Mutex<()>,
     source: Option<reload::ConfigSource>,

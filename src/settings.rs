@@ -28,6 +28,9 @@ pub struct MasterConfig {
     pub workers: Vec<WorkerConfig>,
     /// What is odd in the file, but not wrong.
     pub warnings: Vec<Problem>,
+    /// Stands for the text of its files, as 16 hexadecimal digits: another text, another digest. It
+    /// knows nothing of the variables that the text names. `None`: it was not read from a text.
+    pub digest: Option<String>,
 }
 
 impl Default for MasterConfig {
@@ -40,6 +43,7 @@ impl Default for MasterConfig {
             shutdown_timeout: Duration::from_secs(30),
             workers: Vec::new(),
             warnings: Vec::new(),
+            digest: None,
         }
     }
 }

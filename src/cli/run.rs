@@ -155,7 +155,9 @@ fn supervise(master: &Master, name: &str, arguments: &Run) -> Result<ShutdownRep
     let events = master.subscribe();
     let count = master.start_all_nowait().len();
     let noun = if count == 1 { "worker" } else { "workers" };
-    log::info!("{name}: starting {count} {noun}");
+    let digest = master.configuration().digest;
+    let digest = digest.map_or(String::new(), |digest| format!(", configuration {digest}"));
+    log::info!("{name}: starting {count} {noun}{digest}");
     let end = arguments.duration.and_then(|duration| Instant::now().checked_add(duration));
     if !idle::follow(master, name, &events, end) {
         log::info!("the run duration is over: stopping all workers");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::MasterConfig;
+use super::digest::Digest;
 use super::execution::{HARD, LIMITS};
 use super::include::{Included, Used, include};
 use super::reader::{Key, Reader};
@@ -33,6 +34,7 @@ pub(super) struct Draft {
     /// The worker whose end ends the master, if there is one.
     main: Option<String>,
     pub(super) included: Included,
+    pub(super) digest: Digest,
 }
 
 impl Draft {

@@ -271,6 +271,13 @@ pub struct Hello {
     /// What the loop is at in that case, in words.
     #[serde(default)]
     pub loop_stalled_at: Option<String>,
+    /// Stands for the text of the configuration that holds, where it has one: its
+    /// [digest](crate::MasterConfig::digest).
+    #[serde(default)]
+    pub configuration: Option<String>,
+    /// Since when that configuration holds.
+    #[serde(with = "stamp::optional", default)]
+    pub configured_at: Option<SystemTime>,
 }
 
 /// One line of a worker's log, or word of what became of it.
@@ -297,6 +304,8 @@ impl Hello {
             name: String::new(),
             loop_stalled_ms: None,
             loop_stalled_at: None,
+            configuration: None,
+            configured_at: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use super::checks::check_workers;
 use super::heirs::Inherited;
@@ -231,6 +232,7 @@ impl MasterBuilder {
             registry: self.registry,
             host,
             current: Mutex::new(self.config),
+            held_since: Mutex::new(SystemTime::now()),
             reloading: Mutex::new(()),
             source: self.source,
             reader: self.reader,

@@ -22,6 +22,12 @@ pub struct Plan {
     pub settings: Vec<String>,
     /// Keys of the master itself that differ and hold only for a new master.
     pub needs_new_master: Vec<String>,
+    /// The [digest](MasterConfig::digest) of this configuration,
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// and of the one that holds, or held, before.
+    #[serde(default)]
+    pub digest_before: Option<String>,
 }
 
 /// What happens to one worker.
@@ -112,9 +118,16 @@ impl fmt::Display for Plan {
             )?;
         }
         match self.unchanged.len() {
-            0 => Ok(()),
-            1 => writeln!(f, "1 worker is unchanged"),
-            count => writeln!(f, "{count} workers are unchanged"),
+            0 => {}
+            1 => writeln!(f, "1 worker is unchanged")?,
+            count => writeln!(f, "{count} workers are unchanged")?,
+        }
+        match (&self.digest, &self.digest_before) {
+            (Some(now), Some(before)) if now != before => {
+                writeln!(f, "configuration {now}, before {before}")
+            }
+            (Some(now), _) => writeln!(f, "configuration {now}"),
+            (None, _) => Ok(()),
         }
     }
 }
@@ -126,7 +139,8 @@ pub(super) fn difference(known: &[Known], old: &MasterConfig, new: &MasterConfig
     let configured: BTreeSet<&str> = old.workers.iter().map(|worker| worker.id.as_str()).collect();
     let present: BTreeMap<&str, &Known> =
         known.iter().map(|known| (known.config.id.as_str(), known)).collect();
-    let mut plan = Plan::default();
+    let (digest, digest_before) = (new.digest.clone(), old.digest.clone());
+    let mut plan = Plan { digest, digest_before, ..Plan::default() };
     for Known { config, .. } in known.iter().rev() {
         let id = config.id.as_str();
         if configured.contains(id) && !wanted.contains(id) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use super::checks::check_workers;
 use super::difference::{Plan, PlanAction, PlanStep, difference};
@@ -128,6 +129,14 @@ impl Master {
         self.shared.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What stands for the configuration that holds, and since when it does.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn digest(&self) -> (Option<String>, SystemTime) {
+        let Shared { current, held_since, .. } = &*self.shared;
+        let digest = current.lock().unwrap_or_else(PoisonError::into_inner).digest.clone();
+        (digest, *held_since.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// As [`begin_reload`](Self::begin_reload), from the source.
     pub(super) fn begin_reload_again(&self) -> Result<Reloading> {
         let _turn = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +188,7 @@ impl Master {
         // What needs a new master is still as this one began with it.
         let MasterConfig { name, state_dir, log_dir, .. } = std::mem::take(&mut *current);
         *current = MasterConfig { name, state_dir, log_dir, ..config };
+        *self.shared.held_since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         Ok(reloading)
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::{Bystander, Site, kill, lives, skipped, until};
 
@@ -37,6 +38,33 @@ fn s01_a_kept_worker_is_adopted_watched_restarted_and_stopped() {
     // Numbers go on.
     let mut fourth = site.run();
     fourth.runs("w#3");
+}
+
+#[test]
+fn an_adopted_worker_is_as_old_as_its_process() {
+    let site = Site::new(KEPT);
+    let mut first = site.run();
+    let pid = first.runs("w#1");
+    site.recorded("w");
+    first.kill();
+    let begun = Instant::now();
+    // A part of its life that nobody of us sees.
+    until(|| begun.elapsed() > Duration::from_secs(3));
+    let mut second = site.run();
+    assert_eq!(second.runs("w#1"), pid);
+    second.until("listening on ");
+    let least = begun.elapsed();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
+    command.args(["status", "--json", "--socket"]).arg(site.state().join("control.sock"));
+    let output = command.output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let uptime = Duration::from_millis(told[0]["uptime_ms"].as_u64().unwrap());
+    // Both clocks count, one of them in hundredths.
+    assert!(uptime + Duration::from_millis(100) >= least, "{uptime:?} {least:?}");
+    let since = humantime::parse_rfc3339(told[0]["since"].as_str().unwrap()).unwrap();
+    let age = since.elapsed().unwrap() + Duration::from_millis(100);
+    assert!(age >= least, "{age:?} {least:?}");
+    assert_eq!((&told[0]["cause"], &told[0]["restarts"]), (&"adopted".into(), &0.into()));
 }
 
 #[test]

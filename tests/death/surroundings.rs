@@ -52,7 +52,7 @@ fn s15_a_master_without_address_space_leaves_nothing_behind_however_it_ends() {
         let mut master = site.run_under(&["prlimit", &limit]);
         // It may not come so far, or be at its end already.
         let asked = master.until_or_end("starting 100 workers") && master.ask_to_end();
-        let (status, said) = master.ended();
+        let (status, said) = master.end();
         let how = match (status.code(), status.signal()) {
             // The system had no memory to run it in.
             (Some(126 | 127), None) => "was not run",

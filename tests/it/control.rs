@@ -7,6 +7,7 @@ mod hostile;
 mod places;
 mod stalls;
 mod streams;
+mod told;
 mod wire;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -160,15 +161,19 @@ fn a_client_asks_for_what_the_master_knows() {
     let known = operated.bench.known("nap");
     let all = client.status(&[]).unwrap();
     assert_eq!(all.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["m", "nap"]);
-    let report = &client.status(&["nap"]).unwrap()[0];
+    let report = &client.status_with_usage(&["nap"]).unwrap()[0];
     assert_eq!((report.state, report.pid), (known.state, known.pid));
     assert_eq!((report.goal.as_str(), report.phase.as_str()), ("up", "up"));
     assert_eq!(report.executable_path.as_deref(), Some("/bin/sleep"));
     let usage = report.usage.as_ref().unwrap();
     assert!(usage.rss_bytes.unwrap() > 0 && usage.threads == Some(1), "{usage:?}");
-    // Not of all, which may be many, and not of what has no process.
-    assert!(all.iter().all(|worker| worker.usage.is_none()));
-    assert_eq!(client.status(&["m"]).unwrap()[0].usage, None);
+    assert_eq!(report.program_changed, Some(false));
+    // Not unless it is asked for, and not of what has no process.
+    for worker in all.iter().chain(&client.status(&["nap"]).unwrap()) {
+        assert_eq!((&worker.usage, worker.program_changed), (&None, None));
+    }
+    let all = client.status_with_usage(&[]).unwrap();
+    assert_eq!(all.iter().map(|w| w.usage.is_some()).collect::<Vec<_>>(), [false, true]);
 
     let described = client.describe("nap").unwrap();
     assert_eq!(described.worker.id, "nap");

@@ -108,7 +108,8 @@ fn it_is_shown_and_let_go_of_when_it_is_not_ours_to_end() {
     bench.master.stop_worker("w").unwrap();
     bench.sees("w", &["stopping: command", "stopped"]);
     assert!(stranger.lives());
-    assert_eq!(bench.known("w").pid, None);
+    let known = bench.known("w");
+    assert_eq!((known.pid, known.exit), (None, Some(Exit::LetGo)));
     // Found again, and let go of again, also when the whole master ends.
     bench.master.start_worker("w").unwrap();
     assert_eq!(bench.known("w").pid, Some(stranger.pid));

@@ -6,16 +6,18 @@ use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Instant;
 
-use crate::live::Master;
-use crate::support::{LONG, Place};
+use crate::live::start;
+use crate::running::{LONG, Running, signal};
+use crate::support::Place;
 
 /// A worker `w` that says what it is told through a FIFO.
 struct Parrot {
-    place: Place,
+    place: Rc<Place>,
     ear: File,
-    master: Master,
+    master: Running,
 }
 
 impl Parrot {
@@ -25,13 +27,13 @@ impl Parrot {
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         // For both, so that neither side waits for the other to open it.
         let ear = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        let master = Master::start(place.command("run"));
+        let master = start(place.command("run"));
         place.run("wait w --for running").expect(0);
-        Self { place, ear, master }
+        Self { place: Rc::new(place), ear, master }
     }
 
     /// Has it say a line, which is then in its log or lost.
-    fn says(&self, line: &str) {
+    fn says(&mut self, line: &str) {
         writeln!(&self.ear, "{line}").unwrap();
         self.master.until(&format!("w | {line}"));
     }
@@ -49,17 +51,17 @@ fn two_masters_do_not_share_a_directory_of_logs() {
         format!("master: {{ name: {name}, log_dir: {} }}\nworkers: []\n", logs.display())
     };
     let (one, two) = (Place::with(&yaml("one")), Place::with(&yaml("two")));
-    let first = Master::start(one.command("run"));
+    let first = start(one.command("run"));
     let refused = two.run("run").expect(1);
     let held = format!("it is held by one, pid {}, since ", first.pid());
     assert!(refused.err.contains(&held), "{refused:?}");
     assert!(refused.err.contains("log directory"), "{refused:?}");
     // A master that was killed holds nothing.
-    first.signal("KILL");
-    assert_eq!(first.end(), None);
-    let second = Master::start(two.command("run"));
-    second.signal("TERM");
-    assert_eq!(second.end(), Some(0));
+    assert!(signal(first.pid(), "KILL"));
+    assert_eq!(first.end().0.code(), None);
+    let second = start(two.command("run"));
+    assert!(signal(second.pid(), "TERM"));
+    assert_eq!(second.end().0.code(), Some(0));
 }
 
 #[test]
@@ -71,7 +73,7 @@ fn what_a_removed_worker_wrote_is_read_and_what_a_master_left_when_there_is_none
     let nev = "- { id: nev, command: [/bin/sh, -c, 'echo of nev; exec sleep 1000'] }\n\
                - { id: mute, command: [/bin/sh, -c, 'echo lost'], logs: { mode: discard } }\n";
     let place = Place::with(&yaml(nev));
-    let master = Master::start(place.command("run"));
+    let master = start(place.command("run"));
     for line in ["web | of web", "nev | of nev"] {
         // The two come in any order.
         let worker = &line[..3];
@@ -95,7 +97,7 @@ fn what_a_removed_worker_wrote_is_read_and_what_a_master_left_when_there_is_none
     assert!(!place.run("logs").expect(0).out.contains("nev"), "it is not one of them");
 
     place.run("shutdown").expect(0);
-    assert_eq!(master.end(), Some(0));
+    assert_eq!(master.end().0.code(), Some(0));
     place.run("status").expect(3);
     let read = place.run("logs web").expect(0);
     assert!(read.out.contains("o of web\n"), "{read:?}");
@@ -116,13 +118,13 @@ fn what_a_removed_worker_wrote_is_read_and_what_a_master_left_when_there_is_none
 
 #[test]
 fn l07_a_log_that_was_moved_is_left_at_the_next_line_after_sigusr2() {
-    let parrot = Parrot::new();
+    let mut parrot = Parrot::new();
     parrot.says("one");
     let moved = parrot.place.path().join("moved");
     fs::rename(parrot.log(), &moved).unwrap();
     fs::rename(parrot.place.state().join("logs/events.jsonl"), parrot.place.path().join("events"))
         .unwrap();
-    parrot.master.signal("USR2");
+    assert!(signal(parrot.master.pid(), "USR2"));
     parrot.master.until("log files are opened again");
     // The directory as a whole, too; and it is still this master's.
     parrot.says("two");
@@ -137,8 +139,8 @@ fn l07_a_log_that_was_moved_is_left_at_the_next_line_after_sigusr2() {
 
 #[test]
 fn a_log_that_is_lost_is_told_by_every_command_and_as_an_event() {
-    let parrot = Parrot::new();
-    let place = &parrot.place;
+    let mut parrot = Parrot::new();
+    let place = Rc::clone(&parrot.place);
     parrot.says("one");
     for command in ["status", "describe w", "explain w"] {
         let told = place.run(command).expect(0).out;
@@ -146,7 +148,7 @@ fn a_log_that_is_lost_is_told_by_every_command_and_as_an_event() {
     }
     fs::rename(parrot.log(), place.path().join("mine")).unwrap();
     symlink("/dev/null", parrot.log()).unwrap();
-    parrot.master.signal("USR2");
+    assert!(signal(parrot.master.pid(), "USR2"));
     parrot.master.until("log files are opened again");
     parrot.says("four");
     parrot.master.until("its log cannot be written");
@@ -194,7 +196,7 @@ fn l21_values_of_the_environment_are_told_nowhere() {
     let bad = worker("bad", "restart: { policy: never }", "exit 3");
     let place = Place::with(&format!("workers:\n{kept}{bad}"));
     fs::write(place.path().join("env"), "OTHER=of-file-s3cr3t\n").unwrap();
-    let master = Master::start(place.command("run"));
+    let master = start(place.command("run"));
     place.run("wait kept --for running").expect(0);
     place.run("wait bad --for stopped").expect(0);
     let mut told = String::new();
@@ -225,5 +227,5 @@ fn l21_values_of_the_environment_are_told_nowhere() {
     assert!(told.contains("TOKEN") && told.contains("exit 3"), "{told}");
     assert!(!told.contains("s3cr3t"), "{told}");
     place.run("shutdown").expect(0);
-    assert_eq!(master.end(), Some(0));
+    assert_eq!(master.end().0.code(), Some(0));
 }

@@ -65,6 +65,9 @@ fn included_workers_follow_in_order_with_the_defaults_and_their_own_directory() 
     let config = files.load().unwrap();
     assert_eq!(ids(&config), ["own", "a", "deep", "b"]);
     assert_eq!(config.warnings, []);
+    // What an included file says is a part of the whole.
+    fs::write(files.path().join("one.yml"), "workers: [] # the same\n").unwrap();
+    assert_ne!(files.load().unwrap().digest, config.digest);
     assert!(config.workers.iter().all(|worker| worker.restart.max_retries == 7));
     let execution = config.workers[3].execution.as_ref().unwrap();
     assert_eq!(execution.executable_path, files.path().join("d/run"));

@@ -18,6 +18,7 @@ fn translated(text: &str) -> Result<(MasterConfig, Option<Translation>), Error> 
 
 fn without_warnings(mut config: MasterConfig) -> MasterConfig {
     config.warnings.clear();
+    config.digest = None;
     config
 }
 

@@ -143,7 +143,10 @@ workers:
     start:
 ";
     let plain = "workers: [{id: a, type: module, module_name: m}]";
-    assert_eq!(read(text).unwrap(), read(plain).unwrap());
+    let (read, plain) = (read(text).unwrap(), read(plain).unwrap());
+    // The same settings, from another text.
+    assert_ne!(read.digest, plain.digest);
+    assert_eq!(crate::settings::MasterConfig { digest: plain.digest.clone(), ..read }, plain);
 }
 
 #[test]

@@ -163,3 +163,39 @@ pub(in crate::control) fn patience(
     };
     (failures, left)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(yaml: &str, guarded: bool) -> ConfigReport {
+        ConfigReport::new(&WorkerConfig::from_yaml(yaml).unwrap(), guarded)
+    }
+
+    #[test]
+    fn what_does_not_apply_is_null_and_what_does_is_as_it_takes_effect() {
+        let hosted = report("{ id: a, type: process, module_name: m }", true);
+        assert_eq!((hosted.protocol, hosted.command), (true, None));
+        assert_eq!((hosted.stop_signal, hosted.kill_group), (Some(15), Some(true)));
+        assert_eq!((hosted.success_codes, hosted.health_interval_ms), (None, Some(10_000)));
+        assert_eq!(hosted.on_master_exit.as_deref(), Some("stop"));
+        let program = "{ id: a, command: x, success_codes: [0, 7, SIGTERM] }";
+        let program = report(program, false);
+        assert_eq!((program.protocol, program.health_check), (false, None));
+        assert_eq!(
+            (program.success_codes, program.success_signals),
+            (Some(vec![0, 7]), Some(vec![15]))
+        );
+        assert_eq!(program.on_master_exit, None, "without a guardian nobody sees to it");
+        assert_eq!(report("{ id: a, command: x }", true).on_master_exit.as_deref(), Some("stop"));
+        let ours = "{ id: a, unmanaged: { port: 80, can_terminate: true } }";
+        let ours = report(ours, true);
+        assert_eq!((ours.stop_signal, ours.stop_timeout_ms), (Some(15), Some(10_000)));
+        assert_eq!((ours.kill_group, ours.success_codes, ours.on_master_exit), (None, None, None));
+        assert_eq!(ours.unmanaged.unwrap().port, Some(80));
+        let named = "{ id: a, unmanaged: { process_name: x, process_args: [--password=p] } }";
+        let named = report(named, true).unmanaged.unwrap();
+        assert_eq!(named.process_name.as_deref(), Some("x"));
+        assert!(!format!("{named:?}").contains("=p"), "{named:?}");
+    }
+}

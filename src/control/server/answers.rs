@@ -15,7 +15,10 @@ const PAGE_BYTES: usize = 256 << 10;
 impl Shared {
     pub(super) fn hello(&self) -> Hello {
         let stall = self.master.stall();
+        let (configuration, configured_at) = self.master.digest();
         Hello {
+            configuration,
+            configured_at: Some(configured_at),
             protocol: wire::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -288,7 +288,8 @@ fn a_process_is_let_go_of_or_ended_as_is_allowed() {
         host.order(&Order::Start);
         assert_eq!(next(&told), Report::Started { pid: Some(process.0) });
         host.order(&order);
-        assert_eq!(next(&told), Report::Gone(Exit::Unknown));
+        let exit = if lives_on { Exit::LetGo } else { Exit::Unknown };
+        assert_eq!(next(&told), Report::Gone(exit));
         assert_eq!(process.lives(), lives_on, "{may} {order:?}");
         // What is gone is not signalled any more.
         host.order(&Order::Force { patience });
@@ -304,7 +305,7 @@ fn its_own_end_is_heard_and_a_dropped_handle_lets_go() {
     let (host, told) = launched(what.clone());
     assert_eq!(next(&told), Report::Launched);
     drop(host);
-    assert_eq!(next(&told), Report::Gone(Exit::Unknown));
+    assert_eq!(next(&told), Report::Gone(Exit::LetGo));
     assert!(process.lives());
     let (_host, told) = launched(what);
     assert_eq!(next(&told), Report::Launched);
