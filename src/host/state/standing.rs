@@ -14,10 +14,13 @@ use super::{Held, LOCK, StateDir};
 use crate::error::Result;
 use crate::host::sys::{self, Dir};
 
+/// Looks after what it keeps in the directory.
+type Keeper = Box<dyn Fn(&StateDir) + Send + Sync>;
+
 /// Those who keep something in the directory, and what is to be said of it.
 #[derive(Default)]
 pub(super) struct Keepers {
-    all: Vec<Box<dyn Fn(&StateDir) + Send + Sync>>,
+    all: Vec<Keeper>,
     /// It cannot be made again, which has been said.
     troubled: bool,
     news: Vec<(Level, String)>,
