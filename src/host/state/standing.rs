@@ -14,7 +14,7 @@ use super::{Held, LOCK, StateDir};
 use crate::error::Result;
 use crate::host::sys::{self, Dir};
 
-/// What somebody keeps in the directory, written there again.
+/// Looks after what it keeps in the directory.
 type Keeper = Box<dyn Fn(&StateDir) + Send + Sync>;
 
 /// Those who keep something in the directory, and what is to be said of it.
