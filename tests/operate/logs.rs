@@ -36,6 +36,15 @@ impl Parrot {
         self.master.until(&format!("w | {line}"));
     }
 
+    /// Has the master open its files again, and waits until it has.
+    fn reopens(&self) {
+        // It says so before it does; the second time, it has done so once.
+        for _ in 0..2 {
+            self.master.signal("USR2");
+            self.master.until("log files are opened again");
+        }
+    }
+
     fn log(&self) -> PathBuf {
         self.place.state().join("logs/w.log")
     }
@@ -122,9 +131,7 @@ fn l07_a_log_that_was_moved_is_left_at_the_next_line_after_sigusr2() {
     fs::rename(parrot.log(), &moved).unwrap();
     fs::rename(parrot.place.state().join("logs/events.jsonl"), parrot.place.path().join("events"))
         .unwrap();
-    parrot.master.signal("USR2");
-    parrot.master.until("log files are opened again");
-    // The directory as a whole, too; and it is still this master's.
+    parrot.reopens();
     parrot.says("two");
     let told = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
     let (before, after) = (told(&moved), told(&parrot.log()));
@@ -146,10 +153,8 @@ fn a_log_that_is_lost_is_told_by_every_command_and_as_an_event() {
     }
     fs::rename(parrot.log(), place.path().join("mine")).unwrap();
     symlink("/dev/null", parrot.log()).unwrap();
-    parrot.master.signal("USR2");
-    parrot.master.until("log files are opened again");
+    parrot.reopens();
     parrot.says("four");
-    parrot.master.until("its log cannot be written");
     let status = place.run("status").expect(0).out;
     assert!(status.contains("its log is lost\n"), "{status}");
     for (command, title) in [("describe w", "log            "), ("explain w", "its log: ")] {
