@@ -11,8 +11,8 @@ impl Master {
     /// and holds up no worker.
     ///
     /// # Errors
-    /// There is no such worker, nor a log of one; the master keeps no logs, having neither a state directory nor a
-    /// directory for logs; a stream is asked for of a log without time stamps.
+    /// There is no such worker, nor a log of one; the master keeps no logs, having neither a state
+    /// directory nor a directory for logs; a stream is asked for of a log without time stamps.
     pub fn read_logs(&self, workers: &[&str], query: &Query) -> Result<Reader> {
         let known = |worker: &&str| {
             let known = self.shared.handle.board.diagnostics(worker);
