@@ -5,6 +5,7 @@ mod answers;
 mod connection;
 mod limits;
 mod mailbox;
+mod recent;
 mod streams;
 mod work;
 
@@ -19,6 +20,7 @@ use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::report::Usage;
 use super::{SOCKET, wire};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::state::StateDir;
@@ -28,6 +30,7 @@ use crate::master::Master;
 use connection::Connection;
 use limits::Limit;
 use mailbox::{Mailbox, Signal};
+use recent::Recent;
 
 /// So many connections are served at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -68,6 +71,8 @@ struct Shared {
     jobs: Limit,
     /// Threads that read logs.
     log_readers: Limit,
+    /// What workers' processes use, or used a moment ago.
+    usage: Recent<Option<Usage>>,
 }
 
 #[derive(Default)]
@@ -115,6 +120,7 @@ impl Server {
             followers: Limit::new(MAX_FOLLOWERS, "readers that follow events"),
             jobs: Limit::new(MAX_JOBS, "reloads, plans and lists of modules"),
             log_readers: Limit::new(MAX_LOG_READERS, "readers of logs"),
+            usage: Recent::default(),
         });
         let work = {
             let shared = Arc::clone(&shared);

@@ -428,7 +428,7 @@ impl Board {
             executable_path: config
                 .execution
                 .as_ref()
-                .map(|execution| execution.executable_path.display().to_string()),
+                .map(|execution| execution.executable_path.to_string_lossy().into_owned()),
             state: status.state,
             goal: match status.goal {
                 Goal::Up => "up",

@@ -33,23 +33,25 @@ impl Shared {
             Ok(workers) => workers,
             Err(error) => return wire::push_error(out, Some(id), &error),
         };
-        let full = asked.ids.is_empty() && workers.len() == PAGE;
+        let all = asked.ids.is_empty();
+        let full = all && workers.len() == PAGE;
         let before = out.len();
         out.extend_from_slice(format!(r#"{{"id":{id},"result":{{"workers":["#).as_bytes());
         let mut last = None;
         let mut workers = workers.into_iter().peekable();
-        while let Some(worker) = workers.next() {
+        while let Some(known) = workers.next() {
             if last.is_some() {
                 out.push(b',');
             }
-            if let Err(error) = serde_json::to_writer(&mut *out, &worker) {
+            let report = if all { known.into() } else { self.measured(known) };
+            if let Err(error) = serde_json::to_writer(&mut *out, &report) {
                 out.truncate(before);
                 let error = Error::new(ErrorCategory::Internal, error.to_string());
                 return wire::push_error(out, Some(id), &error);
             }
             let more = workers.peek().is_some() || full;
-            last = Some((worker.id, more));
-            if asked.ids.is_empty() && out.len() - before > PAGE_BYTES {
+            last = Some((report.id, more));
+            if all && out.len() - before > PAGE_BYTES {
                 break;
             }
         }
@@ -61,19 +63,24 @@ impl Shared {
         out.extend_from_slice(format!("],\"next\":{next}}}}}\n").as_bytes());
     }
 
-    fn asked_for(&self, asked: &wire::Status) -> Result<Vec<WorkerReport>> {
+    fn asked_for(&self, asked: &wire::Status) -> Result<Vec<WorkerDiagnostics>> {
         let board = self.master.board();
         if asked.ids.is_empty() {
-            let some = board.some_diagnostics(asked.after.as_deref(), PAGE);
-            return Ok(some.into_iter().map(WorkerReport::from).collect());
+            return Ok(board.some_diagnostics(asked.after.as_deref(), PAGE));
         }
         if asked.ids.len() > wire::MAX_NAMED {
             let most = wire::MAX_NAMED;
             let message = format!("`params.ids`: at most {most} are answered at a time");
             return Err(Error::configuration(message));
         }
-        let named = asked.ids.iter().map(|id| board.diagnostics(id).map(measured));
-        named.collect()
+        asked.ids.iter().map(|id| board.diagnostics(id)).collect()
+    }
+
+    /// A report with what the worker's process uses now, or did a moment ago.
+    fn measured(&self, known: WorkerDiagnostics) -> WorkerReport {
+        let of = |pid| (known.incarnation, pid);
+        let used = known.pid.and_then(|pid| self.usage.of(&known.id, of(pid), || usage(pid)));
+        WorkerReport { usage: used, ..known.into() }
     }
 
     pub(super) fn describe(&self, id: &str) -> Result<Description> {
@@ -82,7 +89,7 @@ impl Shared {
         let last_output = diagnostics.last_output.clone();
         let program_changed = program_changed(&diagnostics);
         Ok(Description {
-            worker: measured(diagnostics),
+            worker: self.measured(diagnostics),
             failures,
             config: ConfigReport::from(&*config),
             history: history.into_iter().map(PastReport::from).collect(),
@@ -92,15 +99,10 @@ impl Shared {
     }
 }
 
-/// A report with what the worker's process uses now.
-fn measured(known: WorkerDiagnostics) -> WorkerReport {
-    let used = known.pid.and_then(proc::usage);
-    let usage = used.map(|(resident, threads)| Usage {
-        cpu_percent: None,
-        rss_bytes: Some(resident),
-        threads: Some(threads),
-    });
-    WorkerReport { usage, ..known.into() }
+/// What a process uses now. The kernel takes longer to tell than all the rest of a status.
+fn usage(pid: u32) -> Option<Usage> {
+    let (resident, threads) = proc::usage(pid)?;
+    Some(Usage { cpu_percent: None, rss_bytes: Some(resident), threads: Some(threads) })
 }
 
 /// Looks at files, which the loop would not wait for.
