@@ -452,7 +452,7 @@ impl Board {
                 .execution
                 .as_ref()
                 .filter(|_| !config.is_module())
-                .map(|execution| execution.executable_path.display().to_string()),
+                .map(|execution| execution.executable_path.to_string_lossy().into_owned()),
             state: status.state,
             goal: match status.goal {
                 Goal::Up => "up",

@@ -21,6 +21,8 @@ use crate::host::sys;
 /// So many requests that take long may be open at a time; more wait for their turn. A few less than
 /// the server allows, so that it always reads on.
 const MAX_LONG: usize = 48;
+/// So much is read at a time.
+const READ: usize = 64 << 10;
 
 /// A connection.
 pub(super) struct Line {
@@ -39,10 +41,27 @@ struct State {
     /// Requests, and their answers if those are here.
     open: BTreeMap<u64, Option<Result<Box<RawValue>>>>,
     long: usize,
-    /// Some thread reads.
-    reading: bool,
-    frames: Frames,
+    /// What to read with, unless some thread does.
+    ear: Option<Ear>,
+    /// So many threads wait for what others hear: to wake none costs a call too.
+    waiting: usize,
     lost: Option<Error>,
+}
+
+/// What whoever reads needs for it.
+struct Ear {
+    frames: Frames,
+    buffer: Box<[u8]>,
+    /// How long a read may wait, as the socket was told last.
+    patience: Option<Duration>,
+}
+
+impl Ear {
+    fn new() -> Self {
+        // What is not used of it is never touched, and no memory.
+        let buffer = vec![0; READ].into_boxed_slice();
+        Self { frames: Frames::default(), buffer, patience: None }
+    }
 }
 
 impl Line {
@@ -61,7 +80,7 @@ impl Line {
             path: path.to_owned(),
             socket,
             patience,
-            state: Mutex::default(),
+            state: Mutex::new(State { ear: Some(Ear::new()), ..State::default() }),
             heard: Condvar::new(),
             sending: Mutex::default(),
         })
@@ -115,7 +134,7 @@ impl Line {
     fn take_turn(&self) -> Turn<'_> {
         let mut state = self.state();
         while state.long >= MAX_LONG {
-            state = self.heard.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait_for_others(state, None);
         }
         state.long += 1;
         Turn(self)
@@ -133,7 +152,7 @@ impl Line {
             id
         };
         let open = Open { line: self, id };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(128);
         wire::push_request(&mut bytes, id, method, params);
         if bytes.len() > crate::host::protocol::MAX_FRAME {
             let message = "the request does not fit into a line of 1 MiB";
@@ -158,17 +177,40 @@ impl Line {
     fn lose(&self, why: Error) -> Error {
         let mut state = self.state();
         let why = state.lost.get_or_insert(why).clone();
-        drop(state);
-        self.heard.notify_all();
+        self.wake_others(&state);
         why
     }
 
-    /// Reads what comes within `patience` and hands it out. Called by one thread at a time.
-    fn read(&self, frames: &mut Frames, patience: Option<Duration>) -> Result<Vec<FromMaster>> {
-        let mut buffer = [0; 16 << 10];
-        let read =
-            self.socket.set_read_timeout(patience).and_then(|()| (&self.socket).read(&mut buffer));
-        match read {
+    /// Waits until another thread has heard something, or `left` is over.
+    fn wait_for_others<'s>(
+        &self,
+        mut state: MutexGuard<'s, State>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'s, State> {
+        state.waiting += 1;
+        let mut state = match left {
+            Some(left) => {
+                let waited = self.heard.wait_timeout(state, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.heard.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.waiting -= 1;
+        state
+    }
+
+    fn wake_others(&self, state: &State) {
+        if state.waiting > 0 {
+            self.heard.notify_all();
+        }
+    }
+
+    /// Reads what comes within about `patience`, or less. Called by one thread at a time.
+    fn read(&self, ear: &mut Ear, patience: Option<Duration>) -> Result<Vec<FromMaster>> {
+        let patience = patience.map(rounded);
+        let read = self.set_patience(ear, patience);
+        let Ear { frames, buffer, .. } = ear;
+        match read.and_then(|()| (&self.socket).read(buffer)) {
             Ok(0) => Err(unreachable(&self.path, "it closed the connection")),
             Ok(count) => {
                 frames.push(buffer.get(..count).unwrap_or_default());
@@ -185,6 +227,15 @@ impl Line {
             Err(error) if is_late(&error) => Ok(Vec::new()),
             Err(error) => Err(unreachable(&self.path, error)),
         }
+    }
+
+    /// Says how long a read may wait, if that is not what was said before.
+    fn set_patience(&self, ear: &mut Ear, patience: Option<Duration>) -> io::Result<()> {
+        if ear.patience != patience {
+            self.socket.set_read_timeout(patience)?;
+            ear.patience = patience;
+        }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -219,8 +270,9 @@ struct Turn<'l>(&'l Line);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.state().long -= 1;
-        self.0.heard.notify_all();
+        let mut state = self.0.state();
+        state.long -= 1;
+        self.0.wake_others(&state);
     }
 }
 
@@ -246,30 +298,21 @@ impl Open<'_> {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
             }
-            if state.reading {
-                state = match left {
-                    Some(left) => {
-                        let waited = line.heard.wait_timeout(state, left);
-                        waited.unwrap_or_else(PoisonError::into_inner).0
-                    }
-                    None => line.heard.wait(state).unwrap_or_else(PoisonError::into_inner),
-                };
+            let Some(mut ear) = state.ear.take() else {
+                state = line.wait_for_others(state, left);
                 continue;
-            }
-            state.reading = true;
-            let mut frames = std::mem::take(&mut state.frames);
+            };
             drop(state);
-            let said = line.read(&mut frames, left);
+            let said = line.read(&mut ear, left);
             state = line.state();
-            state.frames = frames;
-            state.reading = false;
+            state.ear = Some(ear);
             match said {
                 Ok(said) => said.into_iter().for_each(|said| state.hand_out(said)),
                 Err(error) => {
                     state.lost.get_or_insert(error);
                 }
             }
-            line.heard.notify_all();
+            line.wake_others(&state);
         }
     }
 }
@@ -278,6 +321,14 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.line.state().open.remove(&self.id);
     }
+}
+
+/// A patience that is no longer, and one of few: there is no need to say a new one for each answer.
+/// Who has more waits again.
+fn rounded(patience: Duration) -> Duration {
+    let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1);
+    // More than the system has a number for would be refused.
+    Duration::from_millis(1 << millis.ilog2().min(40))
 }
 
 /// True when something did not come in time, or a signal came: it may be tried again.
@@ -314,7 +365,7 @@ fn is_trusted(uid: u32, own: u32) -> bool {
 pub(super) struct Stream {
     line: Line,
     id: u64,
-    frames: Frames,
+    ear: Ear,
     /// Read, and not taken yet; the next one is the last.
     waiting: Vec<FromMaster>,
     /// Something has come.
@@ -333,8 +384,8 @@ impl Stream {
         let open = line.send(method, params)?;
         let id = open.id;
         drop(open);
-        let (frames, waiting) = (Frames::default(), Vec::new());
-        Ok(Self { line, id, frames, waiting, begun: false, ended: false })
+        let ear = line.state().ear.take().unwrap_or_else(Ear::new);
+        Ok(Self { line, id, ear, waiting: Vec::new(), begun: false, ended: false })
     }
 
     /// The next item; `None`: there is none any more.
@@ -349,7 +400,7 @@ impl Stream {
                 if left.is_some_and(|left| left.is_zero()) {
                     return Err(Error::new(ErrorCategory::Timeout, "nothing came"));
                 }
-                self.waiting = self.line.read(&mut self.frames, left).map_err(|error| {
+                self.waiting = self.line.read(&mut self.ear, left).map_err(|error| {
                     self.ended = true;
                     self.lost(error)
                 })?;
@@ -385,6 +436,23 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_patience_that_is_set_is_no_longer_than_asked_and_seldom_a_new_one() {
+        let millis = Duration::from_millis;
+        for (asked, set) in [
+            (Duration::ZERO, millis(1)),
+            (Duration::from_micros(2_999), millis(2)),
+            (millis(4_096), millis(4_096)),
+            (millis(5_000), millis(4_096)),
+            (millis(4_096) + Duration::from_nanos(1), millis(4_096)),
+            (Duration::MAX, millis(1 << 40)),
+        ] {
+            assert_eq!(rounded(asked), set, "{asked:?}");
+        }
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(rounded(Duration::MAX))).unwrap();
+    }
 
     #[test]
     fn only_ones_own_master_and_roots_are_listened_to_and_root_listens_to_all() {

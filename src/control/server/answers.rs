@@ -1,11 +1,10 @@
 //! What can be answered at once: who the master is, and what its board says.
 
 use super::{Shared, wire};
-use crate::control::report::{
-    ConfigReport, Description, ExitReport, Hello, PastReport, WorkerReport, patience,
-};
+use crate::control::report::{ConfigReport, Description, ExitReport, Hello, PastReport, patience};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::runtime::{Described, Past};
+use crate::worker::WorkerDiagnostics;
 
 /// So many workers are in one answer at most,
 const PAGE: usize = 256;
@@ -37,23 +36,25 @@ impl Shared {
             Ok(workers) => workers,
             Err(error) => return wire::push_error(out, Some(id), &error),
         };
-        let full = asked.ids.is_empty() && workers.len() == PAGE;
+        let all = asked.ids.is_empty();
+        let full = all && workers.len() == PAGE;
         let before = out.len();
         out.extend_from_slice(format!(r#"{{"id":{id},"result":{{"workers":["#).as_bytes());
         let mut last = None;
         let mut workers = workers.into_iter().peekable();
-        while let Some(worker) = workers.next() {
+        while let Some(known) = workers.next() {
             if last.is_some() {
                 out.push(b',');
             }
-            if let Err(error) = serde_json::to_writer(&mut *out, &worker) {
+            let report = if asked.usage { self.measured(known) } else { known.into() };
+            if let Err(error) = serde_json::to_writer(&mut *out, &report) {
                 out.truncate(before);
                 let error = Error::new(ErrorCategory::Internal, error.to_string());
                 return wire::push_error(out, Some(id), &error);
             }
             let more = workers.peek().is_some() || full;
-            last = Some((worker.id, more));
-            if asked.ids.is_empty() && out.len() - before > PAGE_BYTES {
+            last = Some((report.id, more));
+            if all && out.len() - before > PAGE_BYTES {
                 break;
             }
         }
@@ -65,20 +66,17 @@ impl Shared {
         out.extend_from_slice(format!("],\"next\":{next}}}}}\n").as_bytes());
     }
 
-    fn asked_for(&self, asked: &wire::Status) -> Result<Vec<WorkerReport>> {
+    fn asked_for(&self, asked: &wire::Status) -> Result<Vec<WorkerDiagnostics>> {
         let board = self.master.board();
-        let report = |known| if asked.usage { self.measured(known) } else { known.into() };
         if asked.ids.is_empty() {
-            let some = board.some_diagnostics(asked.after.as_deref(), PAGE);
-            return Ok(some.into_iter().map(report).collect());
+            return Ok(board.some_diagnostics(asked.after.as_deref(), PAGE));
         }
         if asked.ids.len() > wire::MAX_NAMED {
             let most = wire::MAX_NAMED;
             let message = format!("`params.ids`: at most {most} are answered at a time");
             return Err(Error::configuration(message));
         }
-        let named = asked.ids.iter().map(|id| board.diagnostics(id).map(report));
-        named.collect()
+        asked.ids.iter().map(|id| board.diagnostics(id)).collect()
     }
 
     pub(super) fn describe(&self, id: &str) -> Result<Description> {

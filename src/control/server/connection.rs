@@ -36,6 +36,8 @@ pub(super) struct Connection<'s> {
     mailbox: Arc<Mailbox>,
     phase: Phase,
     frames: Frames,
+    /// What is read goes here first: new room for it each time would have to be cleared.
+    buffer: Box<[u8]>,
     /// Since when a line is awaited that has begun, or the first one.
     begun: Option<Instant>,
     /// It has said something that was understood.
@@ -88,6 +90,7 @@ impl<'s> Connection<'s> {
             mailbox,
             phase: Phase::Reading,
             frames: Frames::default(),
+            buffer: vec![0; READ].into_boxed_slice(),
             begun: Some(now),
             greeted: false,
             out: Vec::new(),
@@ -172,19 +175,21 @@ impl<'s> Connection<'s> {
     }
 
     fn read(&mut self) {
-        let mut buffer = [0; READ];
+        let mut buffer = std::mem::take(&mut self.buffer);
         let read = (&*self.socket).read(&mut buffer);
         // What it has said in that very moment is not carried out.
         if !self.mailbox.resume() {
             return self.give_way();
         }
         self.take(read.map(|count| buffer.get(..count).unwrap_or_default()), false);
+        self.buffer = buffer;
     }
 
     fn read_now(&mut self, hung_up: bool) {
-        let mut buffer = [0; READ];
+        let mut buffer = std::mem::take(&mut self.buffer);
         let read = sys::receive_now(&self.socket, &mut buffer);
         self.take(read.map(|count| buffer.get(..count).unwrap_or_default()), hung_up);
+        self.buffer = buffer;
     }
 
     fn take(&mut self, read: io::Result<&[u8]>, hung_up: bool) {

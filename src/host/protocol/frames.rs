@@ -1,5 +1,7 @@
 //! Lines out of a stream of bytes, of bounded length: the framing of every socket of ours.
 
+use std::io::BufRead as _;
+
 use super::MAX_FRAME;
 
 /// What is kept for the next bytes, at most, when no line is begun.
@@ -50,7 +52,7 @@ impl Frames {
     /// The line is longer than 1 MiB, whole or not. The stream is then of no use any more.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, TooLong> {
         loop {
-            let found = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+            let found = line_end(&self.buffer[self.scanned..]);
             let end = found.map_or(self.buffer.len(), |at| self.scanned + at);
             if end - self.start >= MAX_FRAME {
                 return Err(TooLong);
@@ -67,6 +69,13 @@ impl Frames {
             }
         }
     }
+}
+
+/// Where the first newline is: by std's search, which looks at many bytes at a time.
+fn line_end(mut bytes: &[u8]) -> Option<usize> {
+    let all = bytes;
+    let passed = bytes.skip_until(b'\n').ok()?;
+    all[..passed].ends_with(b"\n").then(|| passed - 1)
 }
 
 #[cfg(test)]
