@@ -328,13 +328,14 @@ enum Step {
 
 impl Step {
     fn take(&self) -> io::Result<()> {
-        match self {
+        let taken = match self {
             Self::Rename(from, to) => fs::rename(from, to),
-            Self::Remove(path) => match fs::remove_file(path) {
-                // Somebody was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            },
+            Self::Remove(path) => fs::remove_file(path),
+        };
+        match taken {
+            // Somebody has removed it. The gap moves on, and falls off at the end.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(()) | Err(_) => taken,
         }
     }
 }
