@@ -394,12 +394,13 @@ impl Step {
 /// the safe replacement of it, and begins to write all of the renamed one to the disk, which its
 /// own removal then waits for.
 fn steps(path: &Path, older: usize, keep: usize) -> Vec<Step> {
-    if keep == 0 {
-        return vec![Step::Remove(path.to_owned())];
-    }
     // More than one goes when fewer are to be kept than before; the oldest first, for no gaps.
-    let mut steps: Vec<Step> =
-        (keep..=older).rev().map(|number| Step::Remove(numbered(path, number))).collect();
+    let gone = (keep.max(1)..=older).rev();
+    let mut steps: Vec<Step> = gone.map(|number| Step::Remove(numbered(path, number))).collect();
+    if keep == 0 {
+        steps.push(Step::Remove(path.to_owned()));
+        return steps;
+    }
     let stay = older.min(keep - 1);
     let rename = |number| Step::Rename(numbered(path, number), numbered(path, number + 1));
     steps.extend((1..=stay).rev().map(rename));
@@ -432,7 +433,7 @@ mod tests {
                     Step::Remove(path) => assert!(files.remove(&path)),
                 }
             }
-            let left = if keep == 0 { 1..=older } else { 1..=keep.min(older + 1) };
+            let left = 1..=keep.min(older + 1);
             let left: BTreeSet<_> = left.map(|number| numbered(path, number)).collect();
             assert_eq!(files, left, "{older} older ones, {keep} to be kept");
         }

@@ -73,8 +73,8 @@ impl Source {
 /// As much as a pipe holds at first.
 const PIPE: usize = 64 << 10;
 /// As much as one is made to hold that was found full: as much as is read at once. More is no
-/// faster, since it leaves the caches before it is read. It is not given to all: unless one is root,
-/// there is so much for all pipes of a user, and who is beyond it gets very small ones.
+/// faster, since it leaves the caches before it is read. It is not given to all: unless one is
+/// root, there is so much for all pipes of a user, and who is beyond it gets very small ones.
 const LARGE_PIPE: i32 = 256 << 10;
 /// So often a pipe is read before it is asked again whether anything else has happened.
 const READS: usize = 8;
