@@ -131,8 +131,8 @@ impl Master {
         Self { shared: Arc::clone(&self.shared), owned: None }
     }
 
-    /// From now on the process's signals are commands for this master, also those that came while it
-    /// was built; and it reaps its orphans.
+    /// From now on the process's signals are commands for this master, also those that came while
+    /// it was built; and it reaps its orphans.
     fn obey(&mut self, signals: Option<signals::Signals>) -> Result<()> {
         let share = self.share();
         let (Some(owned), Some(signals)) = (&mut self.owned, signals) else { return Ok(()) };
