@@ -136,21 +136,18 @@ impl Master {
         Self { shared: Arc::clone(&self.shared), owned: None }
     }
 
-    /// From now on the process's signals are commands for this master: also those that came while
-    /// it was built.
-    fn obey(&mut self, signals: Option<signals::Signals>) {
+    /// From now on the process's signals are commands for this master, also those that came while
+    /// it was built; and it reaps its orphans.
+    fn obey(&mut self, signals: Option<signals::Signals>) -> Result<()> {
         let share = self.share();
-        let (Some(owned), Some(signals)) = (&mut self.owned, signals) else { return };
+        let (Some(owned), Some(signals)) = (&mut self.owned, signals) else { return Ok(()) };
+        #[cfg(target_os = "linux")]
+        {
+            let cannot = |error| Error::io("cannot reap orphans", error);
+            owned._reaper = Some(Reaper::start().map_err(cannot)?);
+        }
         signals.command(share);
         owned._signals = Some(signals);
-    }
-
-    #[cfg(target_os = "linux")]
-    fn reap_orphans(&mut self) -> Result<()> {
-        let reaper = Reaper::start().map_err(|error| Error::io("cannot reap orphans", error))?;
-        if let Some(owned) = &mut self.owned {
-            owned._reaper = Some(reaper);
-        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::leftovers;
 use super::output::{LineSink, Output, OutputLine, Outputs};
 use super::own::OwnProcess;
 use super::reload::{Applied, ConfigReader, ConfigSource};
+use super::signals::Signals;
 use super::{Host, Master, Owned, Shared};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::estate::Estate;
@@ -146,9 +147,9 @@ impl MasterBuilder {
     ///   [`source`](Self::source), or is as SIGTERM if the controlling terminal is gone; SIGUSR1
     ///   logs every worker's state; SIGUSR2 is [`Master::reopen_logs`]; others that would end it by
     ///   default, such as SIGALRM and the real-time ones, are logged. All of this holds from the
-    ///   beginning of [`build`](Self::build), at whose end is done what was asked for meanwhile. After
-    ///   the master's end they do what they do by default, but for real-time ones, which are then
-    ///   ignored.
+    ///   beginning of [`build`](Self::build), at whose end is done what was asked for meanwhile.
+    ///   After the master's end they do what they do by default, but for real-time ones, which are
+    ///   then ignored.
     ///
     /// On Linux it becomes a subreaper too, until the master's end: processes that lose their
     /// parent become its children, and are reaped when they end, which a handler for SIGCHLD tells.
@@ -191,14 +192,7 @@ impl MasterBuilder {
     /// # Errors SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is
     /// wrong; the system has no thread or descriptor left.
     pub fn build(mut self) -> Result<Master> {
-        let own = match self.owned.take() {
-            None if self.own_process => Some(OwnProcess::take()?),
-            own => own,
-        };
-        if own.is_some() && self.panic_hook {
-            panics::install_hook();
-        }
-        let (signals, nofile) = own.map_or((None, None), |own| (Some(own.signals), own.nofile));
+        let (signals, nofile) = self.take_process()?;
         let (host, host_program) = self.host();
         self.check(host)?;
         let name = self.config.name.clone().unwrap_or_else(|| "hsu-master".to_owned());
@@ -252,10 +246,6 @@ impl MasterBuilder {
             _state: state.map(Tenure),
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
-        #[cfg(target_os = "linux")]
-        if signals.is_some() {
-            master.reap_orphans()?;
-        }
         let mut leftovers = leftovers::by_worker(inheritance.leftovers);
         master.add_configured(&mut leftovers)?;
         master.adopt(inheritance.adoptions)?;
@@ -263,8 +253,20 @@ impl MasterBuilder {
         master.listen(&name)?;
         // A program of somebody else's may add such a worker at once.
         master.end_strangers(leftovers, signals.is_none())?;
-        master.obey(signals);
+        master.obey(signals)?;
         Ok(master)
+    }
+
+    /// The signals and the descriptor limit for children, if the process is this master's.
+    fn take_process(&mut self) -> Result<(Option<Signals>, Option<sys::Limit>)> {
+        let own = match self.owned.take() {
+            None if self.own_process => Some(OwnProcess::take()?),
+            own => own,
+        };
+        if own.is_some() && self.panic_hook {
+            panics::install_hook();
+        }
+        Ok(own.map_or((None, None), |own| (Some(own.signals), own.nofile)))
     }
 
     /// Which program runs modules in processes of their own, and how.

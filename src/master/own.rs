@@ -1,5 +1,5 @@
-//! What a master does to a process that it has to itself, before it is there: from here on no signal
-//! ends it unawares.
+//! What a master does to a process that it has to itself, before it is there: from here on no
+//! signal ends it unawares.
 
 use super::signals::Signals;
 use crate::error::{Error, Result};

@@ -65,8 +65,9 @@ mod unix {
     ///
     /// No thread holds them back, so one may land on any: mostly the main thread, at times one of a
     /// module's, where a handler runs for a moment and whatever blocks there goes on
-    /// (`SA_RESTART`). Were they held back there, so would they be in the children that a module
-    /// spawns, since [`std::process::Command`] hands the mask on, and nobody could ask those to end.
+    /// (`SA_RESTART`). Were they held back there, they would be so in the children that a module
+    /// spawns, too, since [`std::process::Command`] hands the mask on: nobody could ask those to
+    /// end.
     pub(crate) struct Signals {
         listener: Arc<Mutex<Listener>>,
         closer: Closer,
@@ -328,8 +329,8 @@ fn on_request_to_end(master: &Master, asked: u32) {
     let _unread = master.shutdown_nowait(asked > 1);
 }
 
-/// Ends the process now. What is said goes to standard error, past a logger that may write later; for
-/// a moment only: who reads there may have stopped.
+/// Ends the process now. What is said goes to standard error, past a logger that may write later;
+/// for a moment only: who reads there may have stopped.
 fn leave(text: String) -> ! {
     let (tell, told) = bounded(1);
     let write = move || {

@@ -1,5 +1,5 @@
-//! What a former master has left: which of its processes live, and which of those go on. What else is
-//! left of a worker than its process is ended here, before anything of it is started again.
+//! What a former master has left: which of its processes live, and which of those go on. What else
+//! is left of a worker than its process is ended here, before anything of it is started again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

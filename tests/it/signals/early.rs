@@ -6,8 +6,8 @@ use super::{NAP, Program};
 use crate::support::{skipped, until};
 
 impl Program {
-    /// Stops it, as soon as it hears signals, in whatever it does by then; these wait for it when it
-    /// goes on.
+    /// Stops it, as soon as it hears signals, in whatever it does by then; these wait for it when
+    /// it goes on.
     fn gets_early(&self, signals: &[&str]) {
         until(|| self.hears_signals());
         self.signal("STOP");

@@ -7,7 +7,8 @@ use crate::support::{Fifo, example};
 fn stuck(voice: &Fifo, gate: &Fifo) -> String {
     format!(
         "master: {{shutdown_timeout: 10m}}\nworkers:\n\
-         - {{id: rock, type: module, module_type: plugin, module_name: {}, stop: {{timeout: 200ms}},\n   \
+         - {{id: rock, type: module, module_type: plugin, module_name: {},\n   \
+         stop: {{timeout: 200ms}},\n   \
          config: {{lives: [Ignores], voice: {}, gate: {}}}}}\n",
         example("libactor_plugin.so").display(),
         voice.path.display(),
