@@ -1,5 +1,5 @@
-//! Descriptors that are kept for when the system has no more to give: a master that is short of them
-//! still answers those who ask it why.
+//! Descriptors that are kept for when the system has no more to give: a master that is short of
+//! them still answers those who ask it why.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -61,9 +61,9 @@ pub(crate) fn stands(path: &Path) -> io::Result<()> {
 }
 
 impl StateDir {
-    /// Has `keep` called after the directory was made again, and whenever somebody asks for it to be
-    /// looked after: what belongs in it may be gone. It must not log, nor ask for this directory to
-    /// stand.
+    /// Has `keep` called after the directory was made again, and whenever somebody asks for it to
+    /// be looked after: what belongs in it may be gone. It must not log, nor ask for this directory
+    /// to stand.
     pub(crate) fn kept_by(&self, keep: impl Fn(&Self) + Send + Sync + 'static) {
         self.keepers().all.push(Box::new(keep));
     }
