@@ -177,7 +177,7 @@ impl MasterBuilder {
     /// # Errors SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is
     /// wrong; the system has no thread or descriptor left.
     pub fn build(self) -> Result<Master> {
-        let nofile = if self.own_process { own_process()? } else { None };
+        let nofile = if self.own_process { own_process(self.panic_hook)? } else { None };
         let (host, host_program) = self.host();
         self.check(host)?;
         let has_state = self.config.state_dir.is_some();
@@ -234,9 +234,6 @@ impl MasterBuilder {
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
         if self.own_process {
-            if self.panic_hook {
-                panics::install_hook();
-            }
             master.take_process()?;
         }
         for worker in master.configured_workers() {
@@ -307,7 +304,11 @@ fn open_state(path: Option<&Path>, _name: &str) -> Result<Option<Arc<StateDir>>>
 }
 
 /// Makes the process a supervisor's own. Returns the descriptor limit that children get back.
-fn own_process() -> Result<Option<sys::Limit>> {
+fn own_process(panic_hook: bool) -> Result<Option<sys::Limit>> {
+    if panic_hook {
+        // Also for panics of the master's own threads: their places are told with them.
+        panics::install_hook();
+    }
     let cannot = |what: &str| {
         let what = format!("cannot {what}");
         move |error| Error::io(what, error)
