@@ -145,7 +145,8 @@ fn a_failure_is_explained_and_described() {
         assert!(told.contains(part), "{part}:\n{told}");
     }
     let told = place.run("describe bad").expect(0).out;
-    for part in ["last end       exit 3", "gave up", "on-failure", "command        /bin/sh -c"] {
+    let parts = ["last end       exit 3", "gave up", "on-failure", "command        /bin/sh -c"];
+    for part in parts.into_iter().chain(["on master exit stop", "  configuration  "]) {
         assert!(told.contains(part), "{part}:\n{told}");
     }
     for verb in ["explain", "describe"] {
