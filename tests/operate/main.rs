@@ -6,3 +6,4 @@ mod fake;
 mod live;
 mod support;
 mod terminal;
+mod told;
