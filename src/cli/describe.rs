@@ -14,7 +14,9 @@ pub(super) fn describe(client: &Client, id: &str, json: bool) -> Result<Outcome>
     if json {
         return Ok(print_json(&known));
     }
-    Ok(print(&described(&known, SystemTime::now())))
+    let mut text = described(&known, SystemTime::now());
+    lines(&mut text, &[("configuration", client.hello().configuration.clone())]);
+    Ok(print(&text))
 }
 
 /// One line: what it is about, and what is known of it. Nothing known, no line.

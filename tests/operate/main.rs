@@ -9,3 +9,4 @@ mod logs;
 mod running;
 mod support;
 mod terminal;
+mod told;

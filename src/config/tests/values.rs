@@ -143,10 +143,11 @@ workers:
     start:
 ";
     let plain = "workers: [{id: a, type: module, module_name: m}]";
-    let (read, plain) = (read(text).unwrap(), read(plain).unwrap());
+    let (mut long, plain) = (read(text).unwrap(), read(plain).unwrap());
     // The same settings, from another text.
-    assert_ne!(read.digest, plain.digest);
-    assert_eq!(crate::settings::MasterConfig { digest: plain.digest.clone(), ..read }, plain);
+    assert_ne!(long.digest, plain.digest);
+    long.digest.clone_from(&plain.digest);
+    assert_eq!(long, plain);
 }
 
 #[test]

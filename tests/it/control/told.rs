@@ -111,8 +111,8 @@ fn retries_that_are_left_are_counted() {
 #[test]
 fn c17_the_configuration_that_holds_is_known_by_its_digest() {
     let directory = tempfile::tempdir().unwrap();
-    let text = |id: &str| {
-        let state = directory.path().join("state");
+    let state = directory.path().join("state");
+    let text = move |id: &str| {
         format!(
             "master: {{ name: tested, state_dir: {} }}\n\
              workers: [ {{ id: {id}, enabled: false, command: x }} ]\n",
