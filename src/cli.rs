@@ -17,6 +17,7 @@ mod modules;
 mod output;
 mod plan;
 mod plugin;
+mod progress;
 mod run;
 mod running;
 #[cfg(test)]

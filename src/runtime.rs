@@ -70,8 +70,8 @@ pub(crate) enum Input {
     Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
     /// Tell everybody of something that happened to the master as a whole.
     Tell(EventKind),
-    /// Make a worker known. `past`: the last incarnation of it that is known.
-    Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
+    /// Make a worker known.
+    Add { worker: WorkerId, config: Box<WorkerConfig>, left: Left, reply: ReplySender },
     /// Take over a process that a former master has left.
     Adopt { adoption: Box<Adoption>, reply: ReplySender },
     /// A host tells something.
@@ -80,6 +80,14 @@ pub(crate) enum Input {
     Aside { worker: WorkerId, incarnation: u64, aside: Arc<Aside> },
     /// Somebody wants to hear of events.
     Subscribe(Subscriber),
+}
+
+/// What a former master has left of a worker.
+pub(crate) struct Left {
+    /// Its last incarnation.
+    pub(crate) past: u64,
+    /// Its process, which goes on as that, and where the outcome goes.
+    pub(crate) adoption: Option<(Box<Adoption>, ReplySender)>,
 }
 
 /// What a loop is made of.
@@ -198,8 +206,11 @@ impl Loop {
     fn take(&mut self, now: Moment, input: Input) {
         match input {
             Input::Command { command, reply } => self.admit(now, command, reply),
-            Input::Add { worker, config, past, reply } => {
-                self.add(now, worker, (*config, past), reply);
+            Input::Add { worker, config, left, reply } => {
+                self.add(now, worker, (*config, left.past), reply);
+                if let Some((adoption, reply)) = left.adoption {
+                    self.adopt(now, *adoption, reply);
+                }
             }
             Input::Adopt { adoption, reply } => self.adopt(now, *adoption, reply),
             Input::Report { worker, incarnation, report } => {

@@ -4,6 +4,7 @@
 mod former;
 mod ledger;
 mod record;
+mod unclaimed;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -23,6 +24,7 @@ use former::Former;
 pub(crate) use former::{Adoption, Inheritance, fingerprint};
 use ledger::Ledger;
 use record::{Holder, Process, Record, Stop, Wanted};
+pub(crate) use unclaimed::Unclaimed;
 
 /// Who the present master is.
 pub(crate) const HOLDER: &str = "master.json";
@@ -70,7 +72,8 @@ impl Estate {
     /// `program`: what is run as the guardian; without it there is none.
     ///
     /// With a state directory it begins with what the former master has left there: processes that
-    /// go on with these workers are attached to, all others are ended, which it waits for.
+    /// go on with these workers are attached to, all others are ended, which it waits for; with
+    /// `keep_unknown` but for those that may go on with workers which are not known yet.
     ///
     /// # Errors
     /// When the system has no random numbers or no thread, the directory cannot be used, or it
@@ -79,6 +82,7 @@ impl Estate {
         program: Option<Program>,
         state: Option<Arc<StateDir>>,
         workers: &[WorkerConfig],
+        keep_unknown: bool,
         patience: Duration,
     ) -> io::Result<(Self, Inheritance)> {
         let mut nonce = String::new();
@@ -91,8 +95,11 @@ impl Estate {
         let (mut inheritance, mut ledger) = (Inheritance::default(), None);
         if let Some(state) = &state {
             let mut former = Former::read(state, &boot_id)?;
-            inheritance = former.settle(workers, patience)?;
-            let known = |worker: &WorkerId| workers.iter().any(|w| w.id == worker.as_str());
+            inheritance = former.settle(workers, keep_unknown, patience)?;
+            let known = |worker: &WorkerId| {
+                let waits = inheritance.unclaimed.contains_key(worker);
+                waits || workers.iter().any(|w| w.id == worker.as_str())
+            };
             let (records, strange) = former.records.into_iter().partition(|(id, _)| known(id));
             ledger = Some(Ledger::open(Arc::clone(state), records, strange)?);
             let own = proc::began(process::id()).map_or(0, |(start_time, _)| start_time);

@@ -29,6 +29,7 @@ pub struct MasterBuilder {
     output: Option<Output>,
     panic_hook: bool,
     own_process: bool,
+    keep_unknown: bool,
     seed: Option<u64>,
     host_program: Option<PathBuf>,
     source: Option<ConfigSource>,
@@ -44,6 +45,7 @@ impl Default for MasterBuilder {
             output: None,
             panic_hook: true,
             own_process: false,
+            keep_unknown: false,
             seed: None,
             host_program: None,
             source: None,
@@ -154,6 +156,23 @@ impl MasterBuilder {
         self
     }
 
+    /// For programs that add workers after [`build`](Self::build): what a former master of the
+    /// state directory has left running of workers that are not in the configuration, with
+    /// `on_master_exit: keep`, waits for them.
+    ///
+    /// [`Master::add_worker`] of such an id takes the process over, as `build` does with those of
+    /// configured workers; one that is not to go on (the worker is not kept any more, or not
+    /// enabled) it ends first, within its own stop timeout. The first [`Master::start_all`] ends
+    /// what nobody has added. A master that ends before leaves it to the next one.
+    ///
+    /// False, as by default: `build` ends everything that it does not know, so that an id which is
+    /// added later begins anew. Never is a second copy of a worker started beside a first.
+    #[must_use]
+    pub fn keep_unknown(mut self, keep: bool) -> Self {
+        self.keep_unknown = keep;
+        self
+    }
+
     /// The program that is run for modules in processes of their own, and for a moment before
     /// processes with settings such as `user`, instead of this one. Its main must begin with
     /// [`host_if_requested`](crate::host_if_requested), and it must know the modules by the same
@@ -192,9 +211,11 @@ impl MasterBuilder {
         let workers = &self.config.workers;
         let patience = self.config.shutdown_timeout;
         let (estate, inheritance) =
-            Estate::open(host_program.clone(), state.clone(), workers, patience)
+            Estate::open(host_program.clone(), state.clone(), workers, self.keep_unknown, patience)
                 .map_err(|error| Error::io("cannot read what a former master left", error))?;
-        let processes = ProcessShared::new(outputs, nofile, Arc::new(estate))
+        let estate = Arc::new(estate);
+        let (inherited, adoptions) = Inherited::of(inheritance, &estate);
+        let processes = ProcessShared::new(outputs, nofile, estate)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
@@ -220,7 +241,7 @@ impl MasterBuilder {
             prober,
             logs,
             has_state,
-            inherited: Mutex::new(Inherited::of(&inheritance)),
+            inherited: Mutex::new(inherited),
         };
         let owned = Owned {
             thread: Mutex::new(Some(thread)),
@@ -238,7 +259,7 @@ impl MasterBuilder {
         for worker in master.configured_workers() {
             master.add_worker(worker)?;
         }
-        master.adopt(inheritance.adoptions)?;
+        master.adopt(adoptions)?;
         #[cfg(target_os = "linux")]
         master.listen(&name)?;
         Ok(master)

@@ -155,7 +155,7 @@ mod unix {
                 let work = move || {
                     for () in asked {
                         // What comes of it is told where it happens.
-                        let _ = master.begin_reload_again();
+                        master.reload_unattended();
                     }
                 };
                 match threads::spawn("reload", STACK, work) {

@@ -4,5 +4,6 @@
 
 mod fake;
 mod live;
+mod reload;
 mod support;
 mod terminal;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::HOLDER;
 use super::ledger::file_of;
 use super::record::{Holder, Process, Record, Stop, Wanted};
+use super::unclaimed::Unclaimed;
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
 use crate::host::process;
@@ -38,6 +39,8 @@ pub(crate) struct Inheritance {
     pub(crate) past: BTreeMap<WorkerId, u64>,
     /// Workers that were stopped by a command and are to stay so.
     pub(crate) down: BTreeSet<WorkerId>,
+    /// What is left of workers that are not known yet, if these are waited for.
+    pub(crate) unclaimed: BTreeMap<WorkerId, Unclaimed>,
 }
 
 /// A process that goes on under a new master.
@@ -61,10 +64,10 @@ impl Adoption {
 }
 
 /// A process that is ended.
-struct Ending {
-    worker: WorkerId,
-    process: Attached,
-    stop: Stop,
+pub(super) struct Ending {
+    pub(super) worker: WorkerId,
+    pub(super) process: Attached,
+    pub(super) stop: Stop,
 }
 
 impl Former {
@@ -112,6 +115,7 @@ impl Former {
 
     /// Decides what becomes of each process that a former master has left, and ends those that are
     /// not to go on. Blocks for as long as that takes: at most `patience` for their own ends.
+    /// `keep_unknown`: what may go on of workers that are not configured is left as it is.
     ///
     /// # Errors
     /// It cannot be known of one whether it lives: nothing may be started beside it then. None is
@@ -119,6 +123,7 @@ impl Former {
     pub(super) fn settle(
         &mut self,
         workers: &[WorkerConfig],
+        keep_unknown: bool,
         patience: Duration,
     ) -> io::Result<Inheritance> {
         let configured: BTreeMap<&str, &WorkerConfig> =
@@ -134,9 +139,20 @@ impl Former {
             if record.wanted == Wanted::Down && policy == Some(RestartPolicy::UnlessStopped) {
                 inheritance.down.insert(worker.clone());
             }
+            let unknown = keep_unknown && config.is_none();
+            if unknown {
+                let unclaimed = Unclaimed { record: record.clone(), process: None };
+                inheritance.unclaimed.insert(worker.clone(), unclaimed);
+            }
             let Some(known) = record.process.take() else { continue };
             let found = Attached::open(known.pid, known.start_time);
             match known_of(found, || format!("{worker}: process {}", known.pid))? {
+                Some(process) if unknown && may_go_on(record, &known) => {
+                    record.process = Some(known.clone());
+                    if let Some(unclaimed) = inheritance.unclaimed.get_mut(worker) {
+                        unclaimed.process = Some((process, known));
+                    }
+                }
                 Some(process) => match config.filter(|config| goes_on(record, &known, config)) {
                     Some(config) => {
                         let outdated = known.configuration != fingerprint(config);
@@ -175,6 +191,8 @@ impl Former {
         for (process, marks) in self.marked()? {
             let worker = &marks.worker;
             let adopted = inheritance.adoptions.iter().any(|adopted| adopted.worker == *worker);
+            let unclaimed = inheritance.unclaimed.get(worker);
+            let adopted = adopted || unclaimed.is_some_and(|left| left.process.is_some());
             let ending = endings.iter().any(|ending| ending.process.pid() == process.pid());
             if !adopted && !ending {
                 found.entry(worker.clone()).or_default().push((process, marks));
@@ -224,16 +242,27 @@ impl Former {
 
     /// All processes that bear the marks of a former master.
     fn marked(&self) -> io::Result<Vec<(Attached, Marks)>> {
-        let marks_of = |pid| Marks::of(pid).filter(|marks| self.masters.contains(&marks.master));
+        let marks_of = |pid| {
+            let marks = Marks::looked_up(pid).map_err(|error| {
+                let message = format!(
+                    "whether process {pid} is a former master's cannot be looked up, and nothing \
+                     is started beside it: {error}"
+                );
+                io::Error::new(error.kind(), message)
+            })?;
+            Ok::<_, io::Error>(marks.filter(|marks| self.masters.contains(&marks.master)))
+        };
         let mut marked = Vec::new();
         if self.masters.is_empty() {
             return Ok(marked);
         }
         for pid in proc::all()?.into_iter().filter(|pid| *pid != std::process::id()) {
-            let Some(Marks { worker, .. }) = marks_of(pid) else { continue };
+            let Some(Marks { worker, .. }) = marks_of(pid)? else { continue };
             let found = known_of(Attached::of(pid), || format!("{worker}: process {pid}"))?;
             // Looked at again: the number may have meant another one, and no longer can.
-            marked.extend(found.and_then(|process| Some((process, marks_of(pid)?))));
+            if let (Some(process), Some(marks)) = (found, marks_of(pid)?) {
+                marked.push((process, marks));
+            }
         }
         Ok(marked)
     }
@@ -269,13 +298,18 @@ fn read_record(state: &StateDir, stem: &str) -> Result<(WorkerId, Record), Strin
 }
 
 /// Whether a process that outlived its master is still wanted.
-fn is_wanted(config: &WorkerConfig) -> bool {
+pub(super) fn is_wanted(config: &WorkerConfig) -> bool {
     config.enabled && config.is_kept()
+}
+
+/// Whether a process that is there goes on if its worker is as it was.
+fn may_go_on(record: &Record, process: &Process) -> bool {
+    process.keep && record.wanted == Wanted::Up
 }
 
 /// Whether a process that is there goes on.
 fn goes_on(record: &Record, process: &Process, config: &WorkerConfig) -> bool {
-    process.keep && is_wanted(config) && record.wanted == Wanted::Up
+    may_go_on(record, process) && is_wanted(config)
 }
 
 /// Whether a process belongs to the user that a worker's configuration names, in every respect:
@@ -303,7 +337,7 @@ fn adopt_unrecorded(config: &WorkerConfig, process: Attached, marks: &Marks) -> 
 }
 
 /// Ends processes side by side: each is asked, and killed when its time is over.
-fn end(endings: Vec<Ending>, patience: Duration) {
+pub(super) fn end(endings: Vec<Ending>, patience: Duration) {
     let begun = Instant::now();
     for Ending { worker, process, stop } in &endings {
         log::info!("{worker}: process {} of a former master is ended", process.pid());

@@ -18,6 +18,37 @@ pub(crate) struct Inheritance {
     pub(crate) adoptions: Vec<Adoption>,
     pub(crate) past: BTreeMap<WorkerId, u64>,
     pub(crate) down: BTreeSet<WorkerId>,
+    pub(crate) unclaimed: BTreeMap<WorkerId, Unclaimed>,
+}
+
+/// Nothing is left.
+#[derive(Debug)]
+pub(crate) enum Unclaimed {}
+
+/// Nothing was left.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) adoption: Option<Adoption>,
+    pub(crate) ended: Option<u32>,
+    pub(crate) down: bool,
+}
+
+impl Unclaimed {
+    pub(crate) fn claim(
+        self,
+        _worker: &WorkerId,
+        _config: &WorkerConfig,
+        _patience: Duration,
+    ) -> Claimed {
+        match self {}
+    }
+
+    pub(crate) fn end(
+        _unclaimed: impl IntoIterator<Item = (WorkerId, Self)>,
+        _patience: Duration,
+    ) -> Vec<WorkerId> {
+        Vec::new()
+    }
 }
 
 /// There is none.
@@ -42,6 +73,7 @@ impl Estate {
         _program: Option<Program>,
         _state: Option<Arc<StateDir>>,
         _workers: &[WorkerConfig],
+        _keep_unknown: bool,
         _patience: Duration,
     ) -> io::Result<(Self, Inheritance)> {
         Ok((Self(()), Inheritance::default()))
@@ -50,6 +82,8 @@ impl Estate {
     pub(crate) fn lives(&self, _worker: &WorkerId, _incarnation: u64) {}
 
     pub(crate) fn wants(&self, _worker: &WorkerId, _up: bool) {}
+
+    pub(crate) fn died(&self, _worker: &WorkerId, _pid: u32, _kept: bool) {}
 
     pub(crate) fn forget(&self, _worker: &WorkerId) {}
 

@@ -16,6 +16,7 @@ impl EventKind {
             Self::Gone { .. } => "gone",
             Self::TaskFailed { .. } => "task_failed",
             Self::Reloaded { .. } => "reloaded",
+            Self::ReloadFinished { .. } => "reload_finished",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Removed => "removed",
             Self::Missed(_) => "missed",
@@ -48,6 +49,7 @@ impl EventKind {
             Self::Reloaded { added, removed, changed } => {
                 json!({ "added": added, "removed": removed, "changed": changed })
             }
+            Self::ReloadFinished { failed } => json!({ "failed": failed }),
             Self::ReloadFailed { message } => json!({ "message": message }),
             Self::Missed(count) => json!({ "count": count }),
             Self::Removed | Self::ShutDown | Self::Died => Value::Null,
