@@ -3,6 +3,8 @@
 
 #[path = "../examples/data_processor/service.rs"]
 mod service;
+#[path = "data_processor/operating.rs"]
+mod operating;
 mod support;
 #[path = "data_processor/switching.rs"]
 mod switching;

@@ -272,7 +272,7 @@ mod tests {
         for broken in ["", "Uid:\t1\t2\t3", "Uid:\t1\t2\tx\t3", "Uid:\t1\t2\t3\t4\t5"] {
             assert_eq!(parse_uids(broken.as_bytes()), None, "{broken}");
         }
-        assert_eq!(uids(std::process::id()).unwrap()[1], crate::host::sys::effective_uid());
+        assert_eq!(uids(std::process::id()).unwrap()[1], sys::effective_uid());
         assert!(uids(u32::MAX).is_err());
     }
 
