@@ -5,5 +5,6 @@
 mod fake;
 mod live;
 mod reload;
+mod shortage;
 mod support;
 mod terminal;
