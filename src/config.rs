@@ -102,8 +102,12 @@ fn load(path: &Path, lookup: Lookup<'_>, check: Check<'_>) -> Result<MasterConfi
 /// A warning for each file of variables that others may write: `PATH` may come from there.
 fn doubted_variables(workers: &[WorkerConfig]) -> Vec<Problem> {
     let executions = workers.iter().filter_map(|worker| worker.execution.as_ref());
-    let files: BTreeSet<_> = executions.filter_map(|execution| execution.env_file.as_ref()).collect();
-    files.into_iter().filter_map(|file| source::doubted(file, &file.display().to_string())).collect()
+    let files: BTreeSet<_> =
+        executions.filter_map(|execution| execution.env_file.as_ref()).collect();
+    files
+        .into_iter()
+        .filter_map(|file| source::doubted(file, &file.display().to_string()))
+        .collect()
 }
 
 /// The text of the file at `path`, which is called `file`.

@@ -237,7 +237,11 @@ impl Master {
             let failure = step.failure.as_deref().unwrap_or_default();
             log::warn!("reload: {} {}: failed: {failure}", step.action.as_str(), step.worker);
         }
-        log::info!("reload: {} of {} steps are done", plan.steps.len() - failed.len(), plan.steps.len());
+        log::info!(
+            "reload: {} of {} steps are done",
+            plan.steps.len() - failed.len(),
+            plan.steps.len()
+        );
         let failed = failed.into_iter().map(|step| step.worker.clone()).collect();
         self.shared.handle.send(Input::Tell(EventKind::ReloadFinished { failed }));
         plan

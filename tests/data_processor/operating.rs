@@ -19,8 +19,8 @@ const VERBS: [&str; 16] = [
 fn workers(deployments: &[&str]) -> String {
     let worker = |kind| {
         format!(
-            "- {{ id: {kind}-1, type: {kind}, module_type: native, module_name: data-processor,\n    \
-             config: {{ port: \":0\" }} }}\n"
+            "- {{ id: {kind}-1, type: {kind}, module_type: native,\n    \
+             module_name: data-processor, config: {{ port: \":0\" }} }}\n"
         )
     };
     let workers: String = deployments.iter().map(worker).collect();

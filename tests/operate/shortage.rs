@@ -7,7 +7,8 @@ use crate::support::{LONG, Place};
 
 #[test]
 fn a12_a_master_without_descriptors_is_operated_as_ever() {
-    let worker = |n| format!("- {{ id: w{n}, command: sleep 1000, restart: {{ policy: never }} }}\n");
+    let worker =
+        |n| format!("- {{ id: w{n}, command: sleep 1000, restart: {{ policy: never }} }}\n");
     let workers: String = (0..40).map(worker).collect();
     let place = Place::with(&format!("workers:\n{workers}"));
     let inner = place.command("run");

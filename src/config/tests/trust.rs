@@ -51,10 +51,9 @@ fn check(load: &Path, about: &Path, places: &[PathBuf]) {
             eprintln!("skipped in part: only root can give files away");
             continue;
         }
-        for (owner, group, bits, said) in [
-            (4711, 0, 0o755, "belongs to user 4711"),
-            (0, 4711, 0o775, "group 4711 may write to"),
-        ] {
+        for (owner, group, bits, said) in
+            [(4711, 0, 0o755, "belongs to user 4711"), (0, 4711, 0o775, "group 4711 may write to")]
+        {
             chown(place, Some(owner), Some(group)).unwrap();
             mode(place, bits);
             let warnings = MasterConfig::load(load).unwrap().warnings;

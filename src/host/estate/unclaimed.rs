@@ -36,8 +36,8 @@ impl Unclaimed {
         patience: Duration,
     ) -> Claimed {
         let Self { record, process } = self;
-        let down = record.wanted == Wanted::Down
-            && config.restart.policy == RestartPolicy::UnlessStopped;
+        let down =
+            record.wanted == Wanted::Down && config.restart.policy == RestartPolicy::UnlessStopped;
         let mut claimed = Claimed { adoption: None, ended: None, down };
         let Some((process, known)) = process else { return claimed };
         let worker = worker.clone();

@@ -147,8 +147,8 @@ impl Gate {
     }
 
     /// The launcher is there, which becomes the program, and is waited for until `hang_up`: from
-    /// now on it can be ended. Asked to end it has nothing to do first, and does so at once, however
-    /// it hangs. Should it be the program already, that has been asked.
+    /// now on it can be ended. Asked to end it has nothing to do first, and does so at once, also
+    /// where it hangs. Should it be the program already, that has been asked.
     pub(super) fn staged(&self, pid: u32, hang_up: HangUp) {
         let mut state = self.lock();
         let State::Spawning { asked, forced, launcher } = &mut *state else { return };

@@ -213,12 +213,14 @@ fn hold(pid: u32) -> Result<(Attached, Process), Failure> {
         return Err(refused(format!("process {pid} {why}")));
     }
     let lives = || Process::with_id(pid).filter(|process| !process.ended);
-    let found = Attached::of(pid).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if lives().is_some() => {
-            refused(format!("{pid} is a thread, and not the first of its process"))
+    let found = Attached::of(pid).map_err(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            return unanswered(&format!("process {pid} cannot be watched"), &error);
         }
-        io::ErrorKind::NotFound => absent(format!("there is no process {pid}")),
-        _ => unanswered(&format!("process {pid} cannot be watched"), &error),
+        match lives() {
+            Some(_) => refused(format!("{pid} is a thread, and not the first of its process")),
+            None => absent(format!("there is no process {pid}")),
+        }
     })?;
     match lives().filter(|_| !found.has_ended()) {
         Some(process) => Ok((found, process)),
