@@ -19,6 +19,7 @@ mod modules;
 mod output;
 mod plan;
 mod plugin;
+mod progress;
 mod run;
 mod running;
 #[cfg(test)]

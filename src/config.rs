@@ -13,12 +13,11 @@ mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
-#[cfg(unix)]
-mod trust;
 mod words;
 mod worker;
 mod yaml;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub use crate::units::{ListenAddr, duration, size};
@@ -92,19 +91,24 @@ fn load(path: &Path, lookup: Lookup<'_>, check: Check<'_>) -> Result<MasterConfi
     let directory = absolute.as_deref().ok().and_then(Path::parent);
     let text = text_of(path, &file)?;
     let mut config = master(Source { file: &file, directory, lookup, check }, &text)?;
-    #[cfg(unix)]
-    if let Some(trust::Doubt::Everybody(message) | trust::Doubt::Others(message)) =
-        trust::doubt(path)
-    {
-        let message = format!("whoever may write it decides what is run: {message}");
-        let (line, column, path) = (0, 0, String::new());
-        config.warnings.push(Problem { file: file.clone(), line, column, path, message });
-    }
+    config.warnings.extend(source::doubted(path, &file));
+    config.warnings.extend(doubted_variables(&config.workers));
     if config.name.is_none() {
         config.name =
             directory.and_then(Path::file_name).and_then(|name| as_name(&name.to_string_lossy()));
     }
     Ok(config)
+}
+
+/// A warning for each file of variables that others may write: `PATH` may come from there.
+fn doubted_variables(workers: &[WorkerConfig]) -> Vec<Problem> {
+    let executions = workers.iter().filter_map(|worker| worker.execution.as_ref());
+    let files: BTreeSet<_> =
+        executions.filter_map(|execution| execution.env_file.as_ref()).collect();
+    files
+        .into_iter()
+        .filter_map(|file| source::doubted(file, &file.display().to_string()))
+        .collect()
 }
 
 /// The text of the file at `path`, which is called `file`.

@@ -37,6 +37,8 @@ pub(crate) mod state;
 pub(crate) mod state;
 pub(crate) mod sys;
 pub(crate) mod threads;
+#[cfg(unix)]
+pub(crate) mod trust;
 pub(crate) mod unmanaged;
 
 use std::fs::File;

@@ -151,7 +151,9 @@ impl Master {
         Ok(())
     }
 
-    /// Makes a worker known. Starts nothing.
+    /// Makes a worker known. Starts nothing, but takes over the process that a former master has
+    /// left of it if that waits for its worker: see
+    /// [`MasterBuilder::keep_unknown`](crate::MasterBuilder::keep_unknown).
     ///
     /// # Errors
     /// Every problem of the configuration at once; a worker of this id exists or is being removed.
@@ -171,13 +173,7 @@ impl Master {
         if !problems.is_empty() {
             return Err(Error::rejected(problems).of_worker(&config.id));
         }
-        let worker = WorkerId::new(&config.id)?;
-        let (ticket, reply) =
-            self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
-        let past = self.past_of(&worker);
-        let config = Box::new(config);
-        self.submit(reply, |reply| Input::Add { worker, config, past, reply });
-        Ok(ticket)
+        Ok(self.add_heir(WorkerId::new(&config.id)?, config))
     }
 
     /// Stops a worker and forgets it.

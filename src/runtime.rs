@@ -75,8 +75,8 @@ pub(crate) enum Input {
     Tell(EventKind),
     /// Of a file of logs, a worker's or that of the events.
     Log { worker: Option<WorkerId>, news: LogNews },
-    /// Make a worker known. `past`: the last incarnation of it that is known.
-    Add { worker: WorkerId, config: Box<WorkerConfig>, past: u64, reply: ReplySender },
+    /// Make a worker known.
+    Add { worker: WorkerId, config: Box<WorkerConfig>, left: Left, reply: ReplySender },
     /// Take over a process that a former master has left.
     Adopt { adoption: Box<Adoption>, reply: ReplySender },
     /// A host tells something.
@@ -87,6 +87,14 @@ pub(crate) enum Input {
     Subscribe(Subscriber),
     /// A part of the master is lost, so that it is to die.
     Fault(String),
+}
+
+/// What a former master has left of a worker.
+pub(crate) struct Left {
+    /// Its last incarnation.
+    pub(crate) past: u64,
+    /// Its process, which goes on as that, and where the outcome goes.
+    pub(crate) adoption: Option<(Box<Adoption>, ReplySender)>,
 }
 
 /// What a loop is made of.
@@ -225,8 +233,11 @@ impl Loop {
         self.pulse.at(what, worker);
         match input {
             Input::Command { command, reply } => self.admit(now, command, reply),
-            Input::Add { worker, config, past, reply } => {
-                self.add(now, worker, (*config, past), reply);
+            Input::Add { worker, config, left, reply } => {
+                self.add(now, worker, (*config, left.past), reply);
+                if let Some((adoption, reply)) = left.adoption {
+                    self.adopt(now, *adoption, reply);
+                }
             }
             Input::Adopt { adoption, reply } => self.adopt(now, *adoption, reply),
             Input::Report { worker, incarnation, report } => {

@@ -1,6 +1,8 @@
 //! The example's service: what it answers, what it refuses, and that no client can hold up its end.
 #![expect(clippy::unwrap_used, reason = "a helper's failure is the test's")]
 
+#[path = "data_processor/operating.rs"]
+mod operating;
 #[path = "../examples/data_processor/service.rs"]
 mod service;
 mod support;

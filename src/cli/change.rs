@@ -1,7 +1,6 @@
 //! `start`, `stop`, `restart`: several workers at once, each with a line of its own, and the worst
 //! of what came out as the exit code.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value, json};
 
 use super::args::{Change, Order};
+use super::progress::Progress;
 use super::terminal::{harmless, harmless_lines};
 use super::{Outcome, print, print_json, warn};
 use crate::control::{Client, CommandOptions, Ended};
@@ -44,7 +44,7 @@ pub(super) fn change(client: Client, program: &str, arguments: &Change) -> Resul
         .watch(arguments.wait);
     let (order, next) = (arguments.order, AtomicUsize::new(0));
     let work = Arc::new(Work { client: Arc::clone(&client), order, options, ids, next });
-    let mut progress = Progress::new(order, work.ids.len());
+    let mut progress = Progress::new(order.doing(), work.ids.len());
     let told = begin(&work);
     let mut results: Vec<Option<Result<Ended>>> = work.ids.iter().map(|_| None).collect();
     let (mut shown, mut objects, mut worst) = (0, Vec::new(), Outcome::Done);
@@ -163,45 +163,4 @@ fn why(client: &Client, program: &str, id: &str) -> String {
     let lines = known.last_output.iter().map(|line| format!("  | {}\n", harmless(line)));
     let hint = format!("  for more: {program} explain {id}\n");
     lines.chain([hint]).collect()
-}
-
-/// How far it is, on a terminal's last line, while many are asked.
-struct Progress {
-    doing: &'static str,
-    left: usize,
-    wanted: bool,
-    shown: bool,
-}
-
-impl Progress {
-    fn new(order: Order, count: usize) -> Self {
-        let doing = match order {
-            Order::Start => "starting",
-            Order::Stop => "stopping",
-            Order::Restart => "restarting",
-        };
-        let wanted = count > 1 && std::io::stderr().is_terminal();
-        let mut progress = Self { doing, left: count, wanted, shown: false };
-        progress.show();
-        progress
-    }
-
-    fn one_more(&mut self) {
-        self.left = self.left.saturating_sub(1);
-        self.show();
-    }
-
-    fn show(&mut self) {
-        if self.wanted && self.left > 0 {
-            let text = format!("\r\x1b[K{}: {} left", self.doing, self.left);
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            self.shown = true;
-        }
-    }
-
-    fn hide(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            let _ = std::io::stderr().write_all(b"\r\x1b[K");
-        }
-    }
 }

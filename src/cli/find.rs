@@ -62,6 +62,22 @@ pub(super) fn connect(program: &Program, address: &Address) -> Result<Client, Mi
     })
 }
 
+/// As [`connect`], for a command that is given a file to work on: one that is yet to become a
+/// master's need not say where that runs. If none runs where it says, the one is meant that would
+/// be meant without it.
+pub(super) fn connect_beside(program: &Program, address: &Address) -> Result<Client, Missing> {
+    match connect(program, address) {
+        Err(missing) if missing.outcome == Outcome::NoMaster && address.config.is_some() => {
+            let without = Address { config: None, ..address.clone() };
+            connect(program, &without).map_err(|other| {
+                // Where it was looked for first is what was asked for.
+                if other.outcome == Outcome::NoMaster { missing } else { other }
+            })
+        }
+        connected => connected,
+    }
+}
+
 /// The socket that is meant.
 pub(super) fn socket(program: &Program, address: &Address) -> Result<PathBuf, Missing> {
     if let Some(socket) = said(address) {

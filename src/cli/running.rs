@@ -8,7 +8,11 @@ use super::{
 };
 
 pub(super) fn ask(program: &Program, address: &Address, request: &Request) -> Outcome {
-    let client = match find::connect(program, address) {
+    let connect = match matches!(request, Request::Plan { .. }) {
+        true => find::connect_beside,
+        false => find::connect,
+    };
+    let client = match connect(program, address) {
         Ok(client) => client,
         Err(missing) => {
             if let (Outcome::NoMaster, Request::Logs(arguments)) = (missing.outcome, request)

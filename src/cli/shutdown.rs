@@ -1,21 +1,28 @@
 //! `shutdown`: ends a master, and returns when its process is gone, so that what follows can use
 //! what it held.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::progress::Progress;
 use super::{Outcome, print, print_json};
-use crate::control::Client;
+use crate::control::{Client, Events};
 use crate::error::Result;
-use crate::host::sys;
+use crate::host::{sys, threads};
 
+const STACK: usize = 256 << 10;
 /// How long a master that has answered may take to be gone.
 const END: Duration = Duration::from_secs(5);
 
 pub(super) fn shutdown(client: &Client, keep: bool, json: bool) -> Result<Outcome> {
     let process = sys::Ending::of(client.hello().pid);
-    let report = client.shutdown(keep)?;
+    let countdown = if Progress::is_wanted() { Countdown::start(client) } else { None };
+    let report = client.shutdown(keep);
+    drop(countdown);
+    let report = report?;
     if let Ok(process) = process {
         process.wait(END);
     }
@@ -36,4 +43,37 @@ pub(super) fn shutdown(client: &Client, keep: bool, json: bool) -> Result<Outcom
         text.push_str(if keep { "the master has ended\n" } else { "all workers are stopped\n" });
     }
     Ok(outcome.max(print(&text)))
+}
+
+/// Shows how many workers still run, until it is dropped.
+struct Countdown(Arc<Mutex<Progress>>);
+
+impl Countdown {
+    /// Nothing hangs on it: where it cannot be shown it is not.
+    fn start(client: &Client) -> Option<Self> {
+        let events = client.events_to_come().ok()?;
+        let workers = client.status(&[]).ok()?.into_iter();
+        let up: BTreeSet<String> =
+            workers.filter(|worker| worker.phase != "none").map(|worker| worker.id).collect();
+        let progress = Arc::new(Mutex::new(Progress::new("stopping", up.len())));
+        let countdown = Self(Arc::clone(&progress));
+        // It ends with the master, which closes the stream.
+        threads::spawn("countdown", STACK, move || count(events, up, &progress)).ok()?;
+        Some(countdown)
+    }
+}
+
+impl Drop for Countdown {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).end();
+    }
+}
+
+fn count(events: Events, mut up: BTreeSet<String>, progress: &Mutex<Progress>) {
+    for event in events.map_while(Result::ok) {
+        let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("to") == "stopped" && up.remove(text("worker")) {
+            progress.lock().unwrap_or_else(PoisonError::into_inner).one_more();
+        }
+    }
 }

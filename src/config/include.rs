@@ -87,6 +87,7 @@ fn one(r: &mut Reader<'_>, path: &Path, draft: &mut Draft) -> Result<(), String>
     draft.included.read.push(real.clone());
     draft.included.open.push(real);
     let file = path.display().to_string();
+    draft.config.warnings.extend(source::doubted(path, &file));
     if let Err(fault) = source::text(bytes).and_then(|text| read(r, &file, path, &text, draft)) {
         r.foreign(vec![fault.problem(&file)]);
     }

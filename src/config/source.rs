@@ -3,10 +3,11 @@
 use std::io::Read;
 use std::path::Path;
 
-#[cfg(unix)]
-use super::trust::{Doubt, doubt};
 use super::yaml::{Fault, Mark, mark_of};
+use crate::error::Problem;
 use crate::host::sys;
+#[cfg(unix)]
+use crate::host::trust::{Doubt, doubt};
 
 /// The largest configuration file, in bytes.
 const MAX_FILE: usize = 1 << 20;
@@ -24,6 +25,20 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
         }
     }
     Err("is being written; try again when it is complete".to_owned())
+}
+
+/// A warning if others may write the file at `path`, which is so called.
+#[cfg(unix)]
+pub(super) fn doubted(path: &Path, file: &str) -> Option<Problem> {
+    let (Doubt::Everybody(message) | Doubt::Others(message)) = doubt(path)?;
+    let message = format!("whoever may write it decides what is run: {message}");
+    let (file, path) = (file.to_owned(), String::new());
+    Some(Problem { file, line: 0, column: 0, path, message })
+}
+
+#[cfg(not(unix))]
+pub(super) fn doubted(_path: &Path, _file: &str) -> Option<Problem> {
+    None
 }
 
 /// Reads the file; `None`: somebody wrote to it meanwhile, as far as its size and its time tell.

@@ -7,6 +7,8 @@ mod include;
 mod keys;
 mod mistakes;
 mod older;
+#[cfg(unix)]
+mod trust;
 mod values;
 
 use std::ffi::OsString;

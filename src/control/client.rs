@@ -328,6 +328,13 @@ impl Client {
         Events::open(self.line.path(), self.timeout, &params)
     }
 
+    /// As [`events`](Self::events), without those of the past.
+    #[cfg(feature = "cli")]
+    pub(crate) fn events_to_come(&self) -> Result<Events> {
+        let params = wire::Events { follow: true, last: 0 };
+        Events::open(self.line.path(), self.timeout, &params)
+    }
+
     /// Lines of workers' logs. On a connection of its own, which ends when the iterator is dropped.
     ///
     /// # Errors

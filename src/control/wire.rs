@@ -24,9 +24,9 @@ pub(super) const MAX_NAMED: usize = 64;
 const MAX_NAME: usize = 256;
 
 /// Every method's name, in the order of the documentation.
-pub(super) const METHODS: [&str; 14] = [
-    "hello", "status", "describe", "start", "stop", "restart", "wait", "call", "modules", "reload",
-    "plan", "shutdown", "events", "logs",
+pub(super) const METHODS: [&str; 15] = [
+    "hello", "status", "describe", "explain", "start", "stop", "restart", "wait", "call",
+    "modules", "reload", "plan", "shutdown", "events", "logs",
 ];
 
 /// A request, as it is read.
@@ -217,7 +217,8 @@ impl Method {
         Ok(match name {
             "hello" => Self::Hello,
             "status" => Self::Status(read_params(params)?),
-            "describe" => Self::Describe(read_params(params)?),
+            // The command works its words out of the same object.
+            "describe" | "explain" => Self::Describe(read_params(params)?),
             "start" => Self::Start(read_params(params)?),
             "stop" => Self::Stop(read_params(params)?),
             "restart" => Self::Restart(read_params(params)?),

@@ -264,11 +264,8 @@ impl Worker {
     pub(super) fn deadline_passed(&mut self, turn: &mut Turn<'_>, unmet: &[(WorkerId, Condition)]) {
         match &self.phase {
             Phase::None => self.pause_is_over(turn, unmet),
-            Phase::Launching { .. } | Phase::Launched { .. } | Phase::Starting { .. } => {
-                let message = format!("not running after {:?}", self.spec.start_timeout);
-                let failure = Failure::new(ErrorCategory::Timeout, message);
-                self.fail(turn, Why::TimedOut, failure);
-            }
+            Phase::Launching { .. } | Phase::Launched { .. } => self.is_late(turn, "initializing"),
+            Phase::Starting { .. } => self.is_late(turn, "starting"),
             Phase::Up { .. } => self.probe_due(turn),
             Phase::Ending(ending) => match ending.step {
                 Step::Ask if self.killable => self.take_step(turn, Step::Force),
@@ -277,6 +274,13 @@ impl Worker {
             },
             Phase::LetGo { .. } => {}
         }
+    }
+
+    /// The time for launch and start is over: `doing` is what has not come to its end.
+    fn is_late(&mut self, turn: &mut Turn<'_>, doing: &str) {
+        let message = format!("not running after {:?}: still {doing}", self.spec.start_timeout);
+        let failure = Failure::new(ErrorCategory::Timeout, message);
+        self.fail(turn, Why::TimedOut, failure);
     }
 
     /// The pause before a retry is over, or starts have waited long enough for a dependency: those

@@ -4,6 +4,7 @@
 mod former;
 mod ledger;
 mod record;
+mod unclaimed;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -23,6 +24,7 @@ use former::Former;
 pub(crate) use former::{Adoption, Inheritance, fingerprint};
 use ledger::Ledger;
 use record::{Holder, Process, Record, Stop, Wanted};
+pub(crate) use unclaimed::{Claimed, Unclaimed};
 
 /// Who the present master is.
 pub(crate) const HOLDER: &str = "master.json";
@@ -71,7 +73,8 @@ impl Estate {
     ///
     /// With a state directory it begins with what the former master has left there: processes of
     /// workers are attached to, whether they go on or not; what else is left is ended, which it
-    /// waits for.
+    /// waits for. With `keep_unknown`, those that may go on with workers which are not known yet
+    /// wait for these.
     ///
     /// # Errors
     /// When the system has no random numbers or no thread, the directory cannot be used, or it
@@ -80,6 +83,7 @@ impl Estate {
         program: Option<Program>,
         state: Option<Arc<StateDir>>,
         workers: &[WorkerConfig],
+        keep_unknown: bool,
     ) -> io::Result<(Self, Inheritance)> {
         let mut nonce = String::new();
         for byte in sys::random()? {
@@ -91,12 +95,13 @@ impl Estate {
         let (mut inheritance, mut ledger) = (Inheritance::default(), None);
         if let Some(state) = &state {
             let mut former = Former::read(state, &boot_id)?;
-            inheritance = former.settle(workers)?;
+            inheritance = former.settle(workers, keep_unknown)?;
             // Those that only end are known until they have.
-            let ends =
-                |worker: &WorkerId| inheritance.leftovers.iter().any(|l| l.worker == *worker);
-            let known =
-                |worker: &WorkerId| ends(worker) || workers.iter().any(|w| w.id == worker.as_str());
+            let known = |worker: &WorkerId| {
+                inheritance.unclaimed.contains_key(worker)
+                    || inheritance.leftovers.iter().any(|left| left.worker == *worker)
+                    || workers.iter().any(|w| w.id == worker.as_str())
+            };
             let (records, strange) = former.records.into_iter().partition(|(id, _)| known(id));
             ledger = Some(Ledger::open(Arc::clone(state), records, strange)?);
             let own = proc::began(process::id()).map_or(0, |(start_time, _)| start_time);

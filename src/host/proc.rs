@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::sys;
 use crate::worker::WorkerId;
 pub(crate) use usage::{Used, age};
 
@@ -117,11 +118,13 @@ fn parse_uids(status: &[u8]) -> Option<[u32; 4]> {
 /// The numbers of all processes that we can see.
 ///
 /// # Errors
-/// There is no `/proc`.
+/// There is no `/proc`, or it cannot be read to its end.
 pub(crate) fn all() -> io::Result<Vec<u32>> {
-    let names =
-        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| name.parse().ok()).collect())
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(pids)
 }
 
 /// Whether the file of a process's program is another one by now, or was written to since the
@@ -160,10 +163,22 @@ pub(crate) struct Marks {
 impl Marks {
     /// Those of a process; `None` for one that has none, has ended, or must not be looked at.
     pub(crate) fn of(pid: u32) -> Option<Self> {
+        Self::looked_up(pid).ok().flatten()
+    }
+
+    /// As [`of`](Self::of), for those who must miss none.
+    ///
+    /// # Errors
+    /// It cannot be known, such as when there is no descriptor left to look with.
+    pub(crate) fn looked_up(pid: u32) -> io::Result<Option<Self>> {
         let mut environment = Vec::new();
-        let file = File::open(format!("/proc/{pid}/environ")).ok()?;
-        file.take(MAX_ENVIRONMENT).read_to_end(&mut environment).ok()?;
-        Self::read(&environment)
+        let read = File::open(format!("/proc/{pid}/environ"))
+            .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut environment));
+        match read {
+            Ok(_) => Ok(Self::read(&environment)),
+            Err(error) if is_nobody(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn read(environment: &[u8]) -> Option<Self> {
@@ -181,9 +196,23 @@ impl Marks {
     }
 }
 
+/// True when what could not be read is of nobody: the process has ended, or is not ours to see.
+fn is_nobody(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(sys::ESRCH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_cannot_be_looked_at_for_want_of_means_is_not_nobody() {
+        for (errno, nobody) in [(sys::ESRCH, true), (sys::EMFILE, false), (sys::ENFILE, false)] {
+            assert_eq!(is_nobody(&io::Error::from_raw_os_error(errno)), nobody, "{errno}");
+        }
+        assert_eq!(Marks::looked_up(u32::MAX).unwrap(), None);
+    }
 
     fn parse_stat(stat: &[u8]) -> Option<(u64, bool)> {
         Process::parse(77, stat).map(|process| (process.started, process.ended))
@@ -234,7 +263,7 @@ mod tests {
         for broken in ["", "Uid:\t1\t2\t3", "Uid:\t1\t2\tx\t3", "Uid:\t1\t2\t3\t4\t5"] {
             assert_eq!(parse_uids(broken.as_bytes()), None, "{broken}");
         }
-        assert_eq!(uids(std::process::id()).unwrap()[1], crate::host::sys::effective_uid());
+        assert_eq!(uids(std::process::id()).unwrap()[1], sys::effective_uid());
         assert!(uids(u32::MAX).is_err());
     }
 

@@ -387,7 +387,8 @@ impl ProcessHost {
             Order::Start => link.start(),
             Order::Probe { probe } => link.probe(*probe),
             Order::Ask { patience } => {
-                if link.stop(*patience) {
+                // A launcher hears nothing, and may never become what does.
+                if !self.gate.is_staged() && link.stop(*patience) {
                     self.gate.resume();
                 } else {
                     self.gate.ask();

@@ -57,12 +57,13 @@ pub(crate) use linux::UnmanagedHost;
 #[cfg(target_os = "linux")]
 mod linux {
     use std::io::{self, PipeReader, PipeWriter};
-    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::fd::AsFd;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    use super::find::{Found, find};
+    use super::find::find;
     use super::{Arc, Order, Reporter, UnmanagedPlan, WorkerId};
     use crate::error::{ErrorCategory, Failure};
+    use crate::host::attached::Attached;
     use crate::host::{Report, sys, threads};
     use crate::worker::Exit;
 
@@ -87,10 +88,7 @@ mod linux {
 
     enum State {
         Looking,
-        Holding {
-            pid: u32,
-            process: Arc<OwnedFd>,
-        },
+        Holding(Arc<Attached>),
         /// It has ended, or is let go of.
         Done,
     }
@@ -119,8 +117,8 @@ mod linux {
         pub(crate) fn order(&self, order: &Order) {
             match order {
                 Order::Start => {
-                    if let State::Holding { pid, .. } = *self.hold.lock() {
-                        (self.report)(Report::Started { pid: Some(pid) });
+                    if let State::Holding(process) = &*self.hold.lock() {
+                        (self.report)(Report::Started { pid: Some(process.pid()) });
                     }
                 }
                 Order::Ask { patience: _ } => self.end(&[self.plan.signal, sys::SIGCONT]),
@@ -132,19 +130,21 @@ mod linux {
         /// Ends the process with these signals, if it may be ended, or lets go of it.
         fn end(&self, signals: &[i32]) {
             let held = match &*self.hold.lock() {
-                State::Holding { pid, process } => Some((*pid, Arc::clone(process))),
+                State::Holding(process) => Some(Arc::clone(process)),
                 State::Looking | State::Done => None,
             };
             let life = &self.hold.life;
             match held {
-                Some((pid, process)) if self.plan.what.can_terminate => {
+                Some(process) if self.plan.what.can_terminate => {
                     for signal in signals {
-                        if let Err(error) = sys::signal_by(process.as_fd(), *signal) {
+                        if let Err(error) = process.signal(*signal) {
+                            let pid = process.pid();
                             log::warn!("{life}: cannot send signal {signal} to {pid}: {error}");
                         }
                     }
                 }
-                Some((pid, _)) => {
+                Some(process) => {
+                    let pid = process.pid();
                     log::info!("{life} lets go of process {pid}, which is not ours to end");
                     self.let_go();
                 }
@@ -189,9 +189,9 @@ mod linux {
     }
 
     /// Waits until the process has ended, or is let go of, and says which.
-    fn keep_in_sight(found: Found, released: &PipeReader, gone: &Gone) -> Exit {
-        let process = Arc::new(found.process);
-        *gone.hold.lock() = State::Holding { pid: found.pid, process: Arc::clone(&process) };
+    fn keep_in_sight(found: Attached, released: &PipeReader, gone: &Gone) -> Exit {
+        let process = Arc::new(found);
+        *gone.hold.lock() = State::Holding(Arc::clone(&process));
         (gone.report)(Report::Launched);
         loop {
             match sys::wait_readable([Some(process.as_fd()), Some(released.as_fd())], None) {

@@ -35,6 +35,7 @@ pub struct MasterBuilder {
     panic_hook: bool,
     own_process: bool,
     owned: Option<OwnProcess>,
+    keep_unknown: bool,
     seed: Option<u64>,
     host_program: Option<PathBuf>,
     source: Option<ConfigSource>,
@@ -51,6 +52,7 @@ impl Default for MasterBuilder {
             panic_hook: true,
             own_process: false,
             owned: None,
+            keep_unknown: false,
             seed: None,
             host_program: None,
             source: None,
@@ -170,6 +172,23 @@ impl MasterBuilder {
         self
     }
 
+    /// For programs that add workers after [`build`](Self::build): what a former master of the
+    /// state directory has left running of workers that are not in the configuration, with
+    /// `on_master_exit: keep`, waits for them.
+    ///
+    /// [`Master::add_worker`] of such an id takes the process over, as `build` does with those of
+    /// configured workers; one that is not to go on (the worker is not kept any more, or not
+    /// enabled) is stopped, and the worker's next life begins after it. The first
+    /// [`Master::start_all`] stops what nobody has added. A master that ends before leaves it to the next one.
+    ///
+    /// False, as by default: `build` ends everything that it does not know, so that an id which is
+    /// added later begins anew. Never is a second copy of a worker started beside a first.
+    #[must_use]
+    pub fn keep_unknown(mut self, keep: bool) -> Self {
+        self.keep_unknown = keep;
+        self
+    }
+
     /// The program that is run for modules in processes of their own, and for a moment before
     /// processes with settings such as `user`, instead of this one. Its main must begin with
     /// [`host_if_requested`](crate::host_if_requested), and it must know the modules by the same
@@ -205,9 +224,12 @@ impl MasterBuilder {
         let lines = LineSink::new(self.output, realm);
         let outputs = Arc::new(Outputs { logs: logs.clone(), lines });
         let workers = &self.config.workers;
-        let (estate, inheritance) = Estate::open(host_program.clone(), state.clone(), workers)
-            .map_err(|error| Error::io("cannot read what a former master left", error))?;
-        let processes = ProcessShared::new(outputs, nofile, Arc::new(estate))
+        let (estate, mut inheritance) =
+            Estate::open(host_program.clone(), state.clone(), workers, self.keep_unknown)
+                .map_err(|error| Error::io("cannot read what a former master left", error))?;
+        let estate = Arc::new(estate);
+        let inherited = Inherited::of(&mut inheritance, &estate);
+        let processes = ProcessShared::new(outputs, nofile, estate)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let shutdown_timeout = self.config.shutdown_timeout;
@@ -234,7 +256,7 @@ impl MasterBuilder {
             prober,
             logs,
             state: state.clone(),
-            inherited: Mutex::new(Inherited::of(&inheritance)),
+            inherited: Mutex::new(inherited),
         };
         let owned = Owned {
             thread: Mutex::new(Some(thread)),
@@ -252,7 +274,7 @@ impl MasterBuilder {
         #[cfg(target_os = "linux")]
         master.listen(&name)?;
         // A program of somebody else's may add such a worker at once.
-        master.end_strangers(leftovers, signals.is_none())?;
+        master.end_strangers(leftovers, signals.is_none());
         master.obey(signals)?;
         Ok(master)
     }

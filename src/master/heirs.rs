@@ -1,13 +1,15 @@
 //! What a master does with what a former one left in its state directory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::mem;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use super::{Master, running};
+use crate::core::event::Done;
 use crate::error::Result;
-use crate::host::estate::{Adoption, Inheritance};
-use crate::runtime::{Input, ShutdownReport, Ticket};
-use crate::worker::WorkerId;
+use crate::host::estate::{Adoption, Claimed, Estate, Inheritance, Unclaimed};
+use crate::runtime::{Input, Left, ShutdownReport, Ticket};
+use crate::worker::{WorkerConfig, WorkerId};
 
 /// What the end of a former master means for the first start of workers.
 #[derive(Debug, Default)]
@@ -19,16 +21,22 @@ pub(super) struct Inherited {
     outdated: BTreeSet<WorkerId>,
     /// The ends of what is left of workers that are none any more.
     pub(super) leaving: BTreeMap<WorkerId, Ticket<()>>,
+    /// What is left of workers that may yet be added.
+    unclaimed: BTreeMap<WorkerId, Unclaimed>,
+    /// Where that is written down. The loop's: with it ends what there is to write.
+    estate: Weak<Estate>,
 }
 
 impl Inherited {
-    pub(super) fn of(inheritance: &Inheritance) -> Self {
+    pub(super) fn of(inheritance: &mut Inheritance, estate: &Arc<Estate>) -> Self {
         let outdated = inheritance.adoptions.iter().filter(|adoption| adoption.outdated);
         Self {
-            past: inheritance.past.clone(),
-            down: inheritance.down.clone(),
             outdated: outdated.map(|adoption| adoption.worker.clone()).collect(),
+            past: mem::take(&mut inheritance.past),
+            down: mem::take(&mut inheritance.down),
             leaving: BTreeMap::new(),
+            unclaimed: mem::take(&mut inheritance.unclaimed),
+            estate: Arc::downgrade(estate),
         }
     }
 }
@@ -57,17 +65,66 @@ impl Master {
         self.wait()
     }
 
-    /// The last incarnation of a worker that a former master had.
-    pub(super) fn past_of(&self, worker: &WorkerId) -> u64 {
-        let inherited = self.shared.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-        inherited.past.get(worker).copied().unwrap_or(0)
+    /// Makes a worker known, together with what a former master has left of it: one copy of it,
+    /// whoever else asks for what meanwhile. What is left and does not go on is its incarnation
+    /// until that has ended.
+    pub(super) fn add_heir(&self, worker: WorkerId, config: WorkerConfig) -> Ticket<()> {
+        // Held to the end: what is claimed here is nobody else's until the worker is known.
+        let mut inherited = self.inherited();
+        let past = inherited.past.get(&worker).copied().unwrap_or(0);
+        let unclaimed = inherited.unclaimed.remove(&worker);
+        if unclaimed.as_ref().is_some_and(|unclaimed| unclaimed.stays_down(&config)) {
+            inherited.down.insert(worker.clone());
+        }
+        let adoption = match unclaimed.and_then(|unclaimed| unclaimed.claim(&config)) {
+            None => None,
+            Some(Claimed::Ends(left)) => return self.replace_leftover(left, config),
+            Some(Claimed::GoesOn(adoption)) => {
+                if adoption.outdated {
+                    inherited.outdated.insert(worker.clone());
+                }
+                let (_adopted, reply) = self.ticket(Some(&config.id), running);
+                Some((Box::new(adoption), reply))
+            }
+        };
+        let (ticket, reply) =
+            self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
+        let (config, left) = (Box::new(config), Left { past, adoption });
+        self.submit(reply, |reply| Input::Add { worker, config, left, reply });
+        ticket
+    }
+
+    pub(super) fn inherited(&self) -> MutexGuard<'_, Inherited> {
+        self.shared.inherited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing is left of a worker that a former master had, before it is added anew.
+    pub(super) fn await_leftover(&self, worker: &str) {
+        let leaving = self.inherited().leaving.remove(worker);
+        if let Some(gone) = leaving {
+            // If it is stuck, adding it says so.
+            let _ = gone.wait();
+        }
+    }
+
+    /// Nobody adds any more what a former master has left: what runs of it is stopped.
+    fn give_up_unclaimed(&self, inherited: &mut Inherited) {
+        let unclaimed = mem::take(&mut inherited.unclaimed);
+        for (worker, unclaimed) in unclaimed {
+            if let Some(left) = unclaimed.give_up() {
+                inherited.leaving.insert(worker, self.end_leftover(left));
+            } else if let Some(estate) = inherited.estate.upgrade() {
+                estate.forget(&worker);
+            }
+        }
     }
 
     /// Starts workers; for the first time, as a former master's end has it.
     pub(super) fn start_enabled(&self, enabled: &[String]) -> Vec<Ticket<u64>> {
-        let mut inherited = self.shared.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-        let down = std::mem::take(&mut inherited.down);
-        let outdated = std::mem::take(&mut inherited.outdated);
+        let mut inherited = self.inherited();
+        self.give_up_unclaimed(&mut inherited);
+        let down = mem::take(&mut inherited.down);
+        let outdated = mem::take(&mut inherited.outdated);
         drop(inherited);
         let start = |worker: &String| {
             if down.contains(worker.as_str()) {

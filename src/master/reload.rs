@@ -12,9 +12,12 @@ use super::{Master, Shared, running};
 use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::panics::guarded;
+use crate::host::threads;
 use crate::runtime::{EventKind, Input, Ticket};
 use crate::settings::MasterConfig;
 use crate::worker::{WorkerConfig, WorkerId};
+
+const STACK: usize = 256 << 10;
 
 /// Where a master's configuration comes from, to be asked again.
 pub(super) type ConfigSource = Box<dyn Fn() -> Result<MasterConfig> + Send + Sync>;
@@ -48,7 +51,7 @@ impl Open {
 
 impl Reloading {
     /// Waits until every worker is where it was meant to be, or has failed to get there.
-    pub(super) fn finish(mut self) -> Plan {
+    fn finish(mut self) -> Plan {
         for (index, open) in std::mem::take(&mut self.open) {
             self.settle(index, open);
         }
@@ -97,7 +100,7 @@ impl Master {
     /// changed then.
     pub fn reload(&self, config: MasterConfig) -> Result<Plan> {
         self.refuse_deadlock(None)?;
-        Ok(self.begin_reload(config)?.finish())
+        Ok(self.finish_reload(self.begin_reload(config)?))
     }
 
     /// Reloads from where the configuration came from. See
@@ -107,7 +110,7 @@ impl Master {
     /// There is no such place, it cannot be read, or as [`reload`](Self::reload).
     pub fn reload_again(&self) -> Result<Plan> {
         self.refuse_deadlock(None)?;
-        Ok(self.begin_reload_again()?.finish())
+        Ok(self.finish_reload(self.begin_reload_again()?))
     }
 
     /// The configuration as it is now where it came from. Touches nothing.
@@ -137,8 +140,19 @@ impl Master {
         (digest, *held_since.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// As [`reload_again`](Self::reload_again), for those who do not wait: what comes of it is told
+    /// all the same.
+    pub(super) fn reload_unattended(&self) {
+        let Ok(begun) = self.begin_reload_again() else { return };
+        let master = self.share();
+        let wait = move || drop(master.finish_reload(begun));
+        if let Err(error) = threads::spawn("reload-end", STACK, wait) {
+            log::error!("what comes of the reload is not told: there is no thread: {error}");
+        }
+    }
+
     /// As [`begin_reload`](Self::begin_reload), from the source.
-    pub(super) fn begin_reload_again(&self) -> Result<Reloading> {
+    fn begin_reload_again(&self) -> Result<Reloading> {
         let _turn = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = self.read_source().and_then(|config| self.take_steps(config));
         self.tell_reload(begun)
@@ -225,7 +239,25 @@ impl Master {
         Ok(ticket)
     }
 
-    /// Says what became of a reload: in the log, and to whoever follows the events.
+    /// Waits for what a reload has begun, and says what came of it, whoever still wants to know.
+    fn finish_reload(&self, begun: Reloading) -> Plan {
+        let plan = begun.finish();
+        let failed: Vec<&PlanStep> = plan.failures().collect();
+        for step in &failed {
+            let failure = step.failure.as_deref().unwrap_or_default();
+            log::warn!("reload: {} {}: failed: {failure}", step.action.as_str(), step.worker);
+        }
+        log::info!(
+            "reload: {} of {} steps are done",
+            plan.steps.len() - failed.len(),
+            plan.steps.len()
+        );
+        let failed = failed.into_iter().map(|step| step.worker.clone()).collect();
+        self.shared.handle.send(Input::Tell(EventKind::ReloadFinished { failed }));
+        plan
+    }
+
+    /// Says what a reload has done: in the log, and to whoever follows the events.
     fn tell_reload(&self, begun: Result<Reloading>) -> Result<Reloading> {
         let kind = match &begun {
             Ok(Reloading { plan, .. }) => {

@@ -231,7 +231,7 @@ mod unix {
                     for () in asked {
                         // What comes of it is told where it happens; the configuration's source is
                         // the program's.
-                        let reload = || drop(master.begin_reload_again());
+                        let reload = || master.reload_unattended();
                         if let Err(failure) = guarded("the reload", reload) {
                             log::error!("SIGHUP: not reloaded: {failure}");
                         }

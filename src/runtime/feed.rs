@@ -83,6 +83,12 @@ pub enum EventKind {
         /// Those whose configuration is another.
         changed: Vec<String>,
     },
+    /// Every worker that [`Reloaded`](Self::Reloaded) means has come to where it was meant to be,
+    /// or has failed to get there.
+    ReloadFinished {
+        /// Those that have failed. Their restart policies go on.
+        failed: Vec<String>,
+    },
     /// The configuration was to be replaced and was not: nothing changed.
     ReloadFailed {
         /// What was wrong with the new one.

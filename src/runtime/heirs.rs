@@ -12,6 +12,10 @@ impl Loop {
     /// A process of a former master becomes its worker's present incarnation.
     pub(super) fn adopt(&mut self, now: Moment, adoption: Adoption, reply: ReplySender) {
         let (worker, incarnation) = (adoption.worker.clone(), adoption.incarnation());
+        if self.core.status(worker.as_str()).is_none() {
+            // A master that shuts down adds nobody: the process is left to the next one.
+            return;
+        }
         let up_for = adoption.age();
         let Some(slot) = self.workers.get_mut(&worker) else { return };
         let report = reporter(&worker, incarnation, self.sender.clone());

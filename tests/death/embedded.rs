@@ -131,3 +131,85 @@ fn what_is_left_of_a_worker_is_gone_when_a_program_adds_it_anew() {
     assert_eq!(master.start_worker("kept").unwrap(), 3);
     assert!(!lives(left));
 }
+
+/// A master that has these workers kept, and has let them go: their pids.
+fn left_by(config: MasterConfig, ids: &[&str]) -> Vec<u32> {
+    let kept = |config: MasterConfig, id: &&str| config.worker(kept(id));
+    let config = ids.iter().fold(config, kept);
+    let master = Master::builder().config(config).build().unwrap();
+    master.start_all().unwrap();
+    let pids = ids.iter().map(|id| master.worker_diagnostics(id).unwrap().pid.unwrap()).collect();
+    master.shutdown_keeping().unwrap();
+    pids
+}
+
+fn kept(id: &str) -> WorkerConfig {
+    nap(id).on_master_exit(OnMasterExit::Keep)
+}
+
+#[test]
+fn a_worker_that_is_added_later_goes_on_where_it_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = || MasterConfig::new().state_dir(directory.path().join("state"));
+    let ids = ["same", "other", "stops", "off", "gone"];
+    let [same, other, stops, off, gone] = left_by(config(), &ids)[..] else { panic!() };
+    // One that ends before it has started anything changes nothing.
+    drop(Master::builder().config(config()).keep_unknown(true).build().unwrap());
+    let master = Master::builder().config(config()).keep_unknown(true).build().unwrap();
+    assert!([same, other, stops, off, gone].into_iter().all(lives));
+    let known = |worker: &str| {
+        let known = master.worker_diagnostics(worker).unwrap();
+        (known.state, known.pid, known.incarnation)
+    };
+    master.add_worker(kept("same")).unwrap();
+    assert_eq!(known("same"), (WorkerState::Running, Some(same), 1));
+    master.add_worker(kept("other").env("A", "b")).unwrap();
+    assert_eq!(known("other"), (WorkerState::Running, Some(other), 1));
+    for (worker, pid) in [(nap("stops"), stops), (kept("off").enabled(false), off)] {
+        let id = worker.id.clone();
+        master.add_worker(worker).unwrap();
+        master.wait_for(&id, WaitFor::Stopped, LONG).unwrap();
+        assert!(!lives(pid));
+        assert_eq!(known(&id), (WorkerState::Stopped, None, 1));
+    }
+    // As long as it may be added.
+    assert!(lives(gone));
+    master.start_all().unwrap();
+    until(|| !lives(gone) && master.worker_diagnostics("gone").is_err());
+    assert_eq!(known("same"), (WorkerState::Running, Some(same), 1));
+    assert!(!lives(other));
+    assert_eq!(["other", "stops"].map(|id| known(id).2), [2, 2]);
+    // What was let go for good begins anew.
+    master.add_worker(kept("gone")).unwrap();
+    master.start_worker("gone").unwrap();
+    assert_eq!(known("same").1, Some(same));
+    master.shutdown().unwrap();
+    drop(master);
+    assert!(!lives(same));
+}
+
+#[test]
+fn a_worker_that_is_added_later_begins_anew_where_it_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = || MasterConfig::new().state_dir(directory.path().join("state"));
+    let [left] = left_by(config(), &["w"])[..] else { panic!() };
+    let master = Master::builder().config(config()).build().unwrap();
+    master.add_worker(kept("w")).unwrap();
+    assert!(!lives(left));
+    assert_eq!(master.start_worker("w").unwrap(), 2);
+}
+
+#[test]
+fn a_worker_that_is_added_later_stays_down_where_a_command_has_stopped_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = || MasterConfig::new().state_dir(directory.path().join("state"));
+    let worker = || nap("w").restart(RestartConfig::policy(RestartPolicy::UnlessStopped));
+    let master = Master::builder().config(config().worker(worker())).build().unwrap();
+    master.start_all().unwrap();
+    master.stop_worker("w").unwrap();
+    drop(master);
+    let master = Master::builder().config(config()).keep_unknown(true).build().unwrap();
+    master.add_worker(worker()).unwrap();
+    assert!(master.start_all_nowait().is_empty());
+    assert_eq!(master.start_worker("w").unwrap(), 2);
+}

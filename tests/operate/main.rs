@@ -5,8 +5,10 @@
 mod fake;
 mod live;
 mod logs;
+mod reload;
 #[path = "../support/running.rs"]
 mod running;
+mod shortage;
 mod support;
 mod terminal;
 mod told;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use crate::live::start;
 use crate::support::{Place, pretend, worker, workers};
 
 /// A terminal, and the program in front of it.
@@ -156,6 +157,27 @@ fn how_far_it_is_with_many_workers_is_shown_meanwhile() {
     assert!(shown.contains("stopping: 3 left"), "{shown:?}");
     assert!(shown.ends_with("\u{1b}[K"), "{shown:?}");
     assert_eq!(stop("a", terminal!(60, 24)), "");
+}
+
+#[test]
+fn how_far_a_shutdown_is_is_shown_meanwhile() {
+    let nap = |id| format!("- {{ id: {id}, command: sleep 1000 }}\n");
+    let place = Place::with(&format!("workers:\n{}{}{}", nap("a"), nap("b"), nap("c")));
+    let master = start(place.command("run"));
+    for id in ["a", "b", "c"] {
+        place.run(&format!("wait {id} --for running")).expect(0);
+    }
+    place.run("stop c").expect(0);
+    let mut terminal = terminal!(60, 24);
+    let mut command = place.command("shutdown");
+    command.stdout(Stdio::null()).stderr(terminal.screen.take().unwrap());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let shown = terminal.read_until(|_| false);
+    assert!(child.wait().unwrap().success());
+    assert!(shown.contains("stopping: 2 left"), "{shown:?}");
+    assert!(shown.ends_with("\u{1b}[K"), "{shown:?}");
+    assert_eq!(master.end().0.code(), Some(0));
 }
 
 #[test]

@@ -61,6 +61,15 @@ impl Order {
         }
     }
 
+    /// What goes on meanwhile.
+    pub(in crate::cli) fn doing(self) -> &'static str {
+        match self {
+            Self::Start => "starting",
+            Self::Stop => "stopping",
+            Self::Restart => "restarting",
+        }
+    }
+
     fn about(self) -> &'static str {
         match self {
             Self::Start => "Start workers, and tell when they run",

@@ -127,15 +127,54 @@ fn a_loaded_file_gives_its_directory_to_name_and_paths() {
     assert_eq!(MasterConfig::load(home.join("w.yaml")).unwrap().name.as_deref(), Some("own"));
 }
 
-#[test]
-fn bombs_are_refused_early() {
+/// Nine levels of nine times the one before: a billion laughs.
+fn laughs() -> String {
     let mut laughs = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for (from, to) in ('a'..'i').zip('b'..='i') {
         laughs.push_str(&format!("{to}: &{to} [{}]\n", vec![format!("*{from}"); 9].join(",")));
     }
+    laughs
+}
+
+/// The most memory that this process has used so far, in bytes.
+#[cfg(target_os = "linux")]
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// Each would take gigabytes if it was followed.
+#[cfg(target_os = "linux")]
+#[test]
+fn c04_c05_bombs_take_no_memory() {
+    if !crate::host::alone::here(&[], c04_c05_bombs_take_no_memory) {
+        return;
+    }
+    // What is loaded once, whatever is read, counts for nothing.
+    assert!(read(MINIMAL).is_ok());
+    for text in [
+        laughs(),
+        format!("a: &a [{}]\nb: [{}]", "x,".repeat(400), "*a,".repeat(60_000)),
+        format!("a: &a {}\nb: [{}]", "x".repeat(100_000), "*a,".repeat(60_000)),
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        "- ".repeat(100_000),
+        format!("workers: [{}]", "1,".repeat(500_000)),
+    ] {
+        let (before, begun) = (peak(), std::time::Instant::now());
+        assert_eq!(problems(&text).len(), 1);
+        let grown = peak() - before;
+        eprintln!("{} KiB, {:?}: {:.20}...", grown >> 10, begun.elapsed(), text);
+        assert!(grown < 64 << 20, "{grown}: {text:.40}");
+    }
+}
+
+#[test]
+fn bombs_are_refused_early() {
     let long = "x".repeat(100_000);
     for (text, expected) in [
-        (laughs, "repetition limit exceeded"),
+        (laughs(), "repetition limit exceeded"),
         (
             format!("a: &a [{}]\nb: [{}]", "x,".repeat(400), "*a,".repeat(300)),
             "more than 100000 values, with aliases",
@@ -192,12 +231,20 @@ fn variables_cannot_grow_without_bound() {
 }
 
 #[test]
-fn ten_thousand_workers_are_read_and_their_mistakes_counted() {
+fn c20_ten_thousand_workers_are_read_and_their_mistakes_counted() {
     let worker = |index: usize| {
         format!("- {{id: w{index}, type: module, module_name: m, config: {{port: {index}}}}}\n")
     };
+    for count in [1250, 2500, 5000] {
+        let text: String = (0..count).map(worker).collect();
+        let begun = std::time::Instant::now();
+        assert_eq!(read(&format!("workers:\n{text}")).unwrap().workers.len(), count);
+        eprintln!("{count} workers: {:?}", begun.elapsed());
+    }
     let text: String = (0..10_000).map(worker).collect();
+    let begun = std::time::Instant::now();
     let config = read(&format!("workers:\n{text}")).unwrap();
+    eprintln!("10000 workers: {:?}", begun.elapsed());
     assert_eq!(config.workers.len(), 10_000);
     assert_eq!(config.workers[9_999].config["port"], 9_999);
 

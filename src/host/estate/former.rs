@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::HOLDER;
 use super::ledger::file_of;
 use super::record::{Origin, Process, Record, Stop, Wanted};
+use super::unclaimed::Unclaimed;
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
 use crate::host::process;
@@ -45,6 +46,8 @@ pub(crate) struct Inheritance {
     pub(crate) past: BTreeMap<WorkerId, u64>,
     /// Workers that were stopped by a command and are to stay so.
     pub(crate) down: BTreeSet<WorkerId>,
+    /// What is left of workers that are not known yet, if these are waited for.
+    pub(crate) unclaimed: BTreeMap<WorkerId, Unclaimed>,
 }
 
 /// A process that goes on under a new master.
@@ -138,12 +141,17 @@ impl Former {
     }
 
     /// Decides what becomes of each process that a former master has left, and ends those that are
-    /// no worker's own, which it waits for, though not for long.
+    /// no worker's own, which it waits for, though not for long. `keep_unknown`: what may go on of
+    /// workers that are not configured waits for them.
     ///
     /// # Errors
     /// It cannot be known of one whether it lives: nothing may be started beside it then. None is
     /// ended in that case.
-    pub(super) fn settle(&mut self, workers: &[WorkerConfig]) -> io::Result<Inheritance> {
+    pub(super) fn settle(
+        &mut self,
+        workers: &[WorkerConfig],
+        keep_unknown: bool,
+    ) -> io::Result<Inheritance> {
         let configured: BTreeMap<&str, &WorkerConfig> =
             workers.iter().map(|config| (config.id.as_str(), config)).collect();
         let mut inheritance = Inheritance::default();
@@ -157,9 +165,22 @@ impl Former {
             if record.wanted == Wanted::Down && policy == Some(RestartPolicy::UnlessStopped) {
                 inheritance.down.insert(worker.clone());
             }
+            let unknown = keep_unknown && config.is_none();
+            if unknown {
+                let unclaimed = Unclaimed { wanted: record.wanted, process: None };
+                inheritance.unclaimed.insert(worker.clone(), unclaimed);
+            }
             let Some(known) = record.process.take() else { continue };
             let found = Attached::open(known.pid, known.start_time);
             match known_of(found, || format!("{worker}: process {}", known.pid))? {
+                Some(process) if unknown && may_go_on(record, &known) => {
+                    record.process = Some(known);
+                    let (wanted, record) = (record.wanted, record.clone());
+                    let left =
+                        Adoption { worker: worker.clone(), process, record, outdated: false };
+                    let unclaimed = Unclaimed { wanted, process: Some(left) };
+                    inheritance.unclaimed.insert(worker.clone(), unclaimed);
+                }
                 Some(process) => match config.filter(|config| goes_on(record, &known, config)) {
                     Some(config) => {
                         let outdated = known.configuration != fingerprint(config);
@@ -201,6 +222,8 @@ impl Former {
         for (process, marks) in self.marked()? {
             let worker = &marks.worker;
             let adopted = inheritance.adoptions.iter().any(|adopted| adopted.worker == *worker);
+            let unclaimed = inheritance.unclaimed.get(worker);
+            let adopted = adopted || unclaimed.is_some_and(Unclaimed::lives);
             // Whoever is in a group ends with its leader.
             let group = sys::group_of(process.pid()).ok();
             let leaves = |leader: u32| leader == process.pid() || group == Some(leader);
@@ -253,16 +276,27 @@ impl Former {
 
     /// All processes that bear the marks of a former master.
     fn marked(&self) -> io::Result<Vec<(Attached, Marks)>> {
-        let marks_of = |pid| Marks::of(pid).filter(|marks| self.masters.contains(&marks.master));
+        let marks_of = |pid| {
+            let marks = Marks::looked_up(pid).map_err(|error| {
+                let message = format!(
+                    "whether process {pid} is a former master's cannot be looked up, and nothing \
+                     is started beside it: {error}"
+                );
+                io::Error::new(error.kind(), message)
+            })?;
+            Ok::<_, io::Error>(marks.filter(|marks| self.masters.contains(&marks.master)))
+        };
         let mut marked = Vec::new();
         if self.masters.is_empty() {
             return Ok(marked);
         }
         for pid in proc::all()?.into_iter().filter(|pid| *pid != std::process::id()) {
-            let Some(Marks { worker, .. }) = marks_of(pid) else { continue };
+            let Some(Marks { worker, .. }) = marks_of(pid)? else { continue };
             let found = known_of(Attached::of(pid), || format!("{worker}: process {pid}"))?;
             // Looked at again: the number may have meant another one, and no longer can.
-            marked.extend(found.and_then(|process| Some((process, marks_of(pid)?))));
+            if let (Some(process), Some(marks)) = (found, marks_of(pid)?) {
+                marked.push((process, marks));
+            }
         }
         Ok(marked)
     }
@@ -305,13 +339,18 @@ fn newer_master(state: &StateDir, name: &str, boot_id: &str) -> Option<String> {
 }
 
 /// Whether a process that outlived its master is still wanted.
-fn is_wanted(config: &WorkerConfig) -> bool {
+pub(super) fn is_wanted(config: &WorkerConfig) -> bool {
     config.enabled && config.is_kept()
+}
+
+/// Whether a process that is there goes on if its worker is as it was.
+fn may_go_on(record: &Record, process: &Process) -> bool {
+    process.keep && record.wanted == Wanted::Up
 }
 
 /// Whether a process that is there goes on.
 fn goes_on(record: &Record, process: &Process, config: &WorkerConfig) -> bool {
-    process.keep && is_wanted(config) && record.wanted == Wanted::Up
+    may_go_on(record, process) && is_wanted(config)
 }
 
 /// Whether a process belongs to the user that a worker's configuration names, in every respect:

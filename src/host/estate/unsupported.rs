@@ -18,6 +18,32 @@ pub(crate) struct Inheritance {
     pub(crate) leftovers: Vec<Adoption>,
     pub(crate) past: BTreeMap<WorkerId, u64>,
     pub(crate) down: BTreeSet<WorkerId>,
+    pub(crate) unclaimed: BTreeMap<WorkerId, Unclaimed>,
+}
+
+/// Nothing is left.
+#[derive(Debug)]
+pub(crate) enum Unclaimed {}
+
+/// Nothing was left.
+#[derive(Debug)]
+pub(crate) enum Claimed {
+    GoesOn(Adoption),
+    Ends(Adoption),
+}
+
+impl Unclaimed {
+    pub(crate) fn stays_down(&self, _config: &WorkerConfig) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn claim(self, _config: &WorkerConfig) -> Option<Claimed> {
+        match self {}
+    }
+
+    pub(crate) fn give_up(self) -> Option<Adoption> {
+        match self {}
+    }
 }
 
 /// There is none.
@@ -50,6 +76,7 @@ impl Estate {
         _program: Option<Program>,
         _state: Option<Arc<StateDir>>,
         _workers: &[WorkerConfig],
+        _keep_unknown: bool,
     ) -> io::Result<(Self, Inheritance)> {
         Ok((Self(()), Inheritance::default()))
     }
@@ -57,6 +84,8 @@ impl Estate {
     pub(crate) fn lives(&self, _worker: &WorkerId, _incarnation: u64) {}
 
     pub(crate) fn wants(&self, _worker: &WorkerId, _up: bool) {}
+
+    pub(crate) fn died(&self, _worker: &WorkerId, _pid: u32, _kept: bool) {}
 
     pub(crate) fn forget(&self, _worker: &WorkerId) {}
 

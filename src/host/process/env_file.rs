@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::error::{ErrorCategory, Failure};
 use crate::host::sys;
+use crate::host::trust::{Doubt, doubt};
 
 /// No file is longer, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -45,6 +46,12 @@ fn text_of(path: &Path) -> Result<String, (ErrorCategory, String)> {
         let why = format!(
             "others may write to it (mode {mode:04o}), and the master runs as root; chmod go-w it"
         );
+        return Err((ErrorCategory::PermissionDenied, why));
+    }
+    if sys::effective_uid() == 0
+        && let Some(Doubt::Everybody(why)) = doubt(path)
+    {
+        let why = format!("{why}, and the master runs as root");
         return Err((ErrorCategory::PermissionDenied, why));
     }
     let mut bytes = Vec::new();
@@ -202,6 +209,18 @@ mod tests {
         fs::write(&path, "A=b\nB\n").unwrap();
         let line = format!("env_file {}:2: there is no '='", path.display());
         assert!(refused().starts_with(&line), "{}", refused());
+        let outer = directory.path();
+        fs::set_permissions(outer, fs::Permissions::from_mode(0o757)).unwrap();
+        match sys::effective_uid() {
+            0 => assert!(refused().contains("everybody may write to"), "{}", refused()),
+            _ => assert!(refused().starts_with(&line)),
+        }
+        fs::set_permissions(outer, fs::Permissions::from_mode(0o700)).unwrap();
+        // Nobody ever writes to it: opening it must not wait for that.
+        let fifo = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let of_fifo = read(&fifo).unwrap_err();
+        assert!(of_fifo.message.ends_with("it is not a regular file"), "{of_fifo}");
         let of_directory = read(directory.path()).unwrap_err();
         assert!(of_directory.message.ends_with("it is not a regular file"), "{of_directory}");
     }

@@ -24,11 +24,20 @@ enum State {
     Idle,
     /// To be spawned, or being spawned; what was ordered meanwhile is done once it is there.
     /// With `launcher`, the process is there, and is not the program yet.
-    Spawning { asked: bool, forced: bool, launcher: Option<u32> },
+    Spawning { asked: bool, forced: bool, launcher: Option<Launcher> },
     /// Spawned and not reaped.
     Live(Body),
     /// There is nothing to signal, and never will be.
     Closed,
+}
+
+/// Ends a wait for a launcher.
+pub(super) type HangUp = Box<dyn Fn() + Send>;
+
+/// A process that is to become the program.
+struct Launcher {
+    pid: u32,
+    hang_up: HangUp,
 }
 
 /// A process that can be signalled.
@@ -85,7 +94,14 @@ impl Gate {
                 *state = State::Closed;
                 self.decided.notify_all();
             }
-            State::Spawning { asked, .. } => *asked = true,
+            State::Spawning { asked, launcher, .. } => {
+                *asked = true;
+                if sys::ends_by_default(self.stop_signal)
+                    && let Some(launcher) = launcher.take()
+                {
+                    *state = self.give_up(&launcher, Self::send_stop);
+                }
+            }
             State::Live(body) => self.send_stop(body),
             State::Closed => {}
         }
@@ -108,8 +124,8 @@ impl Gate {
             }
             State::Spawning { forced, launcher, .. } => {
                 *forced = true;
-                if let Some(pid) = *launcher {
-                    self.send_kill(&Body::Child(pid));
+                if let Some(launcher) = launcher.take() {
+                    *state = self.give_up(&launcher, Self::send_kill);
                 }
             }
             State::Live(body) => self.send_kill(body),
@@ -130,27 +146,45 @@ impl Gate {
         false
     }
 
-    /// The launcher is there, which becomes the program: from now on it can be killed. That it is
-    /// asked to end is left to be told to the program, which alone knows what to do about it.
-    pub(super) fn staged(&self, pid: u32) {
+    /// The launcher is there, which becomes the program, and is waited for until `hang_up`: from
+    /// now on it can be ended. Asked to end it has nothing to do first, and does so at once, also
+    /// where it hangs. Should it be the program already, that has been asked.
+    pub(super) fn staged(&self, pid: u32, hang_up: HangUp) {
         let mut state = self.lock();
-        if let State::Spawning { forced, launcher, .. } = &mut *state {
-            *launcher = Some(pid);
-            if *forced {
-                self.send_kill(&Body::Child(pid));
-            }
+        let State::Spawning { asked, forced, launcher } = &mut *state else { return };
+        let there = Launcher { pid, hang_up };
+        if *forced {
+            *state = self.give_up(&there, Self::send_kill);
+        } else if *asked && sys::ends_by_default(self.stop_signal) {
+            *state = self.give_up(&there, Self::send_stop);
+        } else {
+            // Any other signal would be lost on a launcher: it is left to the program.
+            *launcher = Some(there);
         }
     }
 
-    /// True when the launcher is killed on purpose.
-    pub(super) fn is_forced(&self) -> bool {
-        matches!(*self.lock(), State::Spawning { forced: true, .. })
+    /// The launcher is waited for no longer: it is a process that ends.
+    fn give_up(&self, launcher: &Launcher, send: fn(&Self, &Body)) -> State {
+        let body = Body::Child(launcher.pid);
+        send(self, &body);
+        (launcher.hang_up)();
+        State::Live(body)
+    }
+
+    /// True while the process is a launcher that is waited for.
+    pub(super) fn is_staged(&self) -> bool {
+        matches!(*self.lock(), State::Spawning { launcher: Some(_), .. })
+    }
+
+    /// True once the process is like any other, or is ended on purpose.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(*self.lock(), State::Live(_))
     }
 
     /// The process is there: from now on it can be signalled, and gets what was ordered meanwhile.
     pub(super) fn spawned(&self, pid: u32) {
         let mut state = self.lock();
-        let State::Spawning { asked, forced, .. } = *state else { return };
+        let &State::Spawning { asked, forced, .. } = &*state else { return };
         let body = Body::Child(pid);
         if asked {
             self.send_stop(&body);

@@ -115,10 +115,11 @@ fn spawn_directly(
     let child = command.spawn().map_err(|error| preflight::explain(&error, plan, program))?;
     // It has its ends of everything by now, and ours must be the only others.
     drop(command);
-    Process::of(life, child, fifos)
+    Process::of(life, child, fifos, None)
 }
 
-/// Spawns the launcher, and waits until it has become the program.
+/// Spawns the launcher, and waits until it has become the program, or is to end: it may hang in a
+/// step, on a file system that does not answer, and then it is its monitor that waits.
 fn spawn_staged(
     life: &Arc<Life>,
     settings: &Settings,
@@ -131,14 +132,14 @@ fn spawn_staged(
     let child = command.spawn().map_err(|error| Exit::Failed(stage.unspawned(&error)))?;
     // With it goes our hold on the launcher's end of the line.
     drop(command);
-    let process = Process::of(life, child, fifos).map_err(Exit::Failed)?;
+    let process = Process::of(life, child, fifos, Some(stage.hang_up())).map_err(Exit::Failed)?;
     match stage.play(socket) {
         Ok(()) => {
             life.gate.spawned(process.id());
             Ok(process)
         }
         Err(Some(failure)) => Err(Exit::Failed(failure)),
-        Err(None) if life.gate.is_forced() => Err(process.end()),
+        Err(None) if life.gate.is_live() => Ok(process),
         Err(None) => Err(Exit::Failed(staged::ended_silently(&process.end()))),
     }
 }

@@ -170,6 +170,12 @@ impl Link {
     pub(super) fn stop(&self, patience: Duration) -> bool {
         let mut state = self.lock();
         state.ending = true;
+        if let (Phase::Greeting, Some(Initialize { launch, .. })) =
+            (state.phase, state.initialize.as_deref())
+        {
+            let Launch { worker, incarnation, .. } = launch;
+            log::warn!("{worker}#{incarnation} is ended before it has said hello to its master");
+        }
         state.ask(Question::Stop, &Request::Stop, patience)
     }
 

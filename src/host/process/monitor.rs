@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Life;
+use super::gate::HangUp;
 use super::link::Listening;
 use super::output::Output;
 use crate::error::{ErrorCategory, Failure};
@@ -36,25 +37,26 @@ pub(super) struct Process {
 impl Process {
     /// Takes a child over, which is killed if it cannot be watched.
     ///
-    /// `fifos`: what it writes to, if these are no pipes.
+    /// `fifos`: what it writes to, if these are no pipes. `launcher`: it is one, and this ends the
+    /// wait for it.
     pub(super) fn of(
         life: &Arc<Life>,
         child: Child,
         fifos: Option<[File; 2]>,
+        launcher: Option<HangUp>,
     ) -> Result<Self, Failure> {
         let pid = child.id();
         let claim = Claim::on(pid);
         let mut leader = Leader { life: Arc::clone(life), child, reaped: false, _claim: claim };
-        let staged = life.plan.settings.is_some();
         if let Some(limit) = life.means.nofile
-            && !staged
+            && launcher.is_none()
             && let Err(error) = sys::set_nofile(pid, limit)
         {
             log::warn!("{life}: cannot put its descriptor limit back: {error}");
         }
-        match staged {
-            true => life.gate.staged(pid),
-            false => life.gate.spawned(pid),
+        match launcher {
+            Some(hang_up) => life.gate.staged(pid, hang_up),
+            None => life.gate.spawned(pid),
         }
         let ended = sys::pidfd_open(pid).map_err(|error| unwatchable(&error))?;
         let output = match fifos {

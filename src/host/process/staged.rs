@@ -2,14 +2,17 @@
 //! what it becomes. That it has become it shows in its line's end.
 
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use super::accounts::Identity;
+use super::gate::HangUp;
 use super::launcher::Prepared;
 use super::{Life, ProcessPlan, Settings, preflight};
 use crate::error::{ErrorCategory, Failure};
@@ -26,7 +29,7 @@ pub(super) struct Stage<'p> {
     plan: &'p ProcessPlan,
     settings: &'p Settings,
     instructions: Instructions,
-    line: UnixStream,
+    line: Arc<UnixStream>,
 }
 
 impl<'p> Stage<'p> {
@@ -48,7 +51,17 @@ impl<'p> Stage<'p> {
         }
         command.arg(LAUNCH_ROLE).stdin(OwnedFd::from(theirs));
         let instructions = instructions(life, settings, prepared, linked);
+        let line = Arc::new(line);
         Ok((Self { prepared, plan, settings, instructions, line }, command))
+    }
+
+    /// What ends the wait for the launcher, whatever that does.
+    pub(super) fn hang_up(&self) -> HangUp {
+        let line = Arc::clone(&self.line);
+        Box::new(move || {
+            // Fails only where the launcher has closed its end, and with it the wait.
+            let _ = line.shutdown(Shutdown::Both);
+        })
     }
 
     /// Why the launcher could not be spawned.
@@ -58,8 +71,7 @@ impl<'p> Stage<'p> {
         Failure::new(category, format!("cannot run the launcher, {launcher}: {error}"))
     }
 
-    /// Tells the launcher what it is to do, and waits until it has become the program. Killing the
-    /// process ends the wait.
+    /// Tells the launcher what it is to do, and waits until it has become the program.
     ///
     /// # Errors
     /// Why it has not; with `None` it has just ended.
@@ -67,7 +79,7 @@ impl<'p> Stage<'p> {
         // That it hears no more shows in what it says.
         let _ = self.instruct(input);
         let mut said = Vec::new();
-        let read = (&self.line).take(MOST_SAID).read_to_end(&mut said);
+        let read = (&*self.line).take(MOST_SAID).read_to_end(&mut said);
         let mut exec = false;
         for line in said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice::<Word>(line) {

@@ -35,7 +35,7 @@ struct Sink(Sender<Seen>);
 
 /// No arrangements for the master's end.
 fn estate() -> Arc<Estate> {
-    Arc::new(Estate::open(None, None, &[]).unwrap().0)
+    Arc::new(Estate::open(None, None, &[], false).unwrap().0)
 }
 
 impl OutputSink for Sink {

@@ -36,8 +36,8 @@ pub(crate) use files::*;
 pub(crate) use last_words::*;
 pub(crate) use launch::*;
 pub(crate) use libc::{
-    E2BIG, EAGAIN, EINVAL, ELOOP, EMFILE, ENFILE, ENOENT, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY,
-    SIGCONT, SIGKILL, SIGTERM,
+    E2BIG, EAGAIN, EINVAL, ELOOP, EMFILE, ENFILE, ENOEXEC, ENOMEM, ENOSYS, ESRCH, ETXTBSY, SIGCONT,
+    SIGKILL, SIGTERM,
 };
 pub(crate) use line::*;
 pub(crate) use logfiles::*;

@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::processes::{Process, line_of, listening_on, own_line};
 use crate::error::{ErrorCategory, Failure};
+use crate::host::attached::Attached;
 use crate::host::sys;
 use crate::worker::UnmanagedConfig;
 
@@ -25,19 +25,12 @@ const TOLERANCE: Duration = Duration::from_secs(10);
 /// So many candidates are told.
 const MAX_TOLD: usize = 8;
 
-/// The process that was looked for.
-pub(super) struct Found {
-    pub(super) pid: u32,
-    /// Pins its identity; readable once it has ended.
-    pub(super) process: OwnedFd,
-}
-
 /// Finds the process.
 ///
 /// # Errors
 /// Why there is none that may be taken: `not_running` where it may come yet, `permission_denied`
 /// where we must not see or trust it, `refused` where it cannot be the one that is meant.
-pub(super) fn find(what: &UnmanagedConfig) -> Result<Found, Failure> {
+pub(super) fn find(what: &UnmanagedConfig) -> Result<Attached, Failure> {
     if let Some(path) = &what.pid_file {
         by_pid_file(path)
     } else if let Some(name) = &what.process_name {
@@ -68,7 +61,7 @@ fn unanswered(what: &str, error: &io::Error) -> Failure {
 }
 
 /// The process whose id is in a file. The file must be one that no stranger could have written.
-fn by_pid_file(path: &Path) -> Result<Found, Failure> {
+fn by_pid_file(path: &Path) -> Result<Attached, Failure> {
     let shown = format!("pid file {}", path.display());
     let file = sys::open_no_link(path).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
@@ -90,8 +83,7 @@ fn by_pid_file(path: &Path) -> Result<Found, Failure> {
     let read = file.take(MAX_PID_FILE).read_to_end(&mut bytes);
     read.map_err(|error| unanswered(&format!("{shown} cannot be read"), &error))?;
     let pid = pid_in(&bytes).map_err(|why| refused(format!("{shown}: {why}")))?;
-    let found = hold(pid).map_err(|why| why.within(&shown))?;
-    let process = identified(&found).map_err(|why| why.within(&shown))?;
+    let (found, process) = hold(pid).map_err(|why| why.within(&shown))?;
     let owner = about.uid();
     let trusted = owner == 0 || owner == sys::effective_uid() || process.user() == Some(owner);
     if !trusted {
@@ -128,7 +120,7 @@ fn pid_in(bytes: &[u8]) -> Result<u32, String> {
 }
 
 /// The process of a name, and with these arguments.
-fn by_name(name: &str, args: &[String]) -> Result<Found, Failure> {
+fn by_name(name: &str, args: &[String]) -> Result<Attached, Failure> {
     let beside = match args {
         [] => String::new(),
         args => format!(" with the arguments {args:?}"),
@@ -153,7 +145,7 @@ fn is_called(process: &Process, name: &str, wanted: &[String]) -> bool {
 }
 
 /// The process that listens on a TCP port.
-fn by_port(port: u16) -> Result<Found, Failure> {
+fn by_port(port: u16) -> Result<Attached, Failure> {
     let unreadable = |error: io::Error| unanswered("listening sockets cannot be listed", &error);
     let sockets = listening_on(port).map_err(unreadable)?;
     if sockets.is_empty() {
@@ -175,7 +167,7 @@ fn by_port(port: u16) -> Result<Found, Failure> {
 }
 
 /// The one among these that is meant: of several that descend from one, that one.
-fn only_one(alike: Vec<Process>, what: &str) -> Result<Found, Failure> {
+fn only_one(alike: Vec<Process>, what: &str) -> Result<Attached, Failure> {
     let own = own_line();
     let (ours, mut others): (Vec<Process>, Vec<Process>) = alike
         .into_iter()
@@ -190,8 +182,8 @@ fn only_one(alike: Vec<Process>, what: &str) -> Result<Found, Failure> {
             Err(refused(format!("the only process {what}, {}, {why}", ours[0].pid)))
         }
         [one] => {
-            let found = hold(one.pid)?;
-            let same = identified(&found)?.started == one.started;
+            let (found, process) = hold(one.pid)?;
+            let same = process.started == one.started;
             same.then_some(found).ok_or_else(|| absent(format!("the process {what} has ended")))
         }
         several => {
@@ -215,32 +207,24 @@ fn relation(pid: u32, own: &[u32]) -> Option<&'static str> {
     }
 }
 
-/// Takes hold of a process.
-fn hold(pid: u32) -> Result<Found, Failure> {
+/// Takes hold of a process, and looks at it while it is held: so that this is what is held.
+fn hold(pid: u32) -> Result<(Attached, Process), Failure> {
     if let Some(why) = relation(pid, &own_line()) {
         return Err(refused(format!("process {pid} {why}")));
     }
-    match sys::pidfd_open(pid) {
-        Ok(process) => Ok(Found { pid, process }),
-        Err(error) if [Some(sys::EINVAL), Some(sys::ENOENT)].contains(&error.raw_os_error()) => {
-            Err(refused(format!("{pid} is a thread, and not the first of its process")))
+    let lives = || Process::with_id(pid).filter(|process| !process.ended);
+    let found = Attached::of(pid).map_err(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            return unanswered(&format!("process {pid} cannot be watched"), &error);
         }
-        Err(error) if error.raw_os_error() == Some(sys::ESRCH) => {
-            Err(absent(format!("there is no process {pid}")))
+        match lives() {
+            Some(_) => refused(format!("{pid} is a thread, and not the first of its process")),
+            None => absent(format!("there is no process {pid}")),
         }
-        Err(error) => Err(unanswered(&format!("process {pid} cannot be watched"), &error)),
-    }
-}
-
-/// The process that is held, looked at while it was there: so that this is what is held.
-fn identified(found: &Found) -> Result<Process, Failure> {
-    let pid = found.pid;
-    let process = Process::with_id(pid).filter(|process| !process.ended);
-    let ended = sys::wait_readable([Some(found.process.as_fd())], Some(Duration::ZERO));
-    match (process, ended) {
-        (Some(process), Ok([false])) => Ok(process),
-        (_, Err(error)) => Err(unanswered(&format!("process {pid} cannot be watched"), &error)),
-        (Some(_) | None, Ok(_)) => Err(absent(format!("process {pid} has ended"))),
+    })?;
+    match lives().filter(|_| !found.has_ended()) {
+        Some(process) => Ok((found, process)),
+        None => Err(absent(format!("process {pid} has ended"))),
     }
 }
 

@@ -142,7 +142,7 @@ fn s07_a_pid_file_that_a_stranger_could_have_written_is_refused() {
     let process = Stranger::asleep(7_001);
     let text = format!("{}\n", process.0);
     let file = PidFile::with(&text);
-    assert_eq!(find(&UnmanagedConfig::pid_file(&file.path)).ok().unwrap().pid, process.0);
+    assert_eq!(find(&UnmanagedConfig::pid_file(&file.path)).ok().unwrap().pid(), process.0);
 
     let link = file.path.with_file_name("link");
     symlink(&file.path, &link).unwrap();
@@ -189,8 +189,8 @@ fn a_name_and_arguments_lead_to_one_process() {
     let named = |args: &[u32]| {
         UnmanagedConfig::process_name("sleep").process_args(args.iter().map(|arg| unique(*arg)))
     };
-    assert_eq!(find(&named(&[7_011])).ok().unwrap().pid, one.0);
-    assert_eq!(find(&named(&[7_012])).ok().unwrap().pid, two.0);
+    assert_eq!(find(&named(&[7_011])).ok().unwrap().pid(), one.0);
+    assert_eq!(find(&named(&[7_012])).ok().unwrap().pid(), two.0);
     let failure = refusal(&named(&[7_011, 7_012]));
     assert_eq!(failure.category, ErrorCategory::NotRunning, "{failure}");
     let again = Stranger::asleep(7_011);
@@ -200,7 +200,7 @@ fn a_name_and_arguments_lead_to_one_process() {
         assert!(failure.message.contains(&pid.to_string()), "{failure}");
     }
     drop(one);
-    assert_eq!(find(&named(&[7_011])).ok().unwrap().pid, again.0);
+    assert_eq!(find(&named(&[7_011])).ok().unwrap().pid(), again.0);
 
     let mut child = Command::new("/bin/sleep").arg(unique(7_013)).spawn().unwrap();
     // Its arguments come a moment after the spawn.
@@ -222,7 +222,7 @@ fn of_a_family_of_one_name_its_first_is_meant() {
     let parent = Stranger::new(&script);
     assert!(parent.lives());
     let found = find(&UnmanagedConfig::process_name("sh").process_args([name]));
-    assert_eq!(found.map_err(|failure| failure.to_string()).map(|f| f.pid), Ok(parent.0));
+    assert_eq!(found.map_err(|failure| failure.to_string()).map(|f| f.pid()), Ok(parent.0));
 }
 
 #[test]

@@ -16,6 +16,7 @@ impl EventKind {
             Self::Gone { .. } => "gone",
             Self::TaskFailed { .. } => "task_failed",
             Self::Reloaded { .. } => "reloaded",
+            Self::ReloadFinished { .. } => "reload_finished",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::LogDegraded { .. } => "log_degraded",
             Self::LogRecovered { .. } => "log_recovered",
@@ -50,6 +51,7 @@ impl EventKind {
             Self::Reloaded { added, removed, changed } => {
                 json!({ "added": added, "removed": removed, "changed": changed })
             }
+            Self::ReloadFinished { failed } => json!({ "failed": failed }),
             Self::ReloadFailed { message } => json!({ "message": message }),
             Self::LogDegraded { path, message } => json!({ "path": path, "message": message }),
             Self::LogRecovered { path, dropped } => json!({ "path": path, "dropped": dropped }),

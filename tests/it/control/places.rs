@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use hsu_master::control::{Client, CommandOptions};
 use hsu_master::crossbeam_channel::bounded;
-use hsu_master::{Master, MasterConfig, StopConfig};
+use hsu_master::{EventKind, Master, MasterConfig, StopConfig, WorkerConfig};
 use serde_json::json;
 
 use super::{Operated, Raw, shell};
@@ -141,4 +141,29 @@ fn a_worker_has_only_so_many_commands_to_answer() {
     master.stop_worker_nowait("deaf", true).wait().unwrap();
     stops.into_iter().for_each(|stop| stop.wait().unwrap());
     operated.bench.finish();
+}
+
+#[test]
+fn what_came_of_a_reload_is_told_though_its_client_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let before = MasterConfig::new().state_dir(&state);
+    let (entered, enters) = bounded(0);
+    let (leave, leaves) = bounded::<()>(0);
+    let after = before.clone().worker(WorkerConfig::executable("bad", "/no/such"));
+    let source = move || {
+        entered.send(()).unwrap();
+        leaves.recv().unwrap();
+        Ok(after.clone())
+    };
+    let bench = Bench::new(Master::builder().config(before).source(source));
+    let mut raw = Raw::new(UnixStream::connect(state.join("control.sock")).unwrap());
+    raw.ask(1, "reload", &json!({}));
+    enters.recv_timeout(PATIENCE).unwrap();
+    drop(raw);
+    leave.send(()).unwrap();
+    let told = [bench.next_event("").1, bench.next_event("").1];
+    assert!(matches!(&told[0], EventKind::Reloaded { added, .. } if added == &["bad"]), "{told:?}");
+    assert_eq!(told[1], EventKind::ReloadFinished { failed: vec!["bad".to_owned()] });
+    bench.finish();
 }

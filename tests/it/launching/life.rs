@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use hsu_master::{ErrorCategory, Exit, Integration, Master, StopConfig, WorkerConfig, WorkerState};
 
@@ -116,15 +115,15 @@ fn a_launch_that_hangs_is_ended_by_a_stop() {
     let bench = hanging(&heard, directory.path());
     let config = shell("echo it was run").start_timeout(NEVER);
     let config = config.execution(|execution| execution.umask = Some(0o22));
-    // The launcher cannot be asked for anything: it is killed when the patience is over.
-    bench.add(config.stop(StopConfig::default().timeout(ms(1))));
+    // The launcher has nothing to do before its end: nobody is patient with it.
+    bench.add(config.stop(StopConfig::default().timeout(NEVER)));
     let start = bench.master.start_worker_nowait("w");
     assert_eq!(heard.hears(), "there");
     bench.master.stop_worker("w").unwrap();
     assert_eq!(answer(&start).unwrap_err().category(), ErrorCategory::Cancelled);
     let known = bench.known("w");
     assert_eq!((known.state, known.pid), (WorkerState::Stopped, None));
-    assert_eq!(known.exit, Some(Exit::Signal { signal: 9, core_dumped: false }));
+    assert_eq!(known.exit, Some(Exit::Signal { signal: 15, core_dumped: false }));
     assert!(bench.lines.is_empty());
     bench.finish();
     heard.finish();
@@ -136,11 +135,40 @@ fn a_launch_that_hangs_is_ended_by_the_start_timeout() {
     let bench = hanging(&heard, directory.path());
     let config = shell("echo it was run").start_timeout(ms(50));
     let config = config.execution(|execution| execution.umask = Some(0o22));
-    bench.add(config.stop(StopConfig::default().timeout(Duration::ZERO)));
+    bench.add(config.stop(StopConfig::default().timeout(NEVER)));
     let error = bench.master.start_worker("w").unwrap_err();
     assert_eq!(error.category(), ErrorCategory::Timeout, "{error}");
     once(&bench.master, "w", |known| !known.ending && known.pid.is_none());
     bench.finish();
+    heard.finish();
+}
+
+#[test]
+fn launches_that_hang_hold_up_others_only_until_they_are_stopped() {
+    let (heard, directory) = (bench(), tempfile::tempdir().unwrap());
+    let bench = hanging(&heard, directory.path());
+    // As many as are launched at once, and one more.
+    for n in 0..33 {
+        let mut config = shell("echo it was run").start_timeout(NEVER);
+        config.id = format!("hangs-{n}");
+        let config = config.execution(|execution| execution.umask = Some(0o22));
+        bench.add(config.stop(StopConfig::default().timeout(NEVER)));
+    }
+    bench.add(WorkerConfig::executable("w", "/bin/sleep").args(["1000"]));
+    let starts: Vec<_> =
+        (0..33).map(|n| bench.master.start_worker_nowait(&format!("hangs-{n}"))).collect();
+    for _ in 0..32 {
+        assert_eq!(heard.hears(), "there");
+    }
+    let start = bench.master.start_worker_nowait("w");
+    for n in 0..33 {
+        bench.master.stop_worker(&format!("hangs-{n}")).unwrap();
+    }
+    assert!(answer(&start).is_ok());
+    for start in &starts {
+        assert_eq!(answer(start).unwrap_err().category(), ErrorCategory::Cancelled);
+    }
+    assert_eq!(bench.finish().report.killed, Vec::<String>::new());
     heard.finish();
 }
 

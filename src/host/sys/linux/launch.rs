@@ -13,6 +13,12 @@ use super::checked;
 /// In place of an id: leave it as it is.
 const SAME: u32 = u32::MAX;
 
+/// True for a signal that ends a process which has said nothing about it.
+pub(crate) fn ends_by_default(signal: i32) -> bool {
+    use libc::{SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
+    ![SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH].contains(&signal)
+}
+
 /// Room for one descriptor beside the bytes of a message, aligned as the system wants it.
 #[repr(C)]
 union Ancillary {
