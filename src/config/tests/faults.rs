@@ -39,7 +39,8 @@ fn an_empty_file_defines_no_workers() {
 fn byte_order_marks_and_carriage_returns_are_accepted() {
     let plain = read(MINIMAL).unwrap();
     let dressed = format!("\u{FEFF}{}", MINIMAL.replace('\n', "\r\n"));
-    assert_eq!(read(&dressed).unwrap(), plain);
+    let digest = plain.digest.clone();
+    assert_eq!(MasterConfig { digest, ..read(&dressed).unwrap() }, plain);
     let wrong = dressed.replace("command", "comand");
     assert!(
         problems(&wrong)
