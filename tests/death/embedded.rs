@@ -1,10 +1,11 @@
 //! Masters within this very program: what they refuse, what they remember, what they let go of.
 
 use hsu_master::{
-    Master, MasterConfig, OnMasterExit, RestartConfig, RestartPolicy, WorkerConfig, WorkerState,
+    Master, MasterConfig, OnMasterExit, RestartConfig, RestartPolicy, WaitFor, WorkerConfig,
+    WorkerState,
 };
 
-use crate::support::lives;
+use crate::support::{LONG, lives, until};
 
 fn nap(id: &str) -> WorkerConfig {
     WorkerConfig::executable(id, "/bin/sleep").args(["1000"])
