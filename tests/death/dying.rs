@@ -132,6 +132,8 @@ fn s16_an_application_whose_loop_dies_says_so_and_exits_with_70() {
     let socket = site.state().join("control.sock");
     let client = || Client::connect(&socket).unwrap().timeout(LONG);
     let (client, mut events) = (client(), client().events(true).unwrap());
+    // The past comes first, once the stream has begun.
+    events.next().unwrap().unwrap();
     let mut waiting = UnixStream::connect(&socket).unwrap();
     let wait = r#"{"id":1,"method":"wait","params":{"id":"kept","for":"stopped"}}"#;
     waiting.write_all(format!("{wait}\n{{\"id\":2,\"method\":\"hello\"}}\n").as_bytes()).unwrap();

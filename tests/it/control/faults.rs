@@ -55,7 +55,7 @@ fn p18_a_client_refuses_a_master_of_another_major_version_and_says_which() {
 
 #[test]
 fn p20_a_flood_holds_up_neither_the_end_of_a_worker_nor_the_timer_of_its_restart() {
-    const LEAST: u64 = 100_000;
+    const LEAST: u64 = 10_000;
     let operated = Operated::new();
     operated.bench.add(sleeper("nap"));
     let limitless = quick().max_retries(0).max_delay(crate::support::ms(5));
