@@ -13,7 +13,11 @@ dump="$DUMP/$(ls "$DUMP" | wc -l)"
 {
     cat "/proc/$$/limits"; ls "/proc/$$/fd"; umask; pwd
     tr '\0' '\n' < "/proc/$$/environ" | grep -v INCARNATION
-    grep -E '^(Umask|[UG]id|Groups|Sh.Pnd|Sig(Pnd|Blk|Ign|Cgt)|NoNew.*|Seccomp):' "/proc/$$/status"
+    grep -E '^(Umask|[UG]id|Groups|Sh.Pnd|Sig(Pnd|Ign|Cgt)|NoNew.*|Seccomp):' "/proc/$$/status"
+    # By itself: a shell that waits for what it has started may hold signals back.
+    while read -r key value; do
+        case $key in SigBlk:) echo "$key $value";; esac
+    done < /proc/$$/status
     cat "/proc/$$/oom_score_adj"; cut -d' ' -f19 "/proc/$$/stat"
 } > "$dump"
 ulimit -S -n 16; ulimit -S -s 512; ulimit -c 0; umask 0777; trap '' HUP INT TERM USR1 USR2 PIPE CHLD
@@ -34,7 +38,8 @@ fn a35_each_incarnation_begins_as_the_first_one_did() {
     assert!(known.gave_up);
     let dump = |n: u32| fs::read_to_string(dumps.path().join(n.to_string())).unwrap();
     let first = dump(0);
-    for part in ["Max open files", "HSU_WORKER_ID=w", "SigIgn:", "Umask:", "\n0\n1\n"] {
+    let parts = ["Max open files", "HSU_WORKER_ID=w", "SigIgn:", "SigBlk: 0", "Umask:", "\n0\n1\n"];
+    for part in parts {
         assert!(first.contains(part), "{part} is missing in {first}");
     }
     assert_eq!(dump(1), first);

@@ -102,6 +102,10 @@ extern "C" fn on_fatal(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         }
         return;
     }
+    // It has been told where this came from, and after a stack has overflowed the other one has no
+    // room for another handler.
+    // SAFETY: the call is safe in a signal handler.
+    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
     // SAFETY: the number is that of a handler of three arguments, as its flags said.
     let before: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
         unsafe { mem::transmute(before) };
