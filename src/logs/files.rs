@@ -20,6 +20,18 @@ struct Part {
     end: u64,
 }
 
+impl Part {
+    /// How much there is of what was listed: somebody may have cut it short, or removed it. What
+    /// was added since is no part of it.
+    fn there(&self) -> io::Result<u64> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(about) => Ok(about.len().min(self.end - self.start)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Files {
     /// Those of a worker. `None`: there are none.
     ///
@@ -85,13 +97,19 @@ impl Recorded for Files {
     }
 
     fn stretch(&self, offset: u64) -> io::Result<Stretch> {
-        let found = self.0.iter().position(|part| offset < part.end);
-        let index = found.unwrap_or(self.0.len().saturating_sub(1));
-        let Some(part) = self.0.get(index) else { return Err(io::ErrorKind::NotFound.into()) };
-        let file = sys::open_no_link(&part.path)?;
-        let is_last = index + 1 == self.0.len();
-        let before = self.0[..index].last().map(|before| before.end);
-        Ok(Stretch { file, start: part.start, end: is_last.then_some(part.end), before })
+        let mut before = None;
+        for (index, part) in self.0.iter().enumerate() {
+            let most = part.start + part.there()?;
+            let is_last = index + 1 == self.0.len();
+            if offset < most || is_last {
+                let (file, end) = (sys::open_no_link(&part.path)?, is_last.then_some(most));
+                return Ok(Stretch { file, start: part.start, end, most, before });
+            }
+            if most > part.start {
+                before = Some(most);
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 }
 

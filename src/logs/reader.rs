@@ -2,7 +2,6 @@
 //! at its own pace: it never holds up who writes, and is told what was rotated away meanwhile.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -250,7 +249,7 @@ pub(super) struct Source {
     said: Option<String>,
     filter: Filter,
     at: u64,
-    open: Option<(File, u64)>,
+    open: Option<Stretch>,
     /// A line that has begun.
     rest: Vec<u8>,
     /// It cannot be read, which is still to be said.
@@ -319,8 +318,10 @@ impl Source {
     fn read(&mut self, follow: bool) -> io::Result<Option<Entry>> {
         let mut buffer = vec![0; BLOCK];
         loop {
-            if let Some((file, start)) = &self.open {
-                let read = sys::read_at(file, &mut buffer, self.at - start)?;
+            if let Some(open) = &self.open {
+                let left = usize::try_from(open.most.saturating_sub(self.at)).unwrap_or(BLOCK);
+                let part = &mut buffer[..left.min(BLOCK)];
+                let read = sys::read_at(&open.file, part, self.at - open.start)?;
                 self.at += read as u64;
                 if read > 0 {
                     match self.lines(&buffer[..read]) {
@@ -329,7 +330,7 @@ impl Source {
                     }
                 }
             }
-            let before = self.open.as_ref().map(|(_, start)| *start);
+            let before = self.open.as_ref().map(|open| open.start);
             let next = self.log.stretch(self.at)?;
             let gone = next.start.saturating_sub(self.at);
             if gone > 0 || next.end.is_some_and(|end| self.at > end) {
@@ -337,14 +338,16 @@ impl Source {
                 self.at = next.end.map_or(next.start, |end| self.at.clamp(next.start, end));
                 self.rest.clear();
             }
-            let same = before == Some(next.start);
-            self.open = Some((next.file, next.start));
+            let all = before == Some(next.start) && next.end.is_none_or(|end| end <= self.at);
+            self.open = Some(next);
             if gone > 0 {
                 let notice = format!("({gone} bytes are gone)\n");
                 return Ok(Some(self.entry(notice.into_bytes(), true)));
             }
             // There may be more now where there was none: in a file that has just been made.
-            if same && next.end.is_none_or(|end| end <= self.at) {
+            if all {
+                // Who is to be told all that is there is not asked again for what comes later.
+                self.ended = !follow;
                 return Ok(self.rest_of(follow));
             }
         }

@@ -52,6 +52,8 @@ pub(super) struct Stretch {
     pub(super) start: u64,
     /// Where it ended when it was opened, if more may come.
     pub(super) end: Option<u64>,
+    /// What is behind this is no part of it.
+    pub(super) most: u64,
     /// Where what is there before it ends, if anything is: at `start`, but for what was removed by
     /// somebody.
     pub(super) before: Option<u64>,
@@ -146,10 +148,13 @@ impl Rotating {
         Ok(())
     }
 
-    /// As `look`, for who reads: a file that is not there is not made for that, and one that cannot
-    /// be written is read all the same.
+    /// As `look`, for who reads: a file that is not there is not made for that, one that cannot be
+    /// written is read all the same, and one that is closed stays so: nobody may come who closes it.
     fn look_at(&mut self, limits: Limits) -> io::Result<()> {
         let (id, length) = match fs::symlink_metadata(&self.path) {
+            Ok(about) if self.live.is_none() && about.is_file() => {
+                (Some(sys::file_id(&about)), about.len())
+            }
             Ok(about) => match self.look(limits) {
                 Err(_) if about.is_file() => (Some(sys::file_id(&about)), about.len()),
                 looked => return looked,
@@ -339,7 +344,7 @@ impl Rotating {
         let (number, start) = found;
         if number > 0 {
             let file = sys::open_no_link(&numbered(&self.path, number))?;
-            return Ok(Stretch { file, start, end: None, before });
+            return Ok(Stretch { file, start, end: None, most: u64::MAX, before });
         }
         let end = Some(start + self.length);
         let file = match &self.live {
@@ -348,7 +353,7 @@ impl Rotating {
             // As empty as the file that will be there.
             None => File::open("/dev/null")?,
         };
-        Ok(Stretch { file, start, end, before })
+        Ok(Stretch { file, start, end, most: u64::MAX, before })
     }
 
     /// How much there is of an older file: somebody may have cut it short, or removed it.

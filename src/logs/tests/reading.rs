@@ -332,6 +332,104 @@ fn reading_makes_no_file_and_hears_of_the_first_line() {
 }
 
 #[test]
+fn what_is_closed_is_read_and_stays_closed() {
+    let room = Room::new(small().max_files(3));
+    let open = || -> usize {
+        let names = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+            // One that another test has closed meanwhile is not there any more.
+            fs::read_link(entry.ok()?.path()).ok()
+        });
+        names.filter(|name| name.starts_with(room.directory()) && !name.ends_with(".lock")).count()
+    };
+    for n in 0..100 {
+        room.out(format!("{n} {}\n", "x".repeat(50)).as_bytes());
+    }
+    assert_eq!(open(), 1);
+    assert_eq!(texts(&read(&room, &Query::last(1))).len(), 1);
+    assert_eq!(open(), 1, "what is written stays open");
+    room.end();
+    assert_eq!(open(), 0);
+    assert_eq!(texts(&read(&room, &Query::last(80))).len(), 80);
+    let mut following = Following::start(&room, Query::last(1));
+    assert!(following.line().starts_with("99 "));
+    following.stop.stop();
+    assert!(following.entries.recv_timeout(PATIENCE).is_err());
+    assert_eq!(open(), 0);
+    // A line that a killed master has left is ended by who writes next, not by who reads.
+    let mut text = fs::read(room.path("w.log")).unwrap();
+    text.extend_from_slice(b"2026-01-31T10:20:30.123Z o tor");
+    fs::write(room.path("w.log"), &text).unwrap();
+    let room = room.again(small().max_files(3));
+    assert_eq!(texts(&read(&room, &Query::last(1))), ["tor"]);
+    assert_eq!(fs::read(room.path("w.log")).unwrap(), text);
+    room.out(b"next\n");
+    assert_eq!(texts(&read(&room, &Query::last(2))), ["tor", "next"]);
+}
+
+#[test]
+fn files_that_grow_are_read_as_they_were_found_and_no_line_twice() {
+    let room = tempfile::tempdir().unwrap();
+    let file = |name: &str| room.path().join(format!("{name}.log"));
+    let line = |name: &str, n: usize| format!("2026-01-31T10:20:30.123Z o {name}{n}\n");
+    let lines = |name: &str, range: std::ops::Range<usize>| -> String {
+        range.map(|n| line(name, n)).collect()
+    };
+    for (name, count) in [("a", 10), ("b", 10_000), ("c", 10)] {
+        fs::write(file(name), lines(name, 0..count)).unwrap();
+    }
+    for follow in [false, true] {
+        let query = Query { follow, ..Query::last(usize::MAX) };
+        let reader = read_left(room.path(), &[], &query).unwrap();
+        let mut seen = std::collections::BTreeMap::<String, Vec<String>>::new();
+        let end = std::time::Instant::now() + PATIENCE;
+        // Who follows is told all of it and then waits: there are this many.
+        let mut left = 10_020;
+        for entry in reader {
+            assert!(std::time::Instant::now() < end, "it never ends: {}", seen["a"].len());
+            left -= entry.bytes.split_inclusive(|byte| *byte == b'\n').count();
+            let worker = entry.worker.clone();
+            seen.entry(worker).or_default().extend(texts(&[entry]));
+            // Each time more comes of all of them.
+            for name in ["a", "b", "c"] {
+                let mut file = fs::File::options().append(true).open(file(name)).unwrap();
+                std::io::Write::write_all(&mut file, lines(name, 0..1000).as_bytes()).unwrap();
+            }
+            if follow && left == 0 {
+                break;
+            }
+        }
+        for (name, count) in [("a", 10), ("b", 10_000), ("c", 10)] {
+            let expected: Vec<_> = (0..count).map(|n| format!("{name}{n}")).collect();
+            assert_eq!(seen[name], expected, "{name}");
+            fs::write(file(name), lines(name, 0..count)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn files_that_become_shorter_while_they_are_read_are_read_to_their_end() {
+    let room = tempfile::tempdir().unwrap();
+    let line = "2026-01-31T10:20:30.123Z o some\n";
+    let (older, newer) = (room.path().join("w.log.1"), room.path().join("w.log"));
+    fs::write(&older, line.repeat(10_000)).unwrap();
+    fs::write(&newer, line.repeat(10_000)).unwrap();
+    let mut reader = read_left(room.path(), &["w"], &Query::last(usize::MAX)).unwrap();
+    assert!(reader.next().is_some_and(|first| !first.notice));
+    for path in [&older, &newer] {
+        let kept = 5_000 * line.len() as u64;
+        fs::File::options().write(true).open(path).unwrap().set_len(kept).unwrap();
+    }
+    let rest: Vec<_> = reader.take(1000).collect();
+    let gone: Vec<_> = rest.iter().filter(|entry| entry.notice).collect();
+    let [gone] = &gone[..] else { panic!("{gone:?}") };
+    let expected = format!("({} bytes are gone)\n", 5_000 * line.len());
+    assert_eq!(String::from_utf8_lossy(&gone.bytes), expected);
+    let count = |entry: &Entry| entry.bytes.split_inclusive(|byte| *byte == b'\n').count();
+    let last = rest.iter().skip_while(|entry| !entry.notice).skip(1);
+    assert_eq!(last.map(count).sum::<usize>(), 5_000);
+}
+
+#[test]
 fn what_is_not_kept_is_said_to_who_reads_it() {
     for mode in [LogMode::Discard, LogMode::Inherit] {
         let room = Room::new(LogsConfig::mode(mode));
