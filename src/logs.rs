@@ -15,11 +15,11 @@ mod tests;
 mod trouble;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use log::Level;
 
@@ -48,9 +48,32 @@ pub(crate) struct Logs(Arc<Shared>);
 
 struct Shared {
     home: Option<Arc<Home>>,
-    workers: RwLock<BTreeMap<WorkerId, Arc<WorkerLog>>>,
+    workers: RwLock<Known>,
     means: Arc<Means>,
     events: Option<Arc<JournalFile>>,
+}
+
+/// The logs there are.
+#[derive(Default)]
+struct Known {
+    logs: BTreeMap<WorkerId, Arc<WorkerLog>>,
+    /// Those of them whose workers are no more, or have not come: they go once nobody uses them.
+    leaving: BTreeSet<WorkerId>,
+}
+
+impl Known {
+    /// Lets go of what is leaving and not in use.
+    fn sweep(&mut self) {
+        let Self { logs, leaving } = self;
+        leaving.retain(|worker| {
+            // Whoever reads it goes on with the same log should the worker come back.
+            let used = logs.get(worker).is_some_and(|log| Arc::strong_count(log) > 1);
+            if !used {
+                logs.remove(worker);
+            }
+            used
+        });
+    }
 }
 
 /// What all logs of a master share.
@@ -125,7 +148,7 @@ impl Logs {
         self.0.means.told.listen(Box::new(tell));
     }
 
-    /// The log of a worker, made if there is none.
+    /// The log of a worker, made if there is none; one without settings of its own does not last.
     pub(crate) fn worker(&self, worker: &WorkerId) -> Arc<WorkerLog> {
         self.0.worker(worker)
     }
@@ -134,22 +157,27 @@ impl Logs {
     pub(crate) fn configured(&self, worker: &WorkerId, settings: LogsConfig) -> Arc<WorkerLog> {
         let log = self.0.worker(worker);
         log.configure(settings);
+        if self.0.known().leaving.contains(worker) {
+            self.0.known_mut().leaving.remove(worker);
+        }
         log
     }
 
     /// A worker is no more. Its files stay.
     pub(crate) fn forget(&self, worker: &WorkerId) {
-        let mut workers = self.0.workers.write().unwrap_or_else(PoisonError::into_inner);
-        // Whoever reads it goes on with the same log should the worker come back.
-        if workers.get(worker).is_some_and(|log| Arc::strong_count(log) == 1) {
-            workers.remove(worker);
+        let mut known = self.0.known_mut();
+        if known.logs.contains_key(worker) {
+            known.leaving.insert(worker.clone());
         }
+        known.sweep();
     }
 
     /// An incarnation is gone: its log is closed until something is written again.
     pub(crate) fn close(&self, worker: &WorkerId) {
-        if let Some(scribe) = &self.0.means.scribe {
-            scribe.close(self.worker(worker));
+        let log = self.0.known().logs.get(worker).map(Arc::downgrade);
+        if let (Some(scribe), Some(log)) = (&self.0.means.scribe, log) {
+            // What waits to be closed keeps no log: one that is gone by then is closed.
+            scribe.close(log);
         }
     }
 
@@ -160,8 +188,7 @@ impl Logs {
 
     /// Has all files opened again, by their names, when they are next written.
     pub(crate) fn reopen(&self) {
-        let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
-        for log in workers.values() {
+        for log in self.0.known().logs.values() {
             log.reopen();
         }
         if let Some(events) = &self.0.events {
@@ -171,9 +198,7 @@ impl Logs {
 
     /// Nothing more comes: the journal is written to its end, and readers that follow end.
     pub(crate) fn end(&self) {
-        let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
-        workers.values().for_each(|log| log.flush());
-        drop(workers);
+        self.0.known().logs.values().for_each(|log| log.flush());
         if let Some(scribe) = &self.0.means.scribe {
             scribe.end();
         }
@@ -213,8 +238,8 @@ impl Logs {
 
     /// The files of a worker that is not known any more, if there are any.
     fn left_of(&self, worker: &WorkerId) -> Option<Files> {
-        let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
-        if workers.contains_key(worker) { None } else { self.files_of(worker) }
+        let is_known = self.0.known().logs.contains_key(worker);
+        if is_known { None } else { self.files_of(worker) }
     }
 
     fn files_of(&self, worker: &WorkerId) -> Option<Files> {
@@ -253,15 +278,29 @@ impl Drop for Shared {
 }
 
 impl Shared {
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.workers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn worker(&self, worker: &WorkerId) -> Arc<WorkerLog> {
-        let known = self.workers.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = known.get(worker) {
+        if let Some(log) = self.known().logs.get(worker) {
             return Arc::clone(log);
         }
-        drop(known);
-        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(WorkerLog::new(worker, self.home.as_ref(), &self.means));
-        Arc::clone(workers.entry(worker.clone()).or_insert_with(new))
+        let mut known = self.known_mut();
+        // What was still in use when its worker was forgotten makes room for who is new.
+        known.sweep();
+        if let Some(log) = known.logs.get(worker) {
+            return Arc::clone(log);
+        }
+        let log = Arc::new(WorkerLog::new(worker, self.home.as_ref(), &self.means));
+        known.logs.insert(worker.clone(), Arc::clone(&log));
+        // Its settings say that it is to stay: what a forgotten worker has left may still write.
+        known.leaving.insert(worker.clone());
+        log
     }
 }
 

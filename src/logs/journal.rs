@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -14,6 +14,7 @@ use super::rotating::{Limits, Rotating, Stretch};
 use super::trouble::{LogNews, Told};
 use super::worker::WorkerLog;
 use crate::host::panics::guarded;
+use crate::host::sys::find_last_byte;
 use crate::host::threads;
 use crate::worker::LogsConfig;
 
@@ -34,7 +35,7 @@ enum Message {
     Line(Jot),
     Notice(Level, String),
     /// A worker's log is not needed for now.
-    Close(Arc<WorkerLog>),
+    Close(Weak<WorkerLog>),
     /// All that came before is to be in the file.
     Flush(Sender<()>),
     End(Sender<()>),
@@ -126,7 +127,7 @@ impl Scribe {
         self.send(Message::Notice(level, text));
     }
 
-    pub(super) fn close(&self, worker: Arc<WorkerLog>) {
+    pub(super) fn close(&self, worker: Weak<WorkerLog>) {
         self.send(Message::Close(worker));
     }
 
@@ -158,7 +159,10 @@ struct Journal {
 
 /// The file cannot be written.
 struct Trouble {
+    /// Since it was last written how many were.
     lost: u64,
+    /// What was lost before that.
+    before: u64,
     retry_at: Instant,
 }
 
@@ -173,7 +177,11 @@ impl Journal {
                     // The program's logger: its panic must not be ours.
                     let _ = guarded("the logger", || log::log!(level, "{text}"));
                 }
-                Message::Close(worker) => worker.close(),
+                Message::Close(worker) => {
+                    if let Some(worker) = worker.upgrade() {
+                        worker.close();
+                    }
+                }
                 Message::Flush(done) => {
                     self.write();
                     let _ = done.send(());
@@ -216,23 +224,30 @@ impl Journal {
             whole = format!("{{\"at\":\"{at}\",\"event\":\"missed\",\"count\":{lost}}}\n").into();
         }
         whole.extend_from_slice(&text);
+        let mut whole_lines = 0;
         let written = self.file.with(|file| {
             if self.trouble.is_some() {
                 file.close();
             }
             file.ready(limits, now)?;
             file.write(&whole, limits, false).map_err(|short| {
-                let partial = short.written > 0 && whole[short.written - 1] != b'\n';
-                if partial {
-                    let end = whole[..short.written].iter().rposition(|byte| *byte == b'\n');
-                    let _ = file.take_back(short.written - end.map_or(0, |end| end + 1));
-                }
+                let there = &whole[..short.written];
+                let end = find_last_byte(b'\n', there).map_or(0, |end| end + 1);
+                whole_lines = there.iter().filter(|byte| **byte == b'\n').count() as u64;
+                // Where that fails, the part of a line is ended when the file is opened again.
+                let _ = file.take_back(there.len() - end);
                 short.error
             })
         });
-        self.settle(written, lines, now);
+        // The first one says what was lost before.
+        if let Some(trouble) = self.trouble.as_mut().filter(|_| whole_lines > 0) {
+            trouble.before += std::mem::take(&mut trouble.lost);
+            whole_lines -= 1;
+        }
+        self.settle(written, lines.saturating_sub(whole_lines), now);
     }
 
+    /// `lines`: so many are lost if it was not written.
     fn settle(&mut self, written: io::Result<()>, lines: u64, now: Instant) {
         if written.is_ok() && self.trouble.is_none() {
             return;
@@ -241,7 +256,7 @@ impl Journal {
         let (said, news) = match (&written, &mut self.trouble) {
             (Ok(()), None) => return,
             (Ok(()), Some(trouble)) => {
-                let lost = trouble.lost;
+                let lost = trouble.before + trouble.lost;
                 self.trouble = None;
                 let said = format!("events are written again; {lost} were lost");
                 (said, LogNews::Recovered { path, dropped: lost })
@@ -252,7 +267,7 @@ impl Journal {
                 return;
             }
             (Err(error), None) => {
-                self.trouble = Some(Trouble { lost: lines, retry_at: now + RETRY });
+                self.trouble = Some(Trouble { lost: lines, before: 0, retry_at: now + RETRY });
                 let said = format!("events cannot be written, and are lost: {error}");
                 (said, LogNews::Degraded { path, message: error.to_string() })
             }

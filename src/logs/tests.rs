@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use super::{LogNews, Logs, WorkerLog};
+use super::{LogNews, Logs, Query, WorkerLog};
 use crate::host::{Dialect, Outlet, OutputSink, Stream};
 use crate::worker::{LogsConfig, WorkerId};
 
@@ -111,4 +111,44 @@ impl Room {
 /// A small file, so that it is rotated often.
 fn small() -> LogsConfig {
     LogsConfig::default().max_size(4096)
+}
+
+#[test]
+fn logs_of_removed_workers_are_forgotten_whatever_still_waits_for_them() {
+    let room = Room::new(LogsConfig::default());
+    let scribe = room.logs.scribe().unwrap();
+    let known = || room.logs.0.known().logs.keys().map(ToString::to_string).collect::<Vec<_>>();
+    // The journal's thread is held up, as by a disk that is slow.
+    let (release, released) = channel::<()>();
+    scribe.line(Box::new(move || {
+        let _ = released.recv();
+        "{}".to_owned()
+    }));
+    let id = |n: usize| WorkerId::new(&format!("w{n}")).unwrap();
+    for n in 0..10 {
+        room.logs.configured(&id(n), LogsConfig::default());
+        room.logs.close(&id(n));
+        room.logs.forget(&id(n));
+    }
+    assert_eq!(known(), ["w"]);
+    drop(release);
+    // One that is read meanwhile goes with the next one that is new.
+    let log = room.logs.configured(&id(10), LogsConfig::default());
+    let from = Outlet { worker: &id(10), ..room.from(Stream::Stdout) };
+    room.logs.output(from, b"one\n");
+    let reader = room.logs.read(&[id(10)], &Query::last(1)).unwrap();
+    drop(log);
+    room.logs.forget(&id(10));
+    assert_eq!(known(), ["w", "w10"]);
+    drop(reader);
+    // And so does one that something wrote into when its worker was gone.
+    room.logs.output(Outlet { worker: &id(11), ..from }, b"late\n");
+    assert_eq!(known(), ["w", "w11"]);
+    room.logs.configured(&id(12), LogsConfig::default());
+    assert_eq!(known(), ["w", "w12"]);
+    // One that comes back stays.
+    room.logs.output(Outlet { worker: &id(11), ..from }, b"late\n");
+    room.logs.configured(&id(11), LogsConfig::default());
+    room.logs.configured(&id(13), LogsConfig::default());
+    assert_eq!(known(), ["w", "w11", "w12", "w13"]);
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Room;
+use crate::host::sys;
 use crate::logs::home::Home;
 use crate::logs::journal::{MOST, Scribe};
 use crate::logs::reader::last_lines;
@@ -172,4 +173,76 @@ fn that_events_cannot_be_written_is_told_and_so_is_the_end_of_it() {
         }
     };
     assert_eq!(dropped, lost - 1);
+}
+
+/// What was written of a batch is not lost, nor is the line that says what was lost before.
+#[test]
+fn events_that_are_written_in_part_are_not_counted_as_lost() {
+    let shell = ["sh", "-c", r#"ulimit -f 8; exec "$@""#, "sh"];
+    let here = events_that_are_written_in_part_are_not_counted_as_lost;
+    if !crate::host::alone::here(&shell, here) {
+        return;
+    }
+    sys::survive_file_size_limit().unwrap();
+    assert!(sys::file_size_limit() <= 8192);
+    let room = tempfile::tempdir().unwrap();
+    let home = Arc::new(Home::take(&room.path().join("logs"), "n").unwrap());
+    let limits = Limits { max_size: u64::MAX, max_files: 2, whole_lines: true };
+    let told = Arc::<Told>::default();
+    let (tell, news) = channel();
+    told.listen(Box::new(move |_, news| drop(tell.send(news))));
+    let (scribe, file) = Scribe::start(&home, &told, limits).unwrap();
+    let mut told = 0;
+    // So many at once: the first one holds up the others until all are there.
+    let mut tell = |count: u64| {
+        let (release, released) = channel::<()>();
+        scribe.line(Box::new(move || {
+            let _ = released.recv();
+            format!("{{\"first\":\"{:090}\"}}", 0)
+        }));
+        for _ in 1..count {
+            scribe.line(Box::new(|| format!("{{\"other\":\"{:090}\"}}", 0)));
+        }
+        drop(release);
+        scribe.flush();
+        told += count;
+    };
+    // What the file has, which is then taken away: how many were missed, and what follows.
+    let take = || {
+        let lines = last_lines(&*file, usize::MAX).unwrap();
+        fs::remove_file(home.path().join("events.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_slice(&lines[0]).unwrap();
+        let missed = first["count"].as_u64();
+        (missed.unwrap_or(0), lines.len() as u64 - u64::from(missed.is_some()))
+    };
+    tell(120);
+    let LogNews::Degraded { .. } = news.recv_timeout(PATIENCE).unwrap() else {
+        panic!("it was never degraded");
+    };
+    let (missed, mut kept) = take();
+    assert_eq!(missed, 0);
+    assert!((1..120).contains(&kept), "{kept}");
+    let mut lost = 0;
+    let end = Instant::now() + PATIENCE;
+    while !home.path().join("events.jsonl").exists() {
+        assert!(Instant::now() < end, "it is not tried again");
+        tell(120);
+    }
+    let (missed, some) = take();
+    assert!(missed > 0 && (1..120).contains(&some), "{missed} {some}");
+    (lost, kept) = (lost + missed, kept + some);
+    let dropped = loop {
+        assert!(Instant::now() < end, "it is not tried again");
+        tell(1);
+        match news.try_recv() {
+            Ok(LogNews::Recovered { dropped, .. }) => break dropped,
+            Ok(news) => panic!("{news:?}"),
+            Err(_) => thread::yield_now(),
+        }
+    };
+    let (missed, one) = take();
+    assert_eq!(one, 1);
+    lost += missed;
+    assert_eq!(kept + one + lost, told);
+    assert_eq!(dropped, lost);
 }
