@@ -32,6 +32,27 @@ impl Stamp {
         }
         Self(text)
     }
+
+    /// Whether a line begins like one.
+    fn begins(line: &[u8]) -> bool {
+        let shape = b"0000-00-00T00:00:00.000Z";
+        let fits = |(byte, like): (&u8, &u8)| match like {
+            b'0' => byte.is_ascii_digit(),
+            like => byte == like,
+        };
+        line.len() >= Self::LENGTH && line.iter().zip(shape).all(fits)
+    }
+}
+
+/// The tag of the record that begins like this. `None`: it is none.
+pub(super) fn tag(line: &[u8]) -> Option<u8> {
+    let (b' ', [tag @ (b'o' | b'e' | b'-'), rest @ ..]) =
+        line.get(Stamp::LENGTH..)?.split_first()?
+    else {
+        return None;
+    };
+    let is_record = matches!(rest, [b' ', ..] | [b'+', b' ', ..]) && Stamp::begins(line);
+    is_record.then_some(*tag)
 }
 
 /// Records on their way to a file.
@@ -359,6 +380,24 @@ mod tests {
         let text = String::from_utf8(batch.bytes).unwrap();
         let text: Vec<_> = text.lines().map(|line| &line[25..]).collect();
         assert_eq!(text, ["o+ old", "o+ ne", "o  late", "o w", "o+ end"]);
+    }
+
+    #[test]
+    fn a_record_is_told_from_other_lines() {
+        for (line, expected) in [
+            ("2026-01-31T10:20:30.123Z o text", Some(b'o')),
+            ("2026-01-31T10:20:30.123Z e ", Some(b'e')),
+            ("2026-01-31T10:20:30.123Z -+ INFO t: text", Some(b'-')),
+            ("2026-01-31T10:20:30.123Z o", None),
+            ("2026-01-31T10:20:30.123Z x text", None),
+            ("2026-01-31T10:20:30.123Z one text", None),
+            ("2026-01-31 10:20:30.123Z o text", None),
+            ("twenty-four bytes of text o is what it is", None),
+            ("short", None),
+            ("", None),
+        ] {
+            assert_eq!(tag(line.as_bytes()), expected, "{line}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Means;
 use super::files::Files;
-use super::format::Stamp;
+use super::format::{Stamp, tag};
 use super::journal::JournalFile;
 use super::rotating::Stretch;
 use super::worker::WorkerLog;
@@ -84,14 +84,10 @@ pub(super) enum Filter {
 impl Filter {
     /// Whether a line that begins like this is wanted. What is no record always is.
     fn wants(self, line: &[u8]) -> bool {
-        let tag = match line.get(Stamp::LENGTH..Stamp::LENGTH + 2) {
-            Some([b' ', tag]) => *tag,
-            _ => return true,
-        };
         match self {
             Self::All => true,
-            Self::Stdout => tag == b'o',
-            Self::Stderr => tag == b'e' || tag == b'-',
+            Self::Stdout => tag(line).is_none_or(|tag| tag == b'o'),
+            Self::Stderr => tag(line).is_none_or(|tag| tag != b'o'),
         }
     }
 }
@@ -248,6 +244,8 @@ pub(super) struct Source {
     /// Something to be said first.
     said: Option<String>,
     filter: Filter,
+    /// It was said that there are lines that do not say which stream they are of.
+    mixed: bool,
     at: u64,
     open: Option<Stretch>,
     /// A line that has begun.
@@ -280,7 +278,8 @@ impl Source {
             Err(error) => (0, Some(error)),
         };
         let (open, rest, said, ended) = (None, Vec::new(), None, false);
-        Self { worker, log, mode, said, filter, at, open, rest, failed, ended }
+        let mixed = false;
+        Self { worker, log, mode, said, filter, mixed, at, open, rest, failed, ended }
     }
 
     /// Has it said first that a worker's output is not kept, where it is not.
@@ -299,11 +298,11 @@ impl Source {
 
     /// What comes next, if it is there.
     fn next(&mut self, follow: bool) -> Option<Entry> {
-        if self.ended {
-            return None;
-        }
         if let Some(said) = self.said.take() {
             return Some(self.entry(said.into_bytes(), true));
+        }
+        if self.ended {
+            return None;
         }
         let result = match self.failed.take() {
             Some(error) => Err(error),
@@ -359,7 +358,17 @@ impl Source {
             return None;
         }
         let bytes = std::mem::take(&mut self.rest);
+        self.note_mixed(&bytes);
         self.filter.wants(&bytes).then(|| self.entry(bytes, false))
+    }
+
+    /// Has it said once, where a stream is asked for, that there are lines that do not tell.
+    fn note_mixed(&mut self, line: &[u8]) {
+        if !self.mixed && self.filter != Filter::All && tag(line).is_none() {
+            self.mixed = true;
+            let said = "(lines that do not say which stream they are of are shown too)\n";
+            self.said = Some(said.to_owned());
+        }
     }
 
     /// The wanted ones of the lines that are whole now.
@@ -380,6 +389,7 @@ impl Source {
             let filter = self.filter;
             let all = std::mem::take(&mut lines);
             for line in all.split_inclusive(|byte| *byte == b'\n') {
+                self.note_mixed(line);
                 if filter.wants(line) {
                     lines.extend_from_slice(line);
                 }

@@ -367,6 +367,46 @@ fn what_is_closed_is_read_and_stays_closed() {
 }
 
 #[test]
+fn lines_that_do_not_say_their_stream_are_shown_whichever_is_asked_for() {
+    use std::io::Write;
+    let room = Room::new(LogsConfig::mode(LogMode::File));
+    let mut file = room.logs.file(&room.worker).unwrap();
+    // What stands where a record has its tag, or what only looks like one, says nothing.
+    let lines: Vec<_> =
+        (0..100).map(|n| format!("{n:024} {}\n", ["x", "o ", "e ", "-+ "][n % 4])).collect();
+    let record = |tag| format!("2026-01-31T10:20:30.123Z {tag} from before\n");
+    let (out, err) = (record("o"), record("e"));
+    let end = "000000000000000000000000 o no end";
+    file.write_all([&lines.concat(), &out, &err, end].concat().as_bytes()).unwrap();
+    let check = |query: &Query, entries: Vec<Entry>| {
+        let (notices, entries): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.notice);
+        let whole: Vec<u8> = entries.into_iter().flat_map(|entry| entry.bytes).collect();
+        let kept = if query.stdout { &out } else { &err };
+        let last = lines.len() - query.lines.saturating_sub(2).min(lines.len());
+        let expected = [&lines[last..].concat(), kept, end].concat();
+        assert_eq!(String::from_utf8_lossy(&whole), expected, "{query:?}");
+        let [notice] = &notices[..] else { panic!("{notices:?}") };
+        assert!(notice.bytes.starts_with(b"(lines that do not say "), "{notice:?}");
+    };
+    let path = room.directory();
+    let queries = |count| [Query::last(count).stdout(), Query::last(count).stderr()];
+    for query in [10, usize::MAX].into_iter().flat_map(queries) {
+        check(&query, read(&room, &query));
+        check(&query, read_left(&path, &["w"], &query).unwrap().collect());
+    }
+    // Of a line without an end alone it is said too.
+    let query = Query::last(1).stdout();
+    let [last, notice] = &read(&room, &query)[..] else { panic!("nothing is said") };
+    assert!(!last.notice && notice.notice);
+    let Room { room: _directory, worker, logs, log } = room;
+    drop(log);
+    logs.forget(&worker);
+    let query = Query::last(10).stderr();
+    check(&query, logs.read(&[worker], &query).unwrap().collect());
+}
+
+#[test]
 fn files_that_grow_are_read_as_they_were_found_and_no_line_twice() {
     let room = tempfile::tempdir().unwrap();
     let file = |name: &str| room.path().join(format!("{name}.log"));
