@@ -82,6 +82,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a trouble has cost, and why.
+fn loss(lost: u64, why: &str) -> String {
+    match lost {
+        0 => format!("nothing lost but lines of the master's own: {why}"),
+        lost => format!("{lost} bytes lost: {why}"),
+    }
+}
+
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
@@ -217,8 +225,8 @@ impl WorkerLog {
         } else {
             self.means.with_batch(|batch| {
                 written.lines.end(self.origin(from), &Stamp::now(), batch);
-                if !batch.bytes.is_empty() && self.is_ready(&mut written, limits, settings, false) {
-                    self.write(&mut written, batch, Some(which), limits);
+                if !batch.bytes.is_empty() {
+                    self.write_last(&mut written, batch, which, (limits, settings));
                 }
             });
         }
@@ -302,7 +310,7 @@ impl WorkerLog {
             return false;
         }
         let Some((lost, before, why)) = lost else { return true };
-        let text = format!("{lost} bytes lost: {why}");
+        let text = loss(lost, &why);
         let told = if settings.timestamps {
             self.write_own(written, Level::Warn, &text, limits)
         } else {
@@ -322,7 +330,7 @@ impl WorkerLog {
             shown.since = None;
         }
         let (worker, path) = (&self.worker, written.file.path().to_owned());
-        let notice = format!("{worker}: its log is written again; {dropped} bytes lost: {why}");
+        let notice = format!("{worker}: its log is written again; {}", loss(dropped, &why));
         self.means.notice(Level::Warn, notice);
         self.means.told.tell(Some(worker), LogNews::Recovered { path, dropped });
     }
@@ -457,11 +465,27 @@ impl WorkerLog {
         self.means.with_batch(|batch| {
             for stream in [Stream::Stdout, Stream::Stderr] {
                 let taken = written.lines.end_any(self.worker.as_str(), stream, batch);
-                if taken && self.is_ready(&mut written, limits, settings, false) {
-                    self.write(&mut written, batch, Some(index(stream)), limits);
+                if taken {
+                    self.write_last(&mut written, batch, index(stream), (limits, settings));
                 }
             }
         });
+    }
+
+    /// Writes what a stream ends with, or counts it as lost.
+    fn write_last(
+        &self,
+        written: &mut Written,
+        batch: &mut Batch,
+        which: usize,
+        (limits, settings): (Limits, LogsConfig),
+    ) {
+        if self.is_ready(written, limits, settings, false) {
+            self.write(written, batch, Some(which), limits);
+        } else {
+            self.lose(written, which, batch.taken.iter().map(|count| u64::from(*count)).sum());
+            batch.clear();
+        }
     }
 
     /// Closes the file, which is opened again when there is something to be written.

@@ -84,6 +84,41 @@ fn links_and_what_is_no_file_are_refused_and_lost_lines_counted() {
 }
 
 #[test]
+fn a_trouble_that_cost_no_output_does_not_say_that_it_cost_nothing_at_all() {
+    let room = Room::new(LogsConfig::default());
+    let news = room.news();
+    fs::create_dir(room.path("w.log")).unwrap();
+    room.log.started(1, 77);
+    let LogNews::Degraded { message, .. } = news.recv_timeout(PATIENCE).unwrap() else {
+        panic!("it was never degraded");
+    };
+    fs::remove_dir(room.path("w.log")).unwrap();
+    room.end();
+    let LogNews::Recovered { dropped: 0, .. } = news.recv_timeout(PATIENCE).unwrap() else {
+        panic!("it was never written again");
+    };
+    let expected = format!("- WARN master: nothing lost but lines of the master's own: {message}");
+    assert_eq!(room.lines(), [expected]);
+}
+
+#[test]
+fn a_line_without_an_end_that_cannot_be_written_is_counted() {
+    let room = Room::new(LogsConfig::default());
+    room.out(b"one\nno end");
+    room.balanced(0, 6);
+    // It would be opened again for that.
+    fs::remove_file(room.path("w.log")).unwrap();
+    fs::create_dir(room.path("w.log")).unwrap();
+    room.logs.reopen();
+    room.end();
+    assert_eq!(room.log.counts(0), [10, 4, 6]);
+    fs::remove_dir(room.path("w.log")).unwrap();
+    room.end();
+    let lines = room.lines();
+    assert!(lines[0].starts_with("- WARN master: 6 bytes lost: "), "{lines:?}");
+}
+
+#[test]
 fn a_directory_that_is_a_link_or_a_file_is_an_error_at_once() {
     let room = tempfile::tempdir().unwrap();
     let (link, file) = (room.path().join("link"), room.path().join("file"));
