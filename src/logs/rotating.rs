@@ -149,7 +149,8 @@ impl Rotating {
     }
 
     /// As `look`, for who reads: a file that is not there is not made for that, one that cannot be
-    /// written is read all the same, and one that is closed stays so: nobody may come who closes it.
+    /// written is read all the same, and one that is closed stays so, since nobody may come who
+    /// closes it again.
     fn look_at(&mut self, limits: Limits) -> io::Result<()> {
         let (id, length) = match fs::symlink_metadata(&self.path) {
             Ok(about) if self.live.is_none() && about.is_file() => {
