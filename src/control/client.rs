@@ -379,7 +379,7 @@ fn unreachable(path: &Path, why: impl fmt::Display) -> Error {
 /// A master is there, but does not answer.
 fn hangs(path: &Path, waited: Duration) -> Error {
     let message = format!(
-        "the master at {} does not answer within {waited:?}: it is stopped, or has no processor",
+        "the master at {} does not answer within {waited:.1?}: it is stopped, or has no processor",
         path.display()
     );
     Error::new(ErrorCategory::Timeout, message)
