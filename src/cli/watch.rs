@@ -17,7 +17,7 @@ const PACE: Duration = Duration::from_millis(200);
 const REFRESH: Duration = Duration::from_secs(1);
 
 pub(super) fn watch(client: &Client, arguments: &Status) -> Result<Outcome> {
-    let mut events = client.events(true)?;
+    let mut events = client.events_to_come()?;
     let (look, mut out) = (Look::of_stdout(), Stream::new(true));
     let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
     loop {

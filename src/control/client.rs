@@ -328,11 +328,12 @@ impl Client {
         Events::open(self.line.path(), self.timeout, &params)
     }
 
-    /// As [`events`](Self::events), without those of the past.
+    /// As [`events`](Self::events), without those of the past: none that happens after this has
+    /// returned is missed.
     #[cfg(feature = "cli")]
     pub(crate) fn events_to_come(&self) -> Result<Events> {
         let params = wire::Events { follow: true, last: 0 };
-        Events::open(self.line.path(), self.timeout, &params)
+        Events::open(self.line.path(), self.timeout, &params)?.settled(self.timeout)
     }
 
     /// Lines of workers' logs. On a connection of its own, which ends when the iterator is dropped.
