@@ -328,12 +328,11 @@ impl Client {
         Events::open(self.line.path(), self.timeout, &params)
     }
 
-    /// As [`events`](Self::events), without those of the past: none that happens after this has
-    /// returned is missed.
+    /// As [`events`](Self::events), with so many of the past: from the first one on none is missed.
     #[cfg(feature = "cli")]
-    pub(crate) fn events_to_come(&self) -> Result<Events> {
-        let params = wire::Events { follow: true, last: 0 };
-        Events::open(self.line.path(), self.timeout, &params)?.settled(self.timeout)
+    pub(crate) fn events_to_come(&self, last: usize) -> Result<Events> {
+        let params = wire::Events { follow: true, last };
+        Events::open(self.line.path(), self.timeout, &params)
     }
 
     /// Lines of workers' logs. On a connection of its own, which ends when the iterator is dropped.

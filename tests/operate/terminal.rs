@@ -186,8 +186,8 @@ fn a_watched_table_is_drawn_again_when_something_happens() {
     let place = Place::new();
     let asked = AtomicU64::new(0);
     let socket = pretend(&place, move |method, params| match method {
-        // What is past would only have the same table drawn again.
-        "events" if params["last"] != 0 => None,
+        // More of the past would only have the master look for it.
+        "events" if params["last"] != 1 => None,
         "events" => Some(vec![json!({ "event": { "event": "state", "worker": "web" } })]),
         _ => workers(&[worker(json!({ "restarts": asked.fetch_add(1, Ordering::Relaxed) }))]),
     });

@@ -1,8 +1,6 @@
 //! The client's end of a connection. Several threads ask over it; whoever waits for an answer reads
 //! for all, so that no thread is needed for it.
 
-mod stream;
-
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
@@ -19,7 +17,6 @@ use crate::control::wire::{self, FromMaster, Nothing, Said};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::host::protocol::frames::Frames;
 use crate::host::sys;
-pub(super) use stream::Stream;
 
 /// So many requests that take long may be open at a time; more wait for their turn. A few less than
 /// the server allows, so that it always reads on.
@@ -379,6 +376,78 @@ fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
 /// Whether `own` listens to what `uid` says: its own master and root's. Root may command all.
 fn is_trusted(uid: u32, own: u32) -> bool {
     uid == own || uid == 0 || own == 0
+}
+
+/// One connection for one stream of items.
+pub(super) struct Stream {
+    line: Line,
+    id: u64,
+    ear: Ear,
+    /// Read, and not taken yet; the next one is the last.
+    waiting: Vec<FromMaster>,
+    /// Something has come.
+    begun: bool,
+    ended: bool,
+}
+
+impl Stream {
+    pub(super) fn open(
+        path: &Path,
+        patience: Duration,
+        method: &str,
+        params: &impl Serialize,
+    ) -> Result<Self> {
+        let line = Line::open(path, patience)?;
+        let open = line.send(method, params)?;
+        let id = open.id;
+        drop(open);
+        let ear = line.state().ear.take().unwrap_or_else(Ear::new);
+        Ok(Self { line, id, ear, waiting: Vec::new(), begun: false, ended: false })
+    }
+
+    /// The next item; `None`: there is none any more.
+    ///
+    /// # Errors
+    /// What ended the stream; or `timeout`, when nothing came within `patience`.
+    pub(super) fn next(&mut self, patience: Option<Duration>) -> Result<Option<Box<RawValue>>> {
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        while !self.ended {
+            let Some(said) = self.waiting.pop() else {
+                let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+                if left.is_some_and(|left| left.is_zero()) {
+                    return Err(Error::new(ErrorCategory::Timeout, "nothing came"));
+                }
+                self.waiting = self.line.read(&mut self.ear, left).map_err(|error| {
+                    self.ended = true;
+                    self.lost(error)
+                })?;
+                self.waiting.reverse();
+                self.begun |= !self.waiting.is_empty();
+                continue;
+            };
+            if said.id.is_some_and(|id| id != self.id) {
+                continue;
+            }
+            match said.said {
+                Said::Event(item) => return Ok(Some(item)),
+                Said::Result(_) => self.ended = true,
+                Said::Error(error) => {
+                    self.ended = true;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why nothing more comes. Who has answered was there, and is not told to be missing.
+    fn lost(&self, error: Error) -> Error {
+        if !self.begun || error.category() != ErrorCategory::NotRunning {
+            return error;
+        }
+        let message = "dropped: it was read too slowly, or the master ended";
+        Error::new(ErrorCategory::Cancelled, message)
+    }
 }
 
 #[cfg(test)]

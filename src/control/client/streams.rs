@@ -25,12 +25,6 @@ impl Events {
         Stream::open(path, patience, "events", params).map(Self)
     }
 
-    /// Waits until none is missed any more.
-    #[cfg(feature = "cli")]
-    pub(super) fn settled(mut self, patience: Duration) -> Result<Self> {
-        self.0.settle(patience).map(|()| self)
-    }
-
     /// The next event, should it come within `patience`; else an error of category `timeout`, after
     /// which one may ask again. `None`: there are no more.
     pub fn next_within(&mut self, patience: Duration) -> Option<Result<Value>> {

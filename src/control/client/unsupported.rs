@@ -56,11 +56,6 @@ impl Stream {
         Line::open(path, patience).map(|_| Self)
     }
 
-    #[cfg(feature = "cli")]
-    pub(super) fn settle(&mut self, _patience: Duration) -> Result<()> {
-        Ok(())
-    }
-
     pub(super) fn next(&mut self, _patience: Option<Duration>) -> Result<Option<Box<RawValue>>> {
         Ok(None)
     }
