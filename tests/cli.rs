@@ -178,6 +178,7 @@ fn a_good_file_is_summed_up() {
     let said = text(&output.stdout);
     let expected = "workers.yaml: 1 worker, no problems\n  nap  process  sleep\nlimits here:\n";
     assert!(said.starts_with(expected), "{said}");
+    assert!(said.contains("these workers take about 4\n"), "{said}");
     let output = setting.output(&["check", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["workers"], serde_json::json!(["nap"]));
@@ -188,6 +189,21 @@ fn a_good_file_is_summed_up() {
     let descriptors = &json["limits"]["descriptors"];
     assert_eq!([&descriptors["soft"], &descriptors["hard"]], [numbers[0], numbers[1]]);
     assert_eq!(json["limits"]["guardian"], true);
+}
+
+#[test]
+fn what_is_not_there_yet_is_a_warning_in_both_forms() {
+    let setting = Setting::new("workers: [ { id: nap, command: /nowhere/nap } ]\n");
+    let said = text(&setting.output(&["check"]).stdout);
+    assert!(said.starts_with("warning: workers.yaml: workers[0] (nap): "), "{said}");
+    assert!(said.contains("no problems, 1 warning\n"), "{said}");
+    let output = setting.output(&["check", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["ok"], &json["problems"]), (&true.into(), &serde_json::json!([])));
+    assert_eq!(json["warnings"].as_array().unwrap().len(), 1, "{json:#}");
+    let warning = &json["warnings"][0];
+    assert_eq!((&warning["path"], &warning["line"]), (&"workers[0]".into(), &().into()));
+    assert!(said.contains(warning["message"].as_str().unwrap()), "{warning}");
 }
 
 #[test]

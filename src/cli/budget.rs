@@ -10,6 +10,8 @@ pub(super) enum Budget {
     Never,
     /// Nothing: what went wrong cannot be mended by a retry.
     Permanent,
+    /// Nothing: it gave up when its policy allowed fewer retries than now.
+    Fewer,
     /// A retry, however often it fails.
     Endless,
     /// So many retries of so many.
@@ -21,9 +23,14 @@ pub(super) fn budget(known: &Description) -> Budget {
     if known.config.restart_policy == "never" {
         return Budget::Never;
     }
-    // It gave up sooner than its failures would have made it.
-    if known.worker.gave_up && (of == 0 || known.failures <= of) {
-        return Budget::Permanent;
+    if known.worker.gave_up {
+        if known.worker.last_error.as_ref().is_some_and(|error| error.permanent) {
+            return Budget::Permanent;
+        }
+        // A reload may have changed the policy since.
+        if of == 0 || known.failures <= of {
+            return Budget::Fewer;
+        }
     }
     if of == 0 {
         return Budget::Endless;
@@ -37,6 +44,8 @@ impl Budget {
         let failures = known.failures;
         let noun = if failures == 1 { "failure" } else { "failures" };
         let done = known.worker.completed;
+        // The one that is told of beside this.
+        let pending = known.worker.retry_in_ms.is_some() && !known.worker.gave_up;
         let unmanaged = known.config.unmanaged.is_some();
         let mut lines = vec![match self {
             // Nothing is running that could fail.
@@ -49,12 +58,17 @@ impl Budget {
             }
             Self::Never => "Its restart policy is `never`: it is not started again.".to_owned(),
             Self::Permanent => "No retry could mend what went wrong, so none is made.".to_owned(),
+            Self::Fewer => {
+                format!("{failures} {noun} in a row: it gave up when it had fewer retries.")
+            }
             Self::Endless if failures > 0 => {
                 format!("{failures} {noun} in a row; it is retried without end.")
             }
             Self::Endless => "Should it fail, it is retried without end.".to_owned(),
             Self::Retries { left, of } if failures > 0 => {
                 let left = match (left, of) {
+                    (0, 1) if pending => "and this is its one retry".to_owned(),
+                    (0, of) if pending => format!("and this is the last of {of} retries"),
                     (0, 1) => "its one retry is used".to_owned(),
                     (0, of) => format!("all {of} retries are used"),
                     (left, of) => format!("{left} of {of} retries are left"),
@@ -119,6 +133,20 @@ mod tests {
             json!({ "state": "stopped", "phase": "none", "pid": null, "uptime_ms": null,
                 "gave_up": true, "failures": failures })
         };
+        let permanently = || {
+            let mut all = gave_up(1);
+            all["last_error"] = json!({ "category": "configuration", "message": "no such file",
+                "at": "2023-11-14T22:13:20Z", "permanent": true });
+            all
+        };
+        // As many retries as there are now would not have been used up.
+        let fewer = "6 failures in a row: it gave up when it had fewer retries.".to_owned();
+        let trial = || {
+            let mut all = gave_up(6);
+            all["retry_in_ms"] = 1000.into();
+            all["retry_at"] = "2023-11-14T22:13:25Z".into();
+            all
+        };
         let done = || json!({ "state": "stopped", "phase": "none", "completed": true });
         let cleared = "1m00s of running clear the count.";
         let always = "When its work is done it is started again, too (`always`).";
@@ -147,13 +175,34 @@ mod tests {
             (
                 "on-failure",
                 5,
-                gave_up(1),
+                fails(5),
+                format!("5 failures in a row, and this is the last of 5 retries; {cleared}"),
+            ),
+            (
+                "on-failure",
+                1,
+                fails(1),
+                format!("1 failure in a row, and this is its one retry; {cleared}"),
+            ),
+            ("on-failure", 10, trial(), fewer.clone()),
+            ("on-failure", 10, gave_up(6), fewer.clone()),
+            ("on-failure", 0, gave_up(6), fewer),
+            (
+                "on-failure",
+                5,
+                trial(),
+                format!("6 failures in a row, all 5 retries are used; {cleared}"),
+            ),
+            (
+                "on-failure",
+                5,
+                permanently(),
                 "No retry could mend what went wrong, so none is made.".to_owned(),
             ),
             (
                 "always",
                 0,
-                gave_up(1),
+                permanently(),
                 "No retry could mend what went wrong, so none is made.".to_owned(),
             ),
             (
@@ -181,6 +230,6 @@ mod tests {
         }
         assert!(told("unless-stopped", 5, runs()).1.contains("under the next master too"));
         assert_eq!(told("never", 5, gave_up(1)).0, Budget::Never);
-        assert_eq!(told("on-failure", 5, gave_up(1)).0, Budget::Permanent);
+        assert_eq!(told("on-failure", 5, permanently()).0, Budget::Permanent);
     }
 }

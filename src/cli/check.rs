@@ -14,30 +14,43 @@ use crate::worker::{ModuleType, UnmanagedConfig, WorkerConfig};
 pub(super) fn check(registry: &ModuleRegistry, arguments: &Check) -> Outcome {
     let file = arguments.config.display().to_string();
     let checked = MasterConfig::load_for(registry, &arguments.config);
+    let workers = checked.as_ref().map_or(&[][..], |config| &config.workers);
+    let (unready, limits) = (unready(&file, workers), Limits::here(workers));
     if arguments.json {
-        let printed = print(&format!("{:#}\n", as_json(&file, &checked)));
+        let printed = print(&format!("{:#}\n", as_json(&file, &checked, &unready, &limits)));
         return if checked.is_ok() { printed } else { Outcome::Usage };
     }
-    match checked {
-        Ok(config) => print(&(summary(&file, &config) + &Limits::here().text())),
+    match &checked {
+        Ok(config) => print(&(summary(&file, config, &unready) + &limits.text())),
         Err(error) => {
-            complain(&error);
+            complain(error);
             Outcome::Usage
         }
     }
 }
 
-fn summary(file: &str, config: &MasterConfig) -> String {
+/// A worker that could not be started here and now, and why.
+struct Unready<'c> {
+    id: &'c str,
+    why: Problem,
+}
+
+/// What is missing may be there when the worker is started, so it is no mistake in the file.
+fn unready<'c>(file: &str, workers: &'c [WorkerConfig]) -> Vec<Unready<'c>> {
+    let of_worker = |(index, worker): (usize, &'c WorkerConfig)| {
+        let failure = preflight(worker)?;
+        let why = Problem::unplaced(format!("workers[{index}]"), failure.to_string());
+        Some(Unready { id: &worker.id, why: Problem { file: file.to_owned(), ..why } })
+    };
+    workers.iter().enumerate().filter_map(of_worker).collect()
+}
+
+fn summary(file: &str, config: &MasterConfig, unready: &[Unready<'_>]) -> String {
     let mut text: String = config.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
-    let mut warnings = config.warnings.len();
-    for (index, worker) in config.workers.iter().enumerate() {
-        // It may be there when the worker is started, so it is no mistake in the file.
-        if let Some(failure) = preflight(worker) {
-            let id = &worker.id;
-            text.push_str(&format!("warning: {file}: workers[{index}] ({id}): {failure}\n"));
-            warnings += 1;
-        }
+    for Unready { id, why: Problem { path, message, .. } } in unready {
+        text.push_str(&format!("warning: {file}: {path} ({id}): {message}\n"));
     }
+    let warnings = config.warnings.len() + unready.len();
     let count = config.workers.len();
     let noun = if count == 1 { "worker" } else { "workers" };
     let beside = match warnings {
@@ -82,7 +95,12 @@ fn whom(unmanaged: &UnmanagedConfig) -> String {
     }
 }
 
-fn as_json(file: &str, checked: &Result<MasterConfig>) -> Value {
+fn as_json(
+    file: &str,
+    checked: &Result<MasterConfig>,
+    unready: &[Unready<'_>],
+    limits: &Limits,
+) -> Value {
     let of_problem = |problem: &Problem| {
         json!({
             "file": problem.file,
@@ -97,16 +115,21 @@ fn as_json(file: &str, checked: &Result<MasterConfig>) -> Value {
             "file": file,
             "ok": true,
             "workers": config.workers.iter().map(|worker| &worker.id).collect::<Vec<_>>(),
-            "warnings": config.warnings.iter().map(of_problem).collect::<Vec<_>>(),
+            "warnings": config
+                .warnings
+                .iter()
+                .chain(unready.iter().map(|unready| &unready.why))
+                .map(of_problem)
+                .collect::<Vec<_>>(),
             "problems": [],
-            "limits": Limits::here().as_json(),
+            "limits": limits.as_json(),
         }),
         Err(error) => json!({
             "file": file,
             "ok": false,
             "message": error.to_string(),
             "problems": error.problems().iter().map(of_problem).collect::<Vec<_>>(),
-            "limits": Limits::here().as_json(),
+            "limits": limits.as_json(),
         }),
     }
 }

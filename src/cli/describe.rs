@@ -65,7 +65,10 @@ fn present(known: &Description, now: SystemTime) -> Vec<Line> {
         let parts = [
             part(usage.cpu_percent.map(|percent| format!("{percent:.1}")), "% of one processor"),
             part(usage.rss_bytes.map(|bytes| (bytes >> 10).to_string()), "KiB resident"),
-            part(usage.threads.map(|threads| threads.to_string()), "threads"),
+            part(
+                usage.threads.map(|threads| threads.to_string()),
+                if usage.threads == Some(1) { "thread" } else { "threads" },
+            ),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     });
@@ -241,6 +244,16 @@ web
     cannot: \\u{1b}[31mrefused
 "
         );
+    }
+
+    #[test]
+    fn what_is_one_is_told_as_one() {
+        let uses = |threads: u64| {
+            let usage = json!({ "cpu_percent": null, "rss_bytes": 2048, "threads": threads });
+            described(&description(json!({ "usage": usage })), now())
+        };
+        assert!(uses(1).contains("2 KiB resident, 1 thread\n"), "{}", uses(1));
+        assert!(uses(2).contains("2 KiB resident, 2 threads\n"), "{}", uses(2));
     }
 
     fn rule(differing: Value) -> String {

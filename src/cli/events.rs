@@ -47,9 +47,37 @@ fn told(event: &Value) -> String {
             format!("writes {} again; {dropped} {unit} are lost", text("path"))
         }
         "task_failed" => format!("a task failed{}", detail("message")),
+        "reloaded" => reloaded(event),
+        "reload_finished" => match names(event, "failed") {
+            failed if failed.is_empty() => "has finished the reload".to_owned(),
+            failed => format!("has finished the reload, but for {failed}"),
+        },
+        "reload_failed" => format!("has not reloaded its configuration{}", detail("message")),
+        "missed" => {
+            let count = event.get("count").and_then(Value::as_u64).unwrap_or(0);
+            format!("{count} events are missing here")
+        }
         _ => rest(event, kind),
     };
     harmless(&format!("{}  {who}  {what}", text("at"))).into_owned()
+}
+
+/// What a reload has begun.
+fn reloaded(event: &Value) -> String {
+    let kinds = ["removed", "changed", "added"];
+    let each = kinds.map(|kind| (kind, names(event, kind)));
+    let told = each.iter().filter(|(_, names)| !names.is_empty());
+    let told: Vec<_> = told.map(|(kind, names)| format!("{kind} {names}")).collect();
+    match told.as_slice() {
+        [] => "has reloaded its configuration: no worker differs".to_owned(),
+        told => format!("has reloaded its configuration: {}", told.join("; ")),
+    }
+}
+
+/// A list of workers, as people write it.
+fn names(event: &Value, key: &str) -> String {
+    let names = event.get(key).and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// How an incarnation ended.
@@ -101,6 +129,18 @@ mod tests {
         assert_eq!(told(&event), "T  a  cannot write /l/a.log: full");
         let event = json!({ "at": "T", "event": "log_recovered", "path": "/l/e", "dropped": 7 });
         assert_eq!(told(&event), "T  master  writes /l/e again; 7 events are lost");
+        let event = json!({ "at": "T", "event": "reloaded", "added": ["a", "b"], "changed": [],
+            "removed": ["c"] });
+        let words = "T  master  has reloaded its configuration: removed c; added a, b";
+        assert_eq!(told(&event), words);
+        let event = json!({ "at": "T", "event": "reloaded", "added": [], "changed": [],
+            "removed": [] });
+        let words = "T  master  has reloaded its configuration: no worker differs";
+        assert_eq!(told(&event), words);
+        let event = json!({ "at": "T", "event": "reload_finished", "failed": [] });
+        assert_eq!(told(&event), "T  master  has finished the reload");
+        let event = json!({ "at": "T", "event": "reload_finished", "failed": ["a", "b"] });
+        assert_eq!(told(&event), "T  master  has finished the reload, but for a, b");
         let event = json!({ "at": "T", "event": "shut_down", "worker": "", "incarnation": 0 });
         assert_eq!(told(&event), "T  master  shut down");
         let event = json!({ "at": "T", "event": "new_one", "worker": "a", "n": 2, "none": null });

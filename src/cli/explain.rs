@@ -82,7 +82,8 @@ fn headline(known: &Description, now: SystemTime) -> String {
             format!("{id} has given up {since}: {failed}: {end}.")
         }
         WorkerState::Stopped if worker.completed => {
-            format!("{id} is stopped {since}: its work is done ({end}).")
+            let down = if worker.goal == "down" { ", and it is meant to be down" } else { "" };
+            format!("{id} is stopped {since}: its work is done ({end}){down}.")
         }
         WorkerState::Stopped if worker.goal == "down" => {
             let lives =
@@ -159,6 +160,9 @@ fn next(known: &Description) -> Vec<String> {
     }
     if worker.goal == "up" {
         lines.extend(budget(known).told(known));
+    } else if worker.completed && worker.phase == "none" {
+        let policy = &known.config.restart_policy;
+        lines.push(format!("Its restart policy (`{policy}`) holds again once it is started."));
     }
     lines
 }
@@ -182,7 +186,9 @@ fn advice(known: &Description, program: &str) -> Vec<String> {
             let why = match budget(known) {
                 Budget::Never => "to try again",
                 Budget::Permanent => "once that is put right",
-                Budget::Endless | Budget::Retries { .. } => "to try again, with all retries",
+                Budget::Fewer | Budget::Endless | Budget::Retries { .. } => {
+                    "to try again, with all retries"
+                }
             };
             vec![logs, command("start", why)]
         }
@@ -280,6 +286,11 @@ What you can do:
                 with(json!({ "state": "stopped", "completed": true, "exit": exit })),
                 "stopped S: its work is done (exit 0).",
             ),
+            (
+                with(json!({ "state": "stopped", "completed": true, "goal": "down",
+                    "exit": exit })),
+                "stopped S: its work is done (exit 0), and it is meant to be down.",
+            ),
             (with(json!({ "state": "stopping", "cause": "command" })), "stopping S: command."),
         ] {
             assert_eq!(first(told), format!("web is {}", expected.replace('S', since)));
@@ -296,6 +307,21 @@ What you can do:
         let told = first(with(gave_up));
         let expected = "it failed 6 times in a row, at last with: signal SIGKILL (9).";
         assert_eq!(told, format!("web has given up {since}: {expected}"));
+    }
+
+    #[test]
+    fn a_command_that_keeps_work_that_is_done_from_being_done_again_is_told() {
+        let stopped = json!({ "state": "stopped", "completed": true, "goal": "down",
+            "phase": "none", "pid": null, "uptime_ms": null });
+        let mut known = description(stopped.clone());
+        known.config.restart_policy = "always".to_owned();
+        let told = explained(&known, "my-app", now());
+        let next = "Nothing starts it by itself.\n  Its restart policy (`always`) holds again once \
+                    it is started.\n";
+        assert!(told.contains(next), "{told}");
+        assert_eq!(super::super::words::matter(&known.worker), "completed, meant to be down");
+        known.worker.goal = "up".to_owned();
+        assert_eq!(super::super::words::matter(&known.worker), "completed");
     }
 
     #[test]

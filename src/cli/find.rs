@@ -16,6 +16,8 @@ use crate::host::sys;
 
 /// So many masters are looked for in the runtime directory.
 const MAX_MASTERS: usize = 256;
+/// What a master is called that has no name.
+const NAME: &str = "hsu-master";
 
 /// Why there is nobody to ask, and the exit code that says so.
 pub(super) struct Missing {
@@ -35,7 +37,7 @@ impl Missing {
 
 /// A connection to the master that is meant.
 pub(super) fn connect(program: &Program, address: &Address) -> Result<Client, Missing> {
-    let socket = socket(program, address)?;
+    let socket = place(program, address)?.socket;
     let connected = Client::connect(&socket).inspect(|client| {
         let hello = client.hello();
         if let Some(stalled) = hello.loop_stalled_ms {
@@ -78,22 +80,34 @@ pub(super) fn connect_beside(program: &Program, address: &Address) -> Result<Cli
     }
 }
 
-/// The socket that is meant.
-pub(super) fn socket(program: &Program, address: &Address) -> Result<PathBuf, Missing> {
+/// Where a master is, and what it leaves behind.
+pub(super) struct Place {
+    pub(super) socket: PathBuf,
+    /// Where its logs are, as far as its configuration, its socket or its name tells.
+    pub(super) log_dir: Option<PathBuf>,
+}
+
+/// Where the master is that is meant: by its socket, else by its configuration, else by its name.
+pub(super) fn place(program: &Program, address: &Address) -> Result<Place, Missing> {
     if let Some(socket) = said(address) {
-        return Ok(socket);
+        let log_dir = socket.parent().map(|directory| directory.join("logs"));
+        return Ok(Place { socket, log_dir });
     }
+    let of = |log_dir: Option<&Path>, state_dir: Option<&Path>, name: &str| Place {
+        socket: places::state_dir(state_dir, name).join(SOCKET),
+        log_dir: Some(places::log_dir(log_dir, state_dir, name)),
+    };
     let there = |file: &PathBuf| file.exists();
     let file = address.config.clone().or_else(default_config);
     if let Some(file) = file.or_else(|| Some(PathBuf::from("workers.yaml")).filter(there)) {
-        let place = config::place(&file, program.own_name()).map_err(Missing::usage)?;
-        let name = place.name.as_deref().unwrap_or("hsu-master");
-        return Ok(places::state_dir(place.state_dir.as_deref(), name).join(SOCKET));
+        let found = config::place(&file, program.own_name()).map_err(Missing::usage)?;
+        let name = found.name.as_deref().unwrap_or(NAME);
+        return Ok(of(found.log_dir.as_deref(), found.state_dir.as_deref(), name));
     }
     match (places::named_state_dir(), program.own_name()) {
-        (Some(directory), _) => Ok(directory.join(SOCKET)),
-        (None, Some(name)) => Ok(places::state_dir(None, name).join(SOCKET)),
-        (None, None) => the_only_one(program, &places::runtime_dir()),
+        (None, None) => the_only_one(program, &places::runtime_dir())
+            .map(|socket| Place { socket, log_dir: None }),
+        (_, name) => Ok(of(None, None, name.unwrap_or(NAME))),
     }
 }
 
@@ -101,26 +115,6 @@ pub(super) fn socket(program: &Program, address: &Address) -> Result<PathBuf, Mi
 fn said(address: &Address) -> Option<PathBuf> {
     let said = || std::env::var_os("HSU_SOCKET").filter(|path| !path.is_empty()).map(Into::into);
     address.socket.clone().or_else(said)
-}
-
-/// Where the logs are of the master that is meant, as far as its configuration, its socket or its
-/// name tells.
-pub(super) fn log_dir(program: &Program, address: &Address) -> Option<PathBuf> {
-    if let (None, Some(socket)) = (&address.config, said(address)) {
-        return Some(socket.parent()?.join("logs"));
-    }
-    let there = |file: &PathBuf| file.exists();
-    let file = address.config.clone().or_else(default_config);
-    if let Some(file) = file.or_else(|| Some(PathBuf::from("workers.yaml")).filter(there)) {
-        let place = config::place(&file, program.own_name()).ok()?;
-        let name = place.name.as_deref().unwrap_or("hsu-master");
-        let (log_dir, state_dir) = (place.log_dir.as_deref(), place.state_dir.as_deref());
-        return Some(places::log_dir(log_dir, state_dir, name));
-    }
-    match (places::named_state_dir(), program.own_name()) {
-        (None, None) => None,
-        (_, name) => Some(places::log_dir(None, None, name.unwrap_or("hsu-master"))),
-    }
 }
 
 /// The one live master in the runtime directory.

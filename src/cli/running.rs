@@ -16,7 +16,8 @@ pub(super) fn ask(program: &Program, address: &Address, request: &Request) -> Ou
         Ok(client) => client,
         Err(missing) => {
             if let (Outcome::NoMaster, Request::Logs(arguments)) = (missing.outcome, request)
-                && let Some(directory) = find::log_dir(program, address)
+                && let Ok(find::Place { log_dir: Some(directory), .. }) =
+                    find::place(program, address)
                 && directory.is_dir()
             {
                 return logs::left(&directory, arguments, &missing.error);

@@ -51,7 +51,7 @@ struct Countdown(Arc<Mutex<Progress>>);
 impl Countdown {
     /// Nothing hangs on it: where it cannot be shown it is not.
     fn start(client: &Client) -> Option<Self> {
-        let events = client.events_to_come().ok()?;
+        let events = client.events_to_come(0).ok()?;
         let workers = client.status(&[]).ok()?.into_iter();
         let up: BTreeSet<String> =
             workers.filter(|worker| worker.phase != "none").map(|worker| worker.id).collect();

@@ -17,7 +17,9 @@ const PACE: Duration = Duration::from_millis(200);
 const REFRESH: Duration = Duration::from_secs(1);
 
 pub(super) fn watch(client: &Client, arguments: &Status) -> Result<Outcome> {
-    let mut events = client.events(true)?;
+    // The one that is past shows that none is missed any more: what happened before it came, and
+    // after the first picture, is in the second one.
+    let mut events = client.events_to_come(1)?;
     let (look, mut out) = (Look::of_stdout(), Stream::new(true));
     let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
     loop {

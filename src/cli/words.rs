@@ -81,6 +81,9 @@ pub(super) fn matter(worker: &WorkerReport) -> String {
                 format!("{addresses}{comma}program changed")
             }
             WorkerState::Running => addresses(&worker.endpoints),
+            WorkerState::Stopped if worker.completed && worker.goal == "down" => {
+                "completed, meant to be down".to_owned()
+            }
             WorkerState::Stopped if worker.completed => "completed".to_owned(),
             WorkerState::Failed => end(worker),
             WorkerState::Uninitialized

@@ -328,10 +328,10 @@ impl Client {
         Events::open(self.line.path(), self.timeout, &params)
     }
 
-    /// As [`events`](Self::events), without those of the past.
+    /// As [`events`](Self::events), with so many of the past: from the first one on none is missed.
     #[cfg(feature = "cli")]
-    pub(crate) fn events_to_come(&self) -> Result<Events> {
-        let params = wire::Events { follow: true, last: 0 };
+    pub(crate) fn events_to_come(&self, last: usize) -> Result<Events> {
+        let params = wire::Events { follow: true, last };
         Events::open(self.line.path(), self.timeout, &params)
     }
 
@@ -379,7 +379,7 @@ fn unreachable(path: &Path, why: impl fmt::Display) -> Error {
 /// A master is there, but does not answer.
 fn hangs(path: &Path, waited: Duration) -> Error {
     let message = format!(
-        "the master at {} does not answer within {waited:?}: it is stopped, or has no processor",
+        "the master at {} does not answer within {waited:.1?}: it is stopped, or has no processor",
         path.display()
     );
     Error::new(ErrorCategory::Timeout, message)

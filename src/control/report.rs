@@ -147,6 +147,9 @@ pub struct ErrorReport {
     /// When.
     #[serde(with = "stamp")]
     pub at: SystemTime,
+    /// True when no retry could mend it, so that none was made.
+    #[serde(default)]
+    pub permanent: bool,
 }
 
 /// What keeps, or kept, a worker's log from being written.
@@ -412,6 +415,7 @@ impl From<WorkerDiagnostics> for WorkerReport {
                 category: error.category,
                 message: error.message,
                 at: error.at,
+                permanent: error.permanent,
             }),
             warning: known.warning,
             abandoned_threads: known.abandoned_threads as u64,

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{SOCKET, wire};
 use crate::error::{Error, ErrorCategory, Result};
@@ -48,6 +48,9 @@ const STACK: usize = 256 << 10;
 /// So long after the system had no descriptor to give we try again, unless a connection ends; so
 /// long after something was removed we look whether it was ours.
 const MOMENT: Duration = Duration::from_millis(100);
+/// So long connections wait for a descriptor before they are told that there is none: less than a
+/// client's patience, and more than most others stay.
+const SHORTAGE: Duration = Duration::from_secs(2);
 /// How long connections have to take their last answers once the master has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -167,8 +170,11 @@ impl Shared {
         let _end = self.master.watch_end(Waker::from(Arc::clone(&self.signal)));
         let mut reserve = Reserve::default();
         let (mut starved, mut suspicious) = (false, false);
+        let mut short_since = None;
         while !self.is_over() {
-            reserve.fill();
+            if reserve.fill() {
+                short_since = None;
+            }
             let open = (!starved).then(|| door.listener().as_fd());
             let patience = (starved || suspicious).then_some(MOMENT);
             let ready =
@@ -190,6 +196,10 @@ impl Shared {
                 door.look();
             }
             starved = incoming && !self.accept(door.listener(), &mut reserve);
+            if starved && short_since.get_or_insert_with(Instant::now).elapsed() >= SHORTAGE {
+                let refuse = || Self::turn_away_all(door.listener(), &no_descriptor());
+                starved = reserve.for_a_moment(refuse) == 0;
+            }
         }
     }
 
@@ -239,8 +249,14 @@ impl Shared {
         if !self.master.has_died() {
             return;
         }
-        let waiting = std::iter::from_fn(|| listener.accept().ok());
-        waiting.take(MAX_CONNECTIONS).for_each(|(socket, _)| turn_away(&socket, &self.end()));
+        Self::turn_away_all(listener, &self.end());
+    }
+
+    /// Tells those who wait at the door why they wait in vain. Returns how many that were: there
+    /// may be more.
+    fn turn_away_all(listener: &UnixListener, why: &Error) -> usize {
+        let waiting = std::iter::from_fn(|| listener.accept().ok()).take(MAX_CONNECTIONS);
+        waiting.inspect(|(socket, _)| turn_away(socket, why)).count()
     }
 
     fn admit(self: &Arc<Self>, socket: UnixStream, reserve: &mut Reserve) {
@@ -270,10 +286,10 @@ impl Shared {
         peer: Peer,
         reserve: &mut Reserve,
     ) -> Result<()> {
-        let busy = |why: &str| Error::new(ErrorCategory::Refused, format!("busy: {why}"));
         let mailbox = reserve.for_one(|| Mailbox::new(Arc::clone(socket)));
-        let mailbox = mailbox.map_err(|_| busy("no descriptor is left"))?;
-        let mailbox = Arc::new(mailbox);
+        let mailbox = Arc::new(mailbox.map_err(|_| no_descriptor())?);
+        // What it has is missed by the next one, until it goes.
+        let brief = !reserve.fill();
         let number = {
             let mut connections = self.connections();
             if connections.by_number.len() >= MAX_CONNECTIONS && !connections.make_room() {
@@ -292,7 +308,7 @@ impl Shared {
             let connection = format!("the connection of pid {}", peer.pid);
             let serve = || {
                 threads::fail_point("connection");
-                Connection::new(&shared, peer, mailbox).serve();
+                Connection::new(&shared, peer, mailbox, brief).serve();
             };
             if let Err(failure) = guarded(connection, serve) {
                 log::error!("control: {failure}; it is closed, and no other is hurt");
@@ -317,6 +333,14 @@ impl Shared {
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn busy(why: &str) -> Error {
+    Error::new(ErrorCategory::Refused, format!("busy: {why}"))
+}
+
+fn no_descriptor() -> Error {
+    busy("no descriptor is left")
 }
 
 /// One of the connections there is room for.

@@ -247,11 +247,11 @@ impl Master {
             let failure = step.failure.as_deref().unwrap_or_default();
             log::warn!("reload: {} {}: failed: {failure}", step.action.as_str(), step.worker);
         }
-        log::info!(
-            "reload: {} of {} steps are done",
-            plan.steps.len() - failed.len(),
-            plan.steps.len()
-        );
+        let count = plan.steps.len();
+        // That nothing was to be done has been said.
+        if count > 0 {
+            log::info!("reload: {} of {count} steps are done", count - failed.len());
+        }
         let failed = failed.into_iter().map(|step| step.worker.clone()).collect();
         self.shared.handle.send(Input::Tell(EventKind::ReloadFinished { failed }));
         plan

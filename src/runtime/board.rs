@@ -483,6 +483,7 @@ impl Board {
                 category: failure.category,
                 message: failure.to_string(),
                 at: self.clock.wall(*at),
+                permanent: failure.permanent,
             }),
             warning: status.warning.clone(),
             abandoned_threads: status.abandoned,

@@ -146,6 +146,8 @@ pub struct LastError {
     pub message: String,
     /// When, by the wall clock.
     pub at: SystemTime,
+    /// True when no retry could mend it, so that none was made.
+    pub permanent: bool,
 }
 
 /// Everything known about one worker: a copy of what the event loop last published.

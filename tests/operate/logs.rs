@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::live::start;
 use crate::running::{LONG, Running, signal};
-use crate::support::Place;
+use crate::support::{Place, Ran};
 
 /// A worker `w` that says what it is told through a FIFO.
 struct Parrot {
@@ -120,6 +120,13 @@ fn what_a_removed_worker_wrote_is_read_and_what_a_master_left_when_there_is_none
     let read = by_socket(place.state().join("control.sock")).expect(0);
     assert!(read.out.contains("of web"), "{read:?}");
     assert_eq!(by_socket(place.path().join("other.sock")).expect(3).out, "");
+    // Where a socket is named no configuration says where the logs are: it may be another one's.
+    fs::write(place.path().join("other.yaml"), "master: { log_dir: other }\nworkers: []\n")
+        .unwrap();
+    let mut both = place.command("logs web -c other.yaml");
+    let both = both.env("HSU_SOCKET", place.state().join("control.sock")).output().unwrap();
+    let read = Ran::of(both).expect(0);
+    assert!(read.out.contains("of web"), "{read:?}");
     // Nothing can be followed, but what is there is shown.
     let followed = place.run("logs -f web").expect(3);
     assert!(followed.out.contains("of web"), "{followed:?}");

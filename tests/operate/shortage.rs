@@ -1,9 +1,10 @@
 //! A master that has run out of descriptors: its workers fail, and it is operated as ever.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use crate::live::start;
-use crate::running::LONG;
+use crate::running::{LONG, Running};
 use crate::support::Place;
 
 #[test]
@@ -34,10 +35,31 @@ fn a12_a_master_without_descriptors_is_operated_as_ever() {
     }
     let id = failed["id"].as_str().unwrap();
     assert!(place.run(&format!("explain {id}")).expect(0).out.contains("descriptors"));
+    told_of_those_who_stay(&place, id);
     place.run("stop --all").expect(0);
-    let end = std::time::Instant::now() + LONG;
+    let end = Instant::now() + LONG;
     // What the others had may not all be closed yet.
     while place.run(&format!("start {id}")).code != Some(0) {
-        assert!(std::time::Instant::now() < end, "descriptors do not come back");
+        assert!(Instant::now() < end, "descriptors do not come back");
+    }
+}
+
+/// More wait than can: who asks beside them is told that there is no descriptor, and not
+/// that nobody answers.
+fn told_of_those_who_stay(place: &Place, id: &str) {
+    let wait = || place.command(&format!("wait {id} --for running --timeout 10m"));
+    let staying: Vec<_> = (0..8).map(|_| Running::start(wait().stdout(Stdio::null()))).collect();
+    let end = Instant::now() + LONG;
+    loop {
+        let ran = place.run("status");
+        if ran.err.contains("busy: no descriptor is left") {
+            break;
+        }
+        assert!(ran.code == Some(0) || ran.err.contains("busy"), "{ran:?}");
+        assert!(Instant::now() < end, "there is room for all of them");
+    }
+    drop(staying);
+    while place.run("status").code != Some(0) {
+        assert!(Instant::now() < end, "what they had does not come back");
     }
 }

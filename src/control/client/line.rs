@@ -111,10 +111,12 @@ impl Line {
         timeout: Option<Duration>,
         patience: Duration,
     ) -> Result<Box<RawValue>> {
-        let _turn = self.take_turn();
         let begun = Instant::now();
+        let after = |span: Duration| begun.checked_add(span);
+        let _turn = self.take_turn(timeout.and_then(after)).ok_or_else(|| crowded(begun))?;
+        let waited = begun.elapsed();
         let total = timeout.and_then(|timeout| timeout.checked_add(patience));
-        let end = total.and_then(|total| begun.checked_add(total));
+        let end = total.and_then(after);
         let open = self.send(method, params)?;
         loop {
             let look = Instant::now().checked_add(patience);
@@ -124,20 +126,26 @@ impl Line {
             }
             let now = Instant::now();
             if end.is_some_and(|end| end <= now) {
-                return Err(hangs(&self.path, begun.elapsed()));
+                // The master counts from when it is asked, and may have time left.
+                let late = waited > patience;
+                return Err(if late { crowded(begun) } else { hangs(&self.path, begun.elapsed()) });
             }
             self.ask("hello", &Nothing {}, now.checked_add(patience))?;
         }
     }
 
-    /// Waits until one more request that takes long may be made.
-    fn take_turn(&self) -> Turn<'_> {
+    /// Waits until one more request that takes long may be made; `None`: not before `deadline`.
+    fn take_turn(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
         let mut state = self.state();
         while state.long >= MAX_LONG {
-            state = self.wait_for_others(state, None);
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            state = self.wait_for_others(state, left);
         }
         state.long += 1;
-        Turn(self)
+        Some(Turn(self))
     }
 
     fn send(&self, method: &str, params: &impl Serialize) -> Result<Open<'_>> {
@@ -323,6 +331,15 @@ impl Drop for Open<'_> {
     }
 }
 
+/// A request did not come to its turn, or too late.
+fn crowded(begun: Instant) -> Error {
+    let message = format!(
+        "not done within {:.1?}: {MAX_LONG} other requests of this connection were before it",
+        begun.elapsed()
+    );
+    Error::new(ErrorCategory::Timeout, message)
+}
+
 /// A patience that is no longer, and one of few: there is no need to say a new one for each answer.
 /// Who has more waits again.
 fn rounded(patience: Duration) -> Duration {
@@ -435,6 +452,9 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -452,6 +472,34 @@ mod tests {
         }
         let (ours, _theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(rounded(Duration::MAX))).unwrap();
+    }
+
+    #[test]
+    fn a_request_waits_for_its_turn_no_longer_than_it_may_take() {
+        const LONG: Duration = Duration::from_secs(30);
+        let around = tempfile::tempdir().unwrap();
+        let path = around.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let line = &Line::open(&path, LONG).unwrap();
+        let (master, _) = listener.accept().unwrap();
+        master.set_read_timeout(Some(LONG)).unwrap();
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let told = std::thread::scope(|scope| {
+            for _ in 0..MAX_LONG {
+                scope.spawn(|| line.ask_long("wait", &Nothing {}, None, LONG).unwrap_err());
+            }
+            let asked = BufReader::new(&master).lines().take(MAX_LONG);
+            assert_eq!(asked.filter(io::Result::is_ok).count(), MAX_LONG);
+            let brief = Some(Duration::from_millis(20));
+            scope.spawn(move || tell.send(line.ask_long("stop", &Nothing {}, brief, LONG)));
+            let told = told.recv_timeout(LONG);
+            // Ends all of them.
+            master.shutdown(std::net::Shutdown::Both).unwrap();
+            told
+        });
+        let error = told.expect("it waits with the others").unwrap_err();
+        assert_eq!(error.category(), ErrorCategory::Timeout, "{error}");
+        assert!(error.message().contains("were before it"), "{error}");
     }
 
     #[test]

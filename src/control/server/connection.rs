@@ -34,6 +34,8 @@ pub(super) struct Connection<'s> {
     socket: Arc<UnixStream>,
     peer: Peer,
     mailbox: Arc<Mailbox>,
+    /// It has the last descriptors: it is not to stay.
+    brief: bool,
     phase: Phase,
     frames: Frames,
     /// What is read goes here first: new room for it each time would have to be cleared.
@@ -81,13 +83,19 @@ struct Open {
 }
 
 impl<'s> Connection<'s> {
-    pub(super) fn new(shared: &'s Arc<Shared>, peer: Peer, mailbox: Arc<Mailbox>) -> Self {
+    pub(super) fn new(
+        shared: &'s Arc<Shared>,
+        peer: Peer,
+        mailbox: Arc<Mailbox>,
+        brief: bool,
+    ) -> Self {
         let now = Instant::now();
         Self {
             shared,
             socket: mailbox.socket(),
             peer,
             mailbox,
+            brief,
             phase: Phase::Reading,
             frames: Frames::default(),
             buffer: vec![0; READ].into_boxed_slice(),

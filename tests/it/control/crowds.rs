@@ -136,25 +136,35 @@ fn a12_without_descriptors_a_master_answers_one_who_asks_after_the_other() {
 }
 
 #[test]
-fn without_descriptors_connections_wait_for_those_in_use_and_nothing_spins() {
-    if !alone::here(
-        &LIMITED,
-        without_descriptors_connections_wait_for_those_in_use_and_nothing_spins,
-    ) {
+fn without_descriptors_connections_wait_and_are_told_and_nothing_spins() {
+    if !alone::here(&LIMITED, without_descriptors_connections_wait_and_are_told_and_nothing_spins) {
         return;
     }
     let (operated, _used) = in_use();
     let mut short = Short::of_descriptors();
     let also_used = short.connect(&operated);
     assert_eq!(told(&also_used, &format!("{WAIT}{HELLO}"))["id"], 2);
-    let waiting = short.connect(&operated);
+    let waiting: Vec<_> = (0..3).map(|_| short.connect(&operated)).collect();
     let begun = Instant::now();
     let before = logged::lines(0, "a connection waits").len();
     logged::lines(before + 5, "a connection waits");
     // Each attempt is a moment after the one before.
     assert!(begun.elapsed() >= ms(300), "{:?}", begun.elapsed());
+    // One that stays has all there is: the others are told, one after the other.
+    for waiting in &waiting {
+        let answer = told(waiting, "");
+        assert_eq!(answer["error"]["category"], "refused", "{answer}");
+        assert_eq!(answer["error"]["message"], "busy: no descriptor is left", "{answer}");
+    }
+    // And it may do anything but stay on and on.
+    let follow = "{\"id\":4,\"method\":\"events\",\"params\":{\"follow\":true}}\n";
+    let answer = told(&also_used, follow);
+    assert_eq!(answer["error"]["message"], "busy: no descriptor is left to follow with");
+    assert_eq!(told(&also_used, STATUS)["id"], 3);
     drop(short);
-    assert_eq!(told(&waiting, HELLO)["id"], 2);
+    let next = UnixStream::connect(operated.socket()).unwrap();
+    next.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(told(&next, HELLO)["id"], 2);
     operated.bench.finish();
 }
 

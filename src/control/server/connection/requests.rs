@@ -69,10 +69,12 @@ impl Connection<'_> {
             }
             Method::Shutdown(asked) => self.shut_down(id, &asked),
             Method::Events(asked) => {
-                self.stream(id, |shared, waker| Stream::events(shared, &asked, waker))?;
+                self.stream(id, asked.follow, |shared, waker| {
+                    Stream::events(shared, &asked, waker)
+                })?;
             }
             Method::Logs(asked) => {
-                self.stream(id, |shared, waker| Stream::logs(shared, &asked, waker))?;
+                self.stream(id, asked.follow, |shared, waker| Stream::logs(shared, &asked, waker))?;
             }
         }
         Ok(())
@@ -176,10 +178,15 @@ impl Connection<'_> {
     fn stream(
         &mut self,
         id: u64,
+        follow: bool,
         make: impl FnOnce(&Arc<Shared>, std::task::Waker) -> Result<Stream>,
     ) -> Result<()> {
         if self.streams >= MAX_STREAMS {
             let message = format!("busy: {MAX_STREAMS} streams of this connection are open");
+            return Err(Error::new(ErrorCategory::Refused, message));
+        }
+        if follow && self.brief {
+            let message = "busy: no descriptor is left to follow with";
             return Err(Error::new(ErrorCategory::Refused, message));
         }
         let key = self.next_key();
