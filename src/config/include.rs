@@ -2,6 +2,7 @@
 //! twice, and all together within bounds.
 
 use std::fs;
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
 use super::reader::{Reader, Source, below};
@@ -82,8 +83,8 @@ fn one(r: &mut Reader<'_>, path: &Path, named: bool, draft: &mut Draft) -> Resul
     }
     draft.included.text += bytes.len();
     // No text has this byte, so that nothing moves from one file to the next unnoticed.
-    draft.digest.add(&[0xFF]);
-    draft.digest.add(&bytes);
+    draft.digest.write(&[0xFF]);
+    draft.digest.write(&bytes);
     if draft.included.text > MAX_TEXT {
         return Err("is too much: included files may have 8 MiB together".to_owned());
     }
