@@ -1,7 +1,6 @@
 //! Configuration files: YAML text in, a [`MasterConfig`] or every problem at once out. Talks to the
 //! words of floor 0 only; nothing below knows YAML.
 
-mod digest;
 mod execution;
 mod include;
 mod interpolate;
@@ -18,6 +17,7 @@ mod worker;
 mod yaml;
 
 use std::collections::BTreeSet;
+use std::hash::Hasher;
 use std::path::Path;
 
 pub use crate::units::{ListenAddr, duration, size};
@@ -169,7 +169,7 @@ fn master_and_translation(
     let (root, text) = tree(given).map_err(|fault| rejected(source.file, fault))?;
     let mut reader = Reader::new(source, text);
     let mut draft = schema::Draft::of(Path::new(source.file));
-    draft.digest.add(given.as_bytes());
+    draft.digest.write(given.as_bytes());
     let translation = older::translate(&mut reader, &root);
     let root = match &translation {
         Some(translation) => &translation.known,

@@ -52,7 +52,7 @@
 //!                 the launcher that processes with settings of their own begin as
 //! 2  logs         what workers write and log, kept in files; reading it; the journal of events
 //! 1  core         pure: commands, reports and time in, effects out; all decisions
-//! 0  words        module, worker, error, settings, units, suggest, abi: the trait and plain data
+//! 0  words        module, worker, error, settings, units, suggest, fnv, abi: the trait, plain data
 //! ```
 //!
 //! - `core` knows no thread, channel, file, process, clock or logger, and neither modules nor
@@ -89,6 +89,7 @@ pub mod config;
 pub mod control;
 mod core;
 mod error;
+mod fnv;
 mod host;
 pub mod logs;
 mod master;

@@ -2,6 +2,7 @@
 //! twice, and all together within bounds.
 
 use std::fs;
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
 use super::reader::{Reader, Source, below};
@@ -41,7 +42,7 @@ pub(super) fn include(r: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
     let patterns = r.list(node, |r, node| r.text(node).map(|text| (node.at, text)));
     for (index, (at, pattern)) in patterns.unwrap_or_default().into_iter().enumerate() {
         r.under(&format!("[{index}]"), |r| {
-            let found = match files(r.source.directory, &pattern) {
+            let (found, named) = match files(r.source.directory, &pattern) {
                 Ok(found) => found,
                 Err(problem) => return r.problem(at, format!("{pattern:?} {problem}")),
             };
@@ -50,7 +51,7 @@ pub(super) fn include(r: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
                 draft.config.warnings.push(r.note("", at, warning));
             }
             for path in found {
-                if let Err(problem) = one(r, &path, draft) {
+                if let Err(problem) = one(r, &path, named, draft) {
                     r.problem(at, format!("{} {problem}", path.display()));
                 }
             }
@@ -59,8 +60,8 @@ pub(super) fn include(r: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
 }
 
 /// Reads one further file. Problems within it are placed there; the error is that it cannot be read
-/// at all.
-fn one(r: &mut Reader<'_>, path: &Path, draft: &mut Draft) -> Result<(), String> {
+/// at all. `named`: by its own name, not by a pattern.
+fn one(r: &mut Reader<'_>, path: &Path, named: bool, draft: &mut Draft) -> Result<(), String> {
     let real = fs::canonicalize(path).map_err(|error| format!("cannot be opened: {error}"))?;
     if draft.included.open.contains(&real) {
         let way: Vec<_> =
@@ -77,10 +78,13 @@ fn one(r: &mut Reader<'_>, path: &Path, draft: &mut Draft) -> Result<(), String>
         return Err(format!("is one too many: at most {MAX_FILES} files may be included"));
     }
     let bytes = source::read(path)?;
+    if let Some(problem) = source::put_there(path).filter(|_| !named) {
+        return Err(problem);
+    }
     draft.included.text += bytes.len();
     // No text has this byte, so that nothing moves from one file to the next unnoticed.
-    draft.digest.add(&[0xFF]);
-    draft.digest.add(&bytes);
+    draft.digest.write(&[0xFF]);
+    draft.digest.write(&bytes);
     if draft.included.text > MAX_TEXT {
         return Err("is too much: included files may have 8 MiB together".to_owned());
     }
@@ -116,9 +120,9 @@ fn read(
     Ok(())
 }
 
-/// The files that a pattern names, in alphabetical order. A name without `*` and `?` names one
-/// file, whether it is there or not.
-fn files(directory: Option<&Path>, pattern: &str) -> Result<Vec<PathBuf>, String> {
+/// The files that a pattern names, in alphabetical order, and false. A name without `*` and `?`
+/// names one file, whether it is there or not.
+fn files(directory: Option<&Path>, pattern: &str) -> Result<(Vec<PathBuf>, bool), String> {
     let path = match directory {
         Some(directory) => below(directory, Path::new(pattern)),
         None => PathBuf::from(pattern),
@@ -132,12 +136,14 @@ fn files(directory: Option<&Path>, pattern: &str) -> Result<Vec<PathBuf>, String
     }
     let name = name.to_string_lossy();
     if !is_pattern(&name) {
-        return Ok(vec![path]);
+        return Ok((vec![path], true));
     }
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let entries = match fs::read_dir(parent) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((Vec::new(), false));
+        }
         Err(error) => return Err(format!("cannot be looked up: {error}")),
     };
     let mut found = Vec::new();
@@ -155,7 +161,7 @@ fn files(directory: Option<&Path>, pattern: &str) -> Result<Vec<PathBuf>, String
         }
     }
     found.sort_unstable();
-    Ok(found)
+    Ok((found, false))
 }
 
 /// True when `name` is what `pattern` says: `*` is any text, `?` one character.

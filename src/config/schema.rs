@@ -7,12 +7,12 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::MasterConfig;
-use super::digest::Digest;
 use super::execution::{HARD, LIMITS};
 use super::include::{Included, Used, include};
 use super::reader::{Key, Reader};
 use super::worker::{self, EXECUTION, UNMANAGED};
 use super::yaml::{Mark, Node, Value};
+use crate::fnv::Fnv;
 use crate::worker::{
     HealthCheckConfig, HealthCheckType, LogMode, LogsConfig, Mistake, OnUnhealthy, RestartConfig,
     RestartPolicy, StartConfig, StopConfig, UnmanagedConfig, WorkerConfig, WorkerId, signal_number,
@@ -34,7 +34,7 @@ pub(super) struct Draft {
     /// The worker whose end ends the master, if there is one.
     main: Option<String>,
     pub(super) included: Included,
-    pub(super) digest: Digest,
+    pub(super) digest: Fnv,
 }
 
 impl Draft {

@@ -30,10 +30,27 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// A warning if others may write the file at `path`, which is so called.
 #[cfg(unix)]
 pub(super) fn doubted(path: &Path, file: &str) -> Option<Problem> {
-    let (Doubt::Everybody(message) | Doubt::Others(message)) = doubt(path)?;
-    let message = format!("whoever may write it decides what is run: {message}");
+    let doubted = doubt(path)?.into_message();
+    let message = format!("whoever may write it decides what is run: {doubted}");
     let (file, path) = (file.to_owned(), String::new());
     Some(Problem { file, line: 0, column: 0, path, message })
+}
+
+/// Why root does not read the file at `path` that only a pattern names: who put it there may be
+/// anybody, as in a sticky directory.
+#[cfg(unix)]
+pub(super) fn put_there(path: &Path) -> Option<String> {
+    match doubt(path).filter(|_| sys::effective_uid() == 0)? {
+        Doubt::Owner(message) => {
+            Some(format!("is not read as root, since only a pattern names it: {message}"))
+        }
+        Doubt::Group(_) | Doubt::Everybody(_) => None,
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn put_there(_path: &Path) -> Option<String> {
+    None
 }
 
 #[cfg(not(unix))]

@@ -165,7 +165,8 @@ impl Held {
             Some(former) => Arc::clone(&former.lock),
             None => {
                 let lock = root.open_file(LOCK, Opening::Keep).map_err(cannot("open its lock"))?;
-                Arc::new(hold(lock, path, name)?)
+                // Whoever runs already waits for nobody: it is asked again, time after time.
+                Arc::new(hold(lock, path, name, former.is_none())?)
             }
         };
         let workers = root.subdirectory("workers").map_err(cannot("make workers/ in it"))?;
@@ -285,10 +286,10 @@ fn check_parent(path: &Path, parent: &Path) -> Result<()> {
     Err(Error::new(ErrorCategory::Refused, message))
 }
 
-/// Takes the lock, and writes down who holds it.
-fn hold(lock: File, path: &Path, name: &str) -> Result<File> {
+/// Takes the lock, and writes down who holds it. `patient`: as in [`take`].
+fn hold(lock: File, path: &Path, name: &str, patient: bool) -> Result<File> {
     let what = format!("state directory {}", path.display());
-    let mut lock = take(lock, &what, true)?;
+    let mut lock = take(lock, &what, patient)?;
     sign(&mut lock, name).map_err(|error| Error::io(format!("{what}: cannot write"), error))?;
     Ok(lock)
 }

@@ -26,8 +26,10 @@ impl OwnProcess {
         };
         sys::open_std_fds().map_err(cannot("open the standard descriptors"))?;
         sys::reset_ignored_signals().map_err(cannot("reset ignored signals"))?;
-        let signals = Signals::install()?;
+        let mut signals = Signals::install()?;
+        // Nothing is held back by the threads either that start from here on, nor by theirs.
         sys::accept_all_signals().map_err(cannot("accept signals"))?;
+        signals.listen()?;
         sys::install_last_words().map_err(cannot("handle fatal signals"))?;
         sys::survive_file_size_limit().map_err(cannot("handle SIGXFSZ"))?;
         sys::cloexec_inherited().map_err(cannot("mark inherited descriptors"))?;

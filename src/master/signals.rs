@@ -71,18 +71,20 @@ mod unix {
     pub(crate) struct Signals {
         listener: Arc<Mutex<Listener>>,
         closer: Closer,
+        /// Until somebody listens.
+        stream: Option<Stream>,
         thread: Option<JoinHandle<()>>,
     }
 
     impl Signals {
-        /// Has signals wait for a master.
+        /// Has signals wait to be [listened](Self::listen) to: they end nobody by default any more.
         ///
         /// # Errors
-        /// When the system refuses a handler or the thread.
+        /// When the system refuses a handler.
         pub(in crate::master) fn install() -> Result<Self> {
             let cannot = |error| Error::io("cannot handle signals", error);
             let handled = || HANDLED.into_iter().chain(sys::other_deadly_signals());
-            let mut stream = Stream::new(handled()).map_err(cannot)?;
+            let stream = Stream::new(handled()).map_err(cannot)?;
             // The library does not put default actions back, so they are emulated when nobody
             // listens; those that it cannot emulate are then ignored.
             if !DEFAULTS_ARE_SET.swap(true, Ordering::SeqCst) {
@@ -93,7 +95,19 @@ mod unix {
             }
             let closer = stream.handle();
             let listener = Arc::new(Mutex::new(Listener::new()));
-            let hearing = Arc::clone(&listener);
+            LISTENING.fetch_add(1, Ordering::SeqCst);
+            NOBODY_LISTENS.store(false, Ordering::SeqCst);
+            Ok(Self { listener, closer, stream: Some(stream), thread: None })
+        }
+
+        /// Hears them, and has them wait for a master. The thread that does holds back what the
+        /// calling one does.
+        ///
+        /// # Errors
+        /// When the system refuses the thread.
+        pub(in crate::master) fn listen(&mut self) -> Result<()> {
+            let Some(mut stream) = self.stream.take() else { return Ok(()) };
+            let hearing = Arc::clone(&self.listener);
             let listen = move || {
                 for signal in stream.forever() {
                     threads::fail_point("signals");
@@ -103,9 +117,8 @@ mod unix {
             };
             let thread = threads::vital("signals", STACK, listen)
                 .map_err(|error| Error::io("cannot start the thread for signals", error))?;
-            LISTENING.fetch_add(1, Ordering::SeqCst);
-            NOBODY_LISTENS.store(false, Ordering::SeqCst);
-            Ok(Self { listener, closer, thread: Some(thread) })
+            self.thread = Some(thread);
+            Ok(())
         }
 
         /// From now on they are commands for this master, a share; those that wait are the first.
@@ -143,9 +156,40 @@ mod unix {
         /// How often the master was asked to end.
         asked: u32,
         last: Option<(i32, Instant)>,
-        /// The thread that reloads, since this one must hear the next signal; from the first
-        /// request on. One more request may wait: it is about whatever is there by then.
-        reloads: Option<(Sender<()>, JoinHandle<()>)>,
+        /// What reloads.
+        reloads: Aside,
+        /// What looks after the state directory, where a file system may not answer.
+        looks: Aside,
+    }
+
+    /// A thread for what this one does not wait for, since it must hear the next signal; from the
+    /// first request on. One more request may wait: it is about whatever is there by then.
+    #[derive(Default)]
+    struct Aside(Option<(Sender<()>, JoinHandle<()>)>);
+
+    impl Aside {
+        fn ask(&mut self, name: &str, master: &Master, work: fn(&Master)) {
+            if self.0.is_none() {
+                let (ask, asked) = bounded(1);
+                let master = master.share();
+                let work = move || asked.iter().for_each(|()| work(&master));
+                match threads::spawn(name, STACK, work) {
+                    Ok(thread) => self.0 = Some((ask, thread)),
+                    Err(error) => log::error!("cannot {name}: no thread: {error}"),
+                }
+            }
+            if let Some((ask, _)) = &self.0 {
+                let _ = ask.try_send(());
+            }
+        }
+
+        /// What was asked for is done first.
+        fn end(&mut self) {
+            if let Some((ask, thread)) = self.0.take() {
+                drop(ask);
+                let _ = thread.join();
+            }
+        }
     }
 
     impl Listener {
@@ -157,7 +201,8 @@ mod unix {
                 had_terminal,
                 asked: 0,
                 last: None,
-                reloads: None,
+                reloads: Aside::default(),
+                looks: Aside::default(),
             }
         }
 
@@ -202,7 +247,10 @@ mod unix {
         fn carry_out(&mut self, signal: i32, master: &Master) {
             match signal {
                 SIGHUP => self.reload(master),
-                SIGUSR1 => tell_status(master),
+                SIGUSR1 => {
+                    self.looks.ask("look-after", master, Master::look_after_state);
+                    tell_status(master);
+                }
                 _ => {
                     log::info!("SIGUSR2: log files are opened again");
                     master.reopen_logs();
@@ -224,40 +272,61 @@ mod unix {
 
         fn reload(&mut self, master: &Master) {
             log::info!("SIGHUP: reloading");
-            if self.reloads.is_none() {
-                let (ask, asked) = bounded(1);
-                let master = master.share();
-                let work = move || {
-                    for () in asked {
-                        // What comes of it is told where it happens; the configuration's source is
-                        // the program's.
-                        let reload = || master.reload_unattended();
-                        if let Err(failure) = guarded("the reload", reload) {
-                            log::error!("SIGHUP: not reloaded: {failure}");
-                        }
-                    }
-                };
-                match threads::spawn("reload", STACK, work) {
-                    Ok(thread) => self.reloads = Some((ask, thread)),
-                    Err(error) => log::error!("cannot reload: no thread: {error}"),
+            // What comes of it is told where it happens; the configuration's source is the
+            // program's.
+            self.reloads.ask("reload", master, |master| {
+                let reload = || master.reload_unattended();
+                if let Err(failure) = guarded("the reload", reload) {
+                    log::error!("SIGHUP: not reloaded: {failure}");
                 }
-            }
-            if let Some((ask, _)) = &self.reloads {
-                let _ = ask.try_send(());
-            }
+            });
         }
 
         /// The loop has ended by now, and with it whatever a reload waits for.
         fn end(&mut self) {
-            if let Some((ask, thread)) = self.reloads.take() {
-                drop(ask);
-                let _ = thread.join();
-            }
+            self.reloads.end();
+            self.looks.end();
         }
     }
 
     fn has_terminal() -> bool {
         sys::open_without_waiting(Path::new("/dev/tty")).is_ok()
+    }
+
+    #[cfg(all(test, target_os = "linux"))]
+    mod tests {
+        use crossbeam_channel::unbounded;
+
+        use super::*;
+        use crate::MasterConfig;
+
+        const PATIENCE: Duration = Duration::from_secs(30);
+
+        #[test]
+        fn p15_a_look_at_the_state_directory_that_takes_long_holds_up_no_signal() {
+            let around = tempfile::tempdir().unwrap();
+            let config = MasterConfig::new().state_dir(around.path().join("s"));
+            let master = Master::builder().config(config).build().unwrap();
+            let (look, looks) = unbounded();
+            let (let_go, is_let_go) = unbounded();
+            let (tell, told) = unbounded();
+            master.shared.state.as_ref().unwrap().kept_by(move |_| {
+                look.send(()).unwrap();
+                tell.send(is_let_go.recv_timeout(PATIENCE).is_ok()).unwrap();
+            });
+            let mut listener = Listener::new();
+            listener.command(master.share());
+            listener.hear(SIGUSR1);
+            looks.recv_timeout(PATIENCE).unwrap();
+            listener.hear(SIGUSR1);
+            listener.hear(SIGTERM);
+            for _ in 0..2 {
+                let_go.send(()).unwrap();
+            }
+            assert_eq!(told.recv_timeout(PATIENCE), Ok(true), "it was waited for");
+            master.shutdown().unwrap();
+            listener.end();
+        }
     }
 }
 
@@ -293,6 +362,11 @@ mod windows {
             ctrlc::try_set_handler(on_signal).map(|()| Self(listener)).map_err(|error| {
                 Error::new(ErrorCategory::Refused, format!("cannot handle ctrl-c: {error}"))
             })
+        }
+
+        /// They are listened to as they are.
+        pub(in crate::master) fn listen(&mut self) -> Result<()> {
+            Ok(())
         }
 
         /// From now on they are commands for this master, a share.
@@ -343,10 +417,9 @@ fn leave(text: String) -> ! {
     sys::exit_now(1)
 }
 
-/// Logs what is known of every worker, and mends what somebody has removed of the state directory.
+/// Logs what is known of every worker.
 #[cfg(unix)]
 fn tell_status(master: &Master) {
-    master.look_after_state();
     let all = master.all_worker_diagnostics();
     log::info!("SIGUSR1: {} workers", all.len());
     if let Some(stall) = master.stall() {

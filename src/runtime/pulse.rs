@@ -152,11 +152,14 @@ impl fmt::Display for Stall {
 /// When deadlines are judged. When the loop was kept from running (the machine is overloaded, the
 /// process was stopped, something held the loop up), the threads that bring answers were, too: what
 /// they bring now is no later than the loop itself. So deadlines wait for as long as the loop was
-/// late, within bounds, before a silence counts.
+/// late, before a silence counts; also in a loop that is late in each turn, for [`MOST_GRACE`] at
+/// most.
 #[derive(Debug, Default)]
 pub(super) struct Grace {
     /// No deadline before this moment is judged before it.
     until: Option<Moment>,
+    /// When the first of the deadlines was put off that wait to be judged.
+    waiting: Option<Moment>,
 }
 
 impl Grace {
@@ -168,24 +171,38 @@ impl Grace {
     /// Whether deadlines are judged at `now`, of which `due` is the first; all that was heard by
     /// then has been applied.
     pub(super) fn judges(&mut self, due: Option<Moment>, now: Moment) -> bool {
-        let Some(due) = due.filter(|due| *due <= now) else { return false };
-        match self.until.filter(|until| due < *until) {
+        let Some(due) = due.filter(|due| *due <= now) else {
+            self.waiting = None;
+            return false;
+        };
+        let late = now.since(due);
+        let judges = match self.until.filter(|until| due < *until) {
             Some(until) => until <= now,
-            None => {
-                let late = now.since(due);
-                if late > LATE {
-                    self.until = Some(now + late.min(MOST_GRACE));
-                }
-                late <= LATE
+            None => late <= LATE,
+        };
+        if judges {
+            self.waiting = None;
+        } else {
+            self.waiting.get_or_insert(now);
+            // A deadline that nothing has put off yet.
+            if self.until.is_none_or(|until| until <= due) {
+                self.put_off(late, now);
             }
         }
+        judges
     }
 
     /// A turn took so long and ended at `now`: what was sent in it was sent late.
     pub(super) fn stood(&mut self, took: Duration, now: Moment) {
         if took > LATE {
-            self.until = Some(now + took.min(MOST_GRACE));
+            self.put_off(took, now);
         }
+    }
+
+    fn put_off(&mut self, by: Duration, now: Moment) {
+        let until = (now + by.min(MOST_GRACE)).max(self.until.unwrap_or(now));
+        let last = self.waiting.map_or(until, |waiting| waiting + MOST_GRACE);
+        self.until = Some(until.min(last));
     }
 }
 
@@ -226,6 +243,44 @@ mod tests {
         assert!(grace.judges(Some(at(2_000)), at(3_800)));
         grace.stood(Duration::from_millis(20), at(5_000));
         assert!(grace.judges(Some(at(5_001)), at(5_001)));
+    }
+
+    #[test]
+    fn s30_a_loop_that_is_late_in_each_turn_judges_within_bounds() {
+        for took in [251, 300, 1_900, 2_100, 60_000] {
+            let mut grace = Grace::default();
+            let (mut now, mut due, mut first, mut judged) = (0, 1_000, None, 0);
+            while judged < 3 {
+                if grace.judges(Some(at(due)), at(now)) {
+                    let first = first.take().unwrap_or(now);
+                    assert!(now - first <= 2_000 + took, "turns of {took}: {first} to {now}");
+                    judged += 1;
+                    due = now + 1_000;
+                } else if due <= now {
+                    let first = *first.get_or_insert(now);
+                    assert!(grace.wake(at(due)) <= at(first + 2_000));
+                    assert!(now - first < 2_000 + took, "turns of {took}: not judged by {now}");
+                }
+                now += took;
+                grace.stood(Duration::from_millis(took), at(now));
+            }
+        }
+    }
+
+    #[test]
+    fn s30_a_deadline_that_is_met_leaves_the_next_one_its_time() {
+        let mut grace = Grace::default();
+        grace.stood(Duration::from_millis(1_900), at(1_000));
+        assert!(!grace.judges(Some(at(900)), at(1_000)));
+        // What answered it came in time; a long turn later another one is due.
+        assert!(!grace.judges(Some(at(9_000)), at(2_900)));
+        grace.stood(Duration::from_millis(1_900), at(9_100));
+        assert!(!grace.judges(Some(at(9_000)), at(9_100)));
+        assert_eq!(grace.wake(at(9_000)), at(11_000));
+        // A short turn takes nothing of what a long one gave.
+        grace.stood(Duration::from_millis(300), at(9_400));
+        assert!(!grace.judges(Some(at(9_000)), at(10_999)));
+        assert!(grace.judges(Some(at(9_000)), at(11_000)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! FAULTS C19: files that others may write, and what they are read with.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 
 use super::*;
@@ -101,4 +101,82 @@ fn c19_who_may_write_a_file_of_variables_is_told() {
         assert!(told[0].message.contains("everybody may write to"), "{told:?}");
         mode(place, 0o755);
     }
+}
+
+/// A place that only root can prepare: a file of somebody else's, in a directory that is theirs.
+fn foreign() -> Option<(tempfile::TempDir, PathBuf)> {
+    if !is_root() {
+        eprintln!("skipped: only root can give files away");
+        return None;
+    }
+    let (directory, places) = nested("workers: [ {id: theirs, command: sleep 1} ]");
+    places.iter().for_each(|place| chown(place, Some(4711), Some(4711)).unwrap());
+    let [file, ..] = places;
+    Some((directory, file))
+}
+
+#[test]
+fn c19_a_link_is_trusted_no_more_than_where_it_is_and_whose() {
+    let Some((_theirs, file)) = foreign() else { return };
+    let (_directory, [plain, inner, outer]) = nested("workers: []");
+    let link = inner.join("x.yaml");
+    symlink(&file, &link).unwrap();
+    for pattern in ["inner/*.yaml", "inner/x.yaml"] {
+        fs::write(outer.join("main.yaml"), format!("include: [ {pattern} ]")).unwrap();
+        let load = || MasterConfig::load(outer.join("main.yaml"));
+        // A file that everybody could have put there is not read, wherever it leads.
+        mode(&inner, 0o777);
+        let error = load().unwrap_err().to_string();
+        let said = format!("everybody may write to {}", inner.display());
+        assert!(error.contains(&said), "{error}");
+        mode(&inner, 0o755);
+    }
+    // The same one step further, and by a way that goes up again.
+    let detour = outer.join("detour");
+    symlink("inner/../inner/x.yaml", &detour).unwrap();
+    mode(&inner, 0o777);
+    assert!(matches!(doubt(&detour), Some(Doubt::Everybody(_))));
+    mode(&inner, 0o755);
+    assert!(matches!(doubt(&detour), Some(Doubt::Owner(_))));
+    // What a link of ours leads to is fine if that is; another's link is not.
+    let ours = outer.join("ours");
+    symlink(&plain, &ours).unwrap();
+    assert_eq!(doubt(&ours), None);
+    std::os::unix::fs::lchown(&ours, Some(4711), None).unwrap();
+    let said = format!("{} belongs to user 4711", ours.display());
+    assert_eq!(doubt(&ours), Some(Doubt::Owner(said)));
+    // One that leads nowhere, or to itself, ends.
+    let round = outer.join("round");
+    symlink(&round, &round).unwrap();
+    assert_eq!(doubt(&round), None);
+}
+
+#[test]
+fn c19_root_reads_no_file_of_others_that_only_a_pattern_names() {
+    let Some((_theirs, file)) = foreign() else { return };
+    let (_directory, [_, inner, outer]) = nested("workers: []");
+    // Everybody may put files there, of their own only.
+    mode(&inner, 0o1777);
+    let include = |pattern: &str| {
+        fs::write(outer.join("main.yaml"), format!("include: [ {pattern} ]")).unwrap();
+        MasterConfig::load(outer.join("main.yaml"))
+    };
+    for way in ["link", "file"] {
+        let name = format!("{way}.yaml");
+        let path = inner.join(&name);
+        match way {
+            "link" => symlink(&file, &path).unwrap(),
+            _ => drop(fs::copy(&file, &path).unwrap()),
+        }
+        chown(&path, Some(4711), Some(4711)).unwrap();
+        let error = include("inner/*.yaml").unwrap_err().to_string();
+        assert!(error.contains("is not read as root, since only a pattern names it"), "{error}");
+        assert!(error.contains("belongs to user 4711"), "{error}");
+        // Whoever writes its name knows whose it is.
+        let named = include(&format!("inner/{name}")).unwrap();
+        assert_eq!((named.workers.len(), named.warnings.len()), (1, 1), "{:?}", named.warnings);
+        fs::remove_file(&path).unwrap();
+    }
+    fs::write(inner.join("own.yaml"), "workers: [ {id: own, command: sleep 1} ]").unwrap();
+    assert_eq!(include("inner/*.yaml").unwrap().workers.len(), 1);
 }

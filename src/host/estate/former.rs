@@ -11,6 +11,7 @@ use super::HOLDER;
 use super::ledger::file_of;
 use super::record::{Origin, Process, Record, Stop, Wanted};
 use super::unclaimed::Unclaimed;
+use crate::fnv::Fnv;
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
 use crate::host::process;
@@ -414,7 +415,7 @@ pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
     let default = lines(&ExecutionConfig::default(), &LimitsConfig::default());
     let known: BTreeSet<&str> = default.lines().collect();
     let written = lines(&config.execution.clone().unwrap_or_default(), &config.limits);
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut hasher = Fnv::default();
     if config.logs.mode != LogMode::default() {
         hasher.write(config.logs.mode.as_str().as_bytes());
     }
@@ -426,21 +427,6 @@ pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
         hasher.write(format!("{:?}", config.limits).as_bytes());
     }
     format!("{:016x}", hasher.finish())
-}
-
-/// The hash of Fowler, Noll and Vo: the same in every build, which std's own need not be.
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
 
 #[cfg(test)]

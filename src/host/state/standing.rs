@@ -69,7 +69,8 @@ impl StateDir {
     }
 
     /// Makes sure that the directory is at its place and ours, and makes it again if it is not.
-    /// Logs nothing, since loggers ask for this too: see [`news`](Self::news).
+    /// Logs nothing, since loggers ask for this too: see [`news`](Self::news). Waits for nobody who
+    /// has its lock.
     ///
     /// # Errors
     /// As [`open`](Self::open): above all, another master has the place by now.
@@ -303,5 +304,28 @@ mod tests {
         assert!(kept.state.stand().unwrap_err().to_string().contains("mode 755"));
         kept.state.done();
         kept.state.stand().unwrap();
+    }
+    #[test]
+    fn p15_nobody_waits_for_what_a_dead_master_has_left_open() {
+        let kept = kept();
+        let path = kept.state.path();
+        fs::remove_dir_all(path).unwrap();
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+        let lock = fs::File::create_new(path.join(LOCK)).unwrap();
+        lock.lock().unwrap();
+        fs::write(path.join(LOCK), "dead, pid 4194304, since ever\n").unwrap();
+        for _ in 0..2 {
+            let error = kept.state.stand().unwrap_err();
+            assert!(error.is_refused() && error.to_string().contains("held by dead"), "{error}");
+        }
+        let number = format!(":{} ", lock.metadata().unwrap().ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let waits = |line: &&str| line.contains("->") && line.contains(&number);
+        let waiting: Vec<_> = locks.lines().filter(waits).collect();
+        assert!(waiting.is_empty(), "{waiting:?}");
+        drop(lock);
+        kept.state.stand().unwrap();
+        assert_eq!(kept.told(), 2, "of the trouble, and of its end");
     }
 }

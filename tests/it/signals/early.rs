@@ -20,6 +20,21 @@ impl Program {
         self.mask("SigCgt") >> 63 == 1
     }
 
+    /// The names of all threads that hold back a signal, and what.
+    fn threads_that_hold_back(&self) -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+        let statuses = threads.flatten().map(|thread| thread.path().join("status"));
+        // One that is gone has none.
+        let statuses = statuses.filter_map(|status| fs::read_to_string(status).ok());
+        let held_back = statuses.filter_map(|status| {
+            let mut lines = status.lines();
+            let name = lines.next()?;
+            let mask = lines.find(|line| line.starts_with("SigBlk:"))?;
+            (!mask.ends_with("0000000000000000")).then(|| format!("{name} {mask}"))
+        });
+        held_back.collect()
+    }
+
     /// A set of signals of its main thread's.
     pub(super) fn mask(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
@@ -73,6 +88,13 @@ fn s24_signals_that_were_held_back_at_the_start_are_heard_and_reach_workers() {
     program.pid = program.child.id();
     assert!(program.says("SigBlk").ends_with("0000000000000000"));
     assert_eq!(program.mask("SigBlk"), 0);
+    // Nor does any thread, not the one either that hears them or what that one starts.
+    program.signal("HUP");
+    program.says("SIGHUP: ");
+    program.signal("USR1");
+    program.says("SIGUSR1: ");
+    let held_back = program.threads_that_hold_back();
+    assert!(held_back.is_empty(), "{held_back:?}");
     program.signal("TERM");
     program.ends_in_order();
 }
