@@ -109,13 +109,24 @@ impl Site {
         self.all().into_iter().filter(is_of).collect()
     }
 
-    /// The guardians.
+    /// The guardians that have a master, or have not yet ended what it has left.
     pub(crate) fn guardians(&self) -> Vec<u32> {
-        let is_guardian = |pid: &u32| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            command.split(|byte| *byte == 0).any(|word| word == b"__hsu-guard")
+        self.guarding(false)
+    }
+
+    /// The guardians of former masters that hold what kept workers write into.
+    pub(crate) fn keepers(&self) -> Vec<u32> {
+        self.guarding(true)
+    }
+
+    fn guarding(&self, keeping: bool) -> Vec<u32> {
+        let of = |pid: &u32, file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let is_meant = |pid: &u32| {
+            let keeps = of(pid, "comm") == b"hsu-keeper\n";
+            let words = of(pid, "cmdline");
+            keeps == keeping && words.split(|byte| *byte == 0).any(|word| word == b"__hsu-guard")
         };
-        self.all().into_iter().filter(is_guardian).collect()
+        self.all().into_iter().filter(is_meant).collect()
     }
 }
 
