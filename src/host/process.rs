@@ -175,8 +175,8 @@ impl ProcessShared {
         Ok(Arc::new(Self { means, launchers, master_lives: Some(master_lives) }))
     }
 
-    /// Hands on what workers have written that have ended while no master ran. May block for as long
-    /// as the output sink does.
+    /// Hands on what workers have written that have ended while no master ran. May block for as
+    /// long as the output sink does.
     #[cfg(target_os = "linux")]
     pub(crate) fn hand_on_left(&self) {
         left::hand_on(&self.means);

@@ -179,7 +179,8 @@ impl MasterBuilder {
     /// [`Master::add_worker`] of such an id takes the process over, as `build` does with those of
     /// configured workers; one that is not to go on (the worker is not kept any more, or not
     /// enabled) is stopped, and the worker's next life begins after it. The first
-    /// [`Master::start_all`] stops what nobody has added. A master that ends before leaves it to the next one.
+    /// [`Master::start_all`] stops what nobody has added. A master that ends before leaves it to
+    /// the next one.
     ///
     /// False, as by default: `build` ends everything that it does not know, so that an id which is
     /// added later begins anew. Never is a second copy of a worker started beside a first.

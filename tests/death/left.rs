@@ -13,10 +13,8 @@ const LINES: u32 = 5_000;
 /// Kept workers that wait for their permission, write, and end.
 fn writing(ids: &[&str]) -> Site {
     let worker = |id: &&str| {
-        format!(
-            "- {{ id: {id}, on_master_exit: keep, command: [/bin/sh, -c, 'read x < go; echo {id} >&2;
-    seq -f line-%.0f {LINES}'] }}\n"
-        )
+        let script = format!("read x < go; echo {id} >&2; seq -f line-%.0f {LINES}");
+        format!("- {{ id: {id}, on_master_exit: keep, command: [/bin/sh, -c, '{script}'] }}\n")
     };
     let site = Site::new(&format!("workers:\n{}", ids.iter().map(worker).collect::<String>()));
     let go = site.path().join("go");

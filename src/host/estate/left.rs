@@ -1,5 +1,5 @@
-//! What workers of former masters have written and no master has read: it waits in their FIFOs, also
-//! when they have ended since, if a guardian holds these.
+//! What workers of former masters have written and no master has read: it waits in their FIFOs,
+//! also when they have ended since, if a guardian holds these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

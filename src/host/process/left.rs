@@ -1,4 +1,4 @@
-//! What workers of a former master have written that have ended before this one was there: handed on
+//! What workers of a former master have written that ended before this one was there: handed on
 //! like the output of any process, before another one of theirs is started.
 
 use std::fs::File;
