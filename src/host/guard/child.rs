@@ -34,7 +34,8 @@ pub(crate) fn guard_main(place: Option<OsString>) -> i32 {
     // It holds a descriptor for each process that it ends.
     let _ = sys::raise_nofile_limit();
     sys::name_process("hsu-guard");
-    let mut known = Known { keeper: Keeper::of(place), ..Known::default() };
+    let descriptors = sys::nofile_limit().map_or(0, |limit| limit.soft);
+    let mut known = Known { keeper: Keeper::of(place, descriptors), ..Known::default() };
     if !known.listen(socket) {
         known.end_all();
     }
