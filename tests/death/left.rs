@@ -84,32 +84,42 @@ fn l16_what_a_worker_wrote_that_ended_without_a_master_is_in_its_log() {
     }
 }
 
+/// Waits until the guardian has a worker's FIFOs open, and returns its pid.
+fn holding(site: &Site) -> u32 {
+    let holds = |guardian: &u32| {
+        let open = fs::read_dir(format!("/proc/{guardian}/fd")).into_iter().flatten().flatten();
+        let links = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        links.filter(|link| link.ends_with("w.out") || link.ends_with("w.err")).count() == 2
+    };
+    until(|| site.guardians().iter().any(holds));
+    site.guardians().into_iter().find(holds).unwrap()
+}
+
 #[test]
 fn l16_what_was_written_just_before_the_masters_death_is_not_lost_either() {
-    let site = writing(&["w"]);
-    let mut first = site.run();
-    let pid = first.runs("w#1");
-    site.recorded("w");
-    until(|| site.guardians().len() == 1);
-    // The guardian has opened what it is told of when it has nothing more to hear.
-    let guardian = site.guardians()[0];
-    let holds = || {
-        let open = fs::read_dir(format!("/proc/{guardian}/fd")).unwrap().flatten();
-        let links = open.filter_map(|entry| fs::read_link(entry.path()).ok());
-        links.filter(|link| link.ends_with("w.out") || link.ends_with("w.err")).count()
-    };
-    until(|| holds() == 2);
-    // It reads no more, and the worker ends before it.
-    first.signal("STOP");
-    let stat = format!("/proc/{}/stat", first.pid());
-    until(|| fs::read_to_string(&stat).unwrap().contains(") T "));
-    let _go = go(&site);
-    until(|| !lives(pid));
-    first.kill();
-    let mut second = site.run();
-    second.runs("w#2");
-    check(&site, "w");
-    second.stop();
+    for replaced in [false, true] {
+        let site = writing(&["w"]);
+        let mut first = site.run();
+        let pid = first.runs("w#1");
+        site.recorded("w");
+        let guardian = holding(&site);
+        if replaced {
+            assert!(kill(guardian, "KILL"));
+            until(|| !lives(guardian));
+            assert_ne!(holding(&site), guardian);
+        }
+        // It reads no more, and the worker ends before it.
+        first.signal("STOP");
+        let stat = format!("/proc/{}/stat", first.pid());
+        until(|| fs::read_to_string(&stat).unwrap().contains(") T "));
+        let _go = go(&site);
+        until(|| !lives(pid));
+        first.kill();
+        let mut second = site.run();
+        second.runs("w#2");
+        check(&site, "w");
+        second.stop();
+    }
 }
 
 #[test]
