@@ -109,9 +109,7 @@ fn l16_what_was_written_just_before_the_masters_death_is_not_lost_either() {
             assert_ne!(holding(&site), guardian);
         }
         // It reads no more, and the worker ends before it.
-        first.signal("STOP");
-        let stat = format!("/proc/{}/stat", first.pid());
-        until(|| fs::read_to_string(&stat).unwrap().contains(") T "));
+        first.halt();
         let _go = go(&site);
         until(|| !lives(pid));
         first.kill();

@@ -135,6 +135,17 @@ impl Running {
         assert!(kill(self.pid(), name));
     }
 
+    /// Stops it without ending it, and waits until none of its threads runs.
+    pub(crate) fn halt(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        let is_halted = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat"));
+            stat.map_or(true, |stat| stat.contains(") T "))
+        };
+        until(|| fs::read_dir(&tasks).unwrap().flatten().all(is_halted));
+    }
+
     /// The first line that contains both; reads on until there is one.
     #[track_caller]
     pub(crate) fn until_both(&mut self, part: &str, other: &str) -> String {
