@@ -179,6 +179,9 @@ pub(crate) trait OutputSink: Send + Sync {
     /// A process was started; nothing of its output was handed over yet.
     fn started(&self, _worker: &WorkerId, _incarnation: u64, _pid: u32) {}
 
+    /// What comes now of a worker was written while no master ran, and its process has ended since.
+    fn unattended(&self, _worker: &WorkerId, _incarnation: u64) {}
+
     /// The file that a process writes its output into by itself.
     ///
     /// # Errors

@@ -317,6 +317,10 @@ impl OutputSink for Logs {
         self.worker(worker).started(incarnation, pid);
     }
 
+    fn unattended(&self, worker: &WorkerId, incarnation: u64) {
+        self.worker(worker).unattended(incarnation);
+    }
+
     fn file(&self, worker: &WorkerId) -> io::Result<File> {
         self.worker(worker).file()
     }

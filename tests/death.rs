@@ -14,6 +14,8 @@ mod dying;
 mod embedded;
 #[path = "death/guardian.rs"]
 mod guardian;
+#[path = "death/left.rs"]
+mod left;
 #[path = "death/output.rs"]
 mod output;
 #[path = "death/removed.rs"]

@@ -3,9 +3,11 @@
 
 mod former;
 mod ledger;
+mod left;
 mod record;
 mod unclaimed;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
@@ -17,13 +19,14 @@ use super::guard::{Guardian, Ward};
 use super::proc::Marks;
 use super::roles::Program;
 use super::state::StateDir;
-use super::sys::{self, FifoEnd};
+use super::sys::{self, Dir, FifoEnd};
 use super::{Stream, proc};
 use crate::worker::{WorkerConfig, WorkerId};
 use former::Former;
 pub(crate) use former::{Adoption, Inheritance, fingerprint};
 use ledger::Ledger;
-use record::{Holder, Process, Record, Stop, Wanted};
+pub(crate) use left::Left;
+use record::{Holder, Origin, Process, Record, Stop, Wanted};
 pub(crate) use unclaimed::{Claimed, Unclaimed};
 
 /// Who the present master is.
@@ -63,6 +66,8 @@ pub(crate) struct Estate {
     guardian: Guardian,
     state: Option<Arc<StateDir>>,
     ledger: Option<Ledger>,
+    /// What workers of former masters have written, by worker, until somebody reads it.
+    left: Mutex<BTreeMap<WorkerId, Left>>,
     /// How many processes are watched that would live on.
     held: Mutex<usize>,
     let_go: Condvar,
@@ -91,8 +96,10 @@ impl Estate {
         }
         // Where there is no /proc there is nothing to adopt either.
         let boot_id = proc::boot_id().unwrap_or_default();
-        let guardian = Guardian::new(program, &nonce);
+        let place = state.as_ref().map(|state| state.place().to_owned());
+        let guardian = Guardian::new(program, &nonce, place);
         let (mut inheritance, mut ledger) = (Inheritance::default(), None);
+        let mut left = BTreeMap::new();
         if let Some(state) = &state {
             let mut former = Former::read(state, &boot_id)?;
             inheritance = former.settle(workers, keep_unknown)?;
@@ -104,15 +111,20 @@ impl Estate {
             };
             let (records, strange) = former.records.into_iter().partition(|(id, _)| known(id));
             ledger = Some(Ledger::open(Arc::clone(state), records, strange)?);
+            left = left::find(state, &inheritance)?;
+            for worker in left.keys() {
+                guardian.hold(worker);
+            }
             let own = proc::began(process::id()).map_or(0, |(start_time, _)| start_time);
+            // With this the guardian of the former master lets go of everything.
             let holder = Holder::new(&boot_id, &nonce, process::id(), own);
             state.root().replace(HOLDER, &holder.to_json())?;
             if let Some(ledger) = &ledger {
                 keep(state, ledger, holder);
             }
         }
-        let (held, let_go) = (Mutex::default(), Condvar::new());
-        Ok((Self { nonce, boot_id, guardian, state, ledger, held, let_go }, inheritance))
+        let (left, held, let_go) = (Mutex::new(left), Mutex::default(), Condvar::new());
+        Ok((Self { nonce, boot_id, guardian, state, ledger, left, held, let_go }, inheritance))
     }
 
     /// What every process of this master bears in its environment.
@@ -163,14 +175,11 @@ impl Estate {
     }
 
     /// A process is gone. To be told before another one of its worker is launched.
-    pub(crate) fn died(&self, worker: &WorkerId, pid: u32, kept: bool) {
+    pub(crate) fn died(&self, worker: &WorkerId, pid: u32) {
         self.guardian.ended(pid);
         // A worker that was forgotten meanwhile stays so.
         if let Some(ledger) = &self.ledger {
             ledger.change_known(worker, |record| record.process = None);
-        }
-        if kept {
-            self.remove_fifos(worker);
         }
     }
 
@@ -223,23 +232,40 @@ impl Estate {
             sys::enlarge_pipe(std::os::fd::AsFd::as_fd(&theirs), FIFO_ROOM);
             Ok::<_, io::Error>((theirs, ours))
         };
-        Ok([make(Stream::Stdout)?, make(Stream::Stderr)?])
+        let made = [make(Stream::Stdout)?, make(Stream::Stderr)?];
+        self.guardian.hold(worker);
+        Ok(made)
     }
 
     /// Our ends of what a process of a former master writes to; none where there is no FIFO.
     pub(crate) fn open_fifos(&self, worker: &WorkerId) -> [Option<File>; 2] {
-        [Stream::Stdout, Stream::Stderr].map(|stream| {
-            let workers = self.state.as_ref()?.workers();
-            workers.open_fifo(&fifo_of(worker, stream), FifoEnd::Reader).ok()
-        })
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+        match (left, &self.state) {
+            (Some(left), _) => left.fifos,
+            (None, Some(state)) => left::open(&state.workers(), worker),
+            (None, None) => [None, None],
+        }
     }
 
-    fn remove_fifos(&self, worker: &WorkerId) {
+    /// What workers have written that have ended since. [`read_out`](Self::read_out) is to be told
+    /// when it is handed on.
+    pub(crate) fn take_left(&self) -> Vec<Left> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ended, watched) =
+            std::mem::take(&mut *left).into_iter().partition(|(_, left)| left.ended);
+        *left = watched;
+        BTreeMap::into_values(ended).collect()
+    }
+
+    /// All is handed on that a process had written by its end. To be told before another one of its
+    /// worker is launched.
+    pub(crate) fn read_out(&self, worker: &WorkerId) {
         let Some(state) = &self.state else { return };
-        for stream in [Stream::Stdout, Stream::Stderr] {
+        for name in fifos_of(worker) {
             // Made again for the next life, whether this is possible or not.
-            let _ = state.workers().remove(&fifo_of(worker, stream));
+            let _ = state.workers().remove(&name);
         }
+        self.guardian.release(worker);
     }
 
     /// Counts one that watches a process which would live on, until the hold is dropped.
@@ -288,6 +314,17 @@ impl Drop for Hold {
         *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.0.let_go.notify_all();
     }
+}
+
+/// The marks of the master that a state directory is written down to be of.
+pub(crate) fn holder_in(root: &Dir) -> Option<String> {
+    let holder = root.read(HOLDER).ok()??;
+    Origin::read(&holder).map(|origin| origin.master)
+}
+
+/// The names of a worker's FIFOs, for its output and its errors.
+pub(crate) fn fifos_of(worker: &WorkerId) -> [String; 2] {
+    [Stream::Stdout, Stream::Stderr].map(|stream| fifo_of(worker, stream))
 }
 
 fn fifo_of(worker: &WorkerId, stream: Stream) -> String {

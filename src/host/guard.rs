@@ -1,10 +1,12 @@
 //! The guardian: this program, run again, one for each master. It hears which processes the master
-//! runs, and ends them should the master end without having done so.
+//! runs, and ends them should the master end without having done so. What kept ones write into it
+//! holds until the next master is there.
 //!
 //! It knows of the master's end by the end of its standard input, a socket, so that no way to die
 //! is missed; that it is killed together with the master is not provided for.
 
 mod child;
+mod keeper;
 mod master;
 #[cfg(test)]
 mod tests;
@@ -41,7 +43,11 @@ enum Word {
     Ended(u32),
     /// Of this worker nothing is ended from now on, unless it is started again.
     Spare(WorkerId),
-    /// Everything is ended: there is nothing left to do.
+    /// What this worker writes into is there, and is to be held should the master end.
+    Hold(WorkerId),
+    /// It is read to its end.
+    Release(WorkerId),
+    /// Everything is ended that is to end.
     Done,
 }
 
@@ -55,6 +61,8 @@ impl Word {
             }
             Self::Ended(pid) => format!("ended {pid}\n"),
             Self::Spare(worker) => format!("spare {worker}\n"),
+            Self::Hold(worker) => format!("hold {worker}\n"),
+            Self::Release(worker) => format!("release {worker}\n"),
             Self::Done => "done\n".to_owned(),
         }
     }
@@ -76,6 +84,8 @@ impl Word {
             }
             ["ended", pid] => pid.parse().ok().map(Self::Ended),
             ["spare", worker] => WorkerId::new(worker).ok().map(Self::Spare),
+            ["hold", worker] => WorkerId::new(worker).ok().map(Self::Hold),
+            ["release", worker] => WorkerId::new(worker).ok().map(Self::Release),
             ["done"] => Some(Self::Done),
             _ => None,
         }

@@ -19,6 +19,8 @@ mod launcher;
 mod launcher;
 mod launchers;
 #[cfg(target_os = "linux")]
+mod left;
+#[cfg(target_os = "linux")]
 mod link;
 #[cfg(target_os = "linux")]
 mod monitor;
@@ -173,6 +175,13 @@ impl ProcessShared {
         Ok(Arc::new(Self { means, launchers, master_lives: Some(master_lives) }))
     }
 
+    /// Hands on what workers have written that have ended while no master ran. May block for as
+    /// long as the output sink does.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn hand_on_left(&self) {
+        left::hand_on(&self.means);
+    }
+
     /// The master's arrangements for its end.
     pub(crate) fn estate(&self) -> &Estate {
         &self.means.estate
@@ -240,6 +249,13 @@ impl Life {
             Some(LinkPlan { hosted: true, .. }) => Dialect::Records,
         };
         Outlet { worker: &self.worker, incarnation: self.incarnation, stream, dialect }
+    }
+
+    /// All is handed on that it had written by its end.
+    fn read_out(&self) {
+        if self.plan.afterwards.keep {
+            self.means.estate.read_out(&self.worker);
+        }
     }
 }
 

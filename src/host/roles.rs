@@ -55,7 +55,7 @@ pub fn host_if_requested(modules: &ModuleRegistry) {
     }
     #[cfg(target_os = "linux")]
     if role.as_ref().is_some_and(|role| role == guard::GUARD_ROLE) {
-        std::process::exit(guard::guard_main());
+        std::process::exit(guard::guard_main(arguments.next()));
     }
     if role.is_some_and(|role| role == plugin::PROBE_ROLE) {
         let (file, symbol) = (arguments.next(), arguments.next());

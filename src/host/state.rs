@@ -102,6 +102,11 @@ impl StateDir {
         &self.path
     }
 
+    /// Where it is, from anywhere.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// Nothing of the loop's is written here any more.
     pub(crate) fn done(&self) {
         self.done.store(true, Ordering::SeqCst);

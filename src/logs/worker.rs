@@ -242,14 +242,27 @@ impl WorkerLog {
     /// Says in the log that a process was started.
     pub(super) fn started(&self, incarnation: u64, pid: u32) {
         self.launched(incarnation);
-        let Some((mut written, settings, limits)) = self.captured() else { return };
+        let Some((mut written, ..)) = self.captured() else { return };
         written.begun = incarnation;
-        if settings.timestamps && self.is_ready(&mut written, limits, settings, false) {
-            let text = format!("started, pid {pid} (incarnation {incarnation})");
-            self.write_own(&mut written, Level::Info, &text, limits);
-        }
+        self.say(&mut written, &format!("started, pid {pid} (incarnation {incarnation})"));
         drop(written);
         self.means.bell.ring();
+    }
+
+    /// Says in the log that what comes now was written while no master ran.
+    pub(super) fn unattended(&self, incarnation: u64) {
+        self.launched(incarnation);
+        let Some((mut written, ..)) = self.captured() else { return };
+        let text = format!("written while no master ran (incarnation {incarnation}):");
+        self.say(&mut written, &text);
+    }
+
+    fn say(&self, written: &mut Written, text: &str) {
+        let settings = self.settings();
+        let limits = self.limits(settings);
+        if settings.timestamps && self.is_ready(written, limits, settings, false) {
+            self.write_own(written, Level::Info, text, limits);
+        }
     }
 
     /// Takes what a module's thread logged.

@@ -239,7 +239,7 @@ impl MasterBuilder {
             seed,
             shutdown_timeout,
             setting,
-            processes,
+            processes: Arc::clone(&processes),
             host_program,
             logs: logs.clone(),
         })
@@ -271,6 +271,8 @@ impl MasterBuilder {
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
         let mut leftovers = leftovers::by_worker(inheritance.leftovers);
         master.add_configured(&mut leftovers)?;
+        #[cfg(target_os = "linux")]
+        processes.hand_on_left();
         master.adopt(inheritance.adoptions)?;
         #[cfg(target_os = "linux")]
         master.listen(&name)?;

@@ -83,14 +83,21 @@ impl Master {
                 if adoption.outdated {
                     inherited.outdated.insert(worker.clone());
                 }
-                let (_adopted, reply) = self.ticket(Some(&config.id), running);
-                Some((Box::new(adoption), reply))
+                Some(Box::new(adoption))
             }
         };
-        let (ticket, reply) =
-            self.ticket(Some(&config.id), |done| matches!(done, Done::Added).then_some(()));
-        let (config, left) = (Box::new(config), Left { past, adoption });
-        self.submit(reply, |reply| Input::Add { worker, config, left, reply });
+        let known = |done| matches!(done, Done::Added | Done::Running { .. }).then_some(());
+        let (ticket, reply) = self.ticket(Some(&config.id), known);
+        // Whoever asks for it afterwards is to find what it goes on with.
+        let (_added, added) = self.ticket(Some(&config.id), known);
+        let config = Box::new(config);
+        self.submit(reply, |reply| {
+            let (adoption, reply) = match adoption {
+                Some(adoption) => (Some((adoption, reply)), added),
+                None => (None, reply),
+            };
+            Input::Add { worker, config, left: Left { past, adoption }, reply }
+        });
         ticket
     }
 

@@ -55,6 +55,10 @@ impl OutputSink for Outputs {
         self.logs.started(worker, incarnation, pid);
     }
 
+    fn unattended(&self, worker: &WorkerId, incarnation: u64) {
+        self.logs.unattended(worker, incarnation);
+    }
+
     fn file(&self, worker: &WorkerId) -> io::Result<File> {
         self.logs.file(worker)
     }

@@ -3,7 +3,7 @@
 
 use super::slot::reporter;
 use super::{Loop, ReplySender};
-use crate::core::event::{Command, Goal, Status};
+use crate::core::event::{Command, Goal, Refusal, Status};
 use crate::core::moment::Moment;
 use crate::host::estate::Adoption;
 use crate::worker::WorkerId;
@@ -14,7 +14,7 @@ impl Loop {
         let (worker, incarnation) = (adoption.worker.clone(), adoption.incarnation());
         if self.core.status(worker.as_str()).is_none() {
             // A master that shuts down adds nobody: the process is left to the next one.
-            return;
+            return reply.answer(Err(Refusal::ShuttingDown));
         }
         let up_for = adoption.age();
         let Some(slot) = self.workers.get_mut(&worker) else { return };

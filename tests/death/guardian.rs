@@ -24,7 +24,7 @@ fn s02_after_the_masters_death_nothing_of_its_workers_is_left() {
     until(|| site.of("deaf").len() == 2 && site.of("away").len() == 2);
     assert_eq!(site.guardians().len(), 1);
     master.kill();
-    until(|| site.guardians().is_empty());
+    until(|| site.guardians().is_empty() && site.keepers().is_empty());
     for worker in ["mild", "deaf", "away"] {
         assert_eq!(site.of(worker), Vec::<u32>::new(), "{worker}");
     }

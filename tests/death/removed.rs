@@ -79,7 +79,7 @@ fn p15_a_place_that_another_master_has_taken_is_left_to_it() {
     let mut first = site.run();
     let (nap, talker) = (first.runs("nap#1"), first.runs("talker#1"));
     // It cannot look while another one begins.
-    first.signal("STOP");
+    first.halt();
     remove(&site);
     site.configure("workers: [{ id: other, command: [/bin/sleep, '1000'] }]");
     let mut second = site.run();

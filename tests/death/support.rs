@@ -109,19 +109,41 @@ impl Site {
         self.all().into_iter().filter(is_of).collect()
     }
 
-    /// The guardians.
+    /// The guardians that have a master, or have not yet ended what it has left.
     pub(crate) fn guardians(&self) -> Vec<u32> {
-        let is_guardian = |pid: &u32| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            command.split(|byte| *byte == 0).any(|word| word == b"__hsu-guard")
+        self.guarding(false)
+    }
+
+    /// The guardians of former masters that hold what kept workers write into.
+    pub(crate) fn keepers(&self) -> Vec<u32> {
+        self.guarding(true)
+    }
+
+    fn guarding(&self, keeping: bool) -> Vec<u32> {
+        let of = |pid: &u32, file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let is_meant = |pid: &u32| {
+            let keeps = of(pid, "comm") == b"hsu-keeper\n";
+            let words = of(pid, "cmdline");
+            keeps == keeping && words.split(|byte| *byte == 0).any(|word| word == b"__hsu-guard")
         };
-        self.all().into_iter().filter(is_guardian).collect()
+        self.all().into_iter().filter(is_meant).collect()
     }
 }
 
 impl Running {
     pub(crate) fn signal(&self, name: &str) {
         assert!(kill(self.pid(), name));
+    }
+
+    /// Stops it without ending it, and waits until none of its threads runs.
+    pub(crate) fn halt(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        let is_halted = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat"));
+            stat.map_or(true, |stat| stat.contains(") T "))
+        };
+        until(|| fs::read_dir(&tasks).unwrap().flatten().all(is_halted));
     }
 
     /// The first line that contains both; reads on until there is one.
@@ -149,7 +171,9 @@ impl Running {
     /// Reads so many lines more.
     #[track_caller]
     pub(crate) fn hear(&mut self, lines: usize) {
-        self.until_nth(self.seen.len() + lines, "anything", |_| true);
+        if lines > 0 {
+            self.until_nth(self.seen.len() + lines, "anything", |_| true);
+        }
     }
 
     /// Waits until an incarnation runs, and returns its pid.

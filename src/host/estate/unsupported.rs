@@ -85,7 +85,7 @@ impl Estate {
 
     pub(crate) fn wants(&self, _worker: &WorkerId, _up: bool) {}
 
-    pub(crate) fn died(&self, _worker: &WorkerId, _pid: u32, _kept: bool) {}
+    pub(crate) fn died(&self, _worker: &WorkerId, _pid: u32) {}
 
     pub(crate) fn forget(&self, _worker: &WorkerId) {}
 

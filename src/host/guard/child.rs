@@ -1,11 +1,13 @@
 //! The guardian's own side: it listens, and acts once the line to its master has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::time::{Duration, Instant};
 
+use super::keeper::Keeper;
 use super::{MAX_LINE, Ward, Word};
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
@@ -22,8 +24,8 @@ const SWEEPS: usize = 8;
 /// The exit code of one that nobody has started as a guardian.
 const NO_MASTER: i32 = 78;
 
-/// The guardian's whole business. Returns its exit code.
-pub(crate) fn guard_main() -> i32 {
+/// The guardian's whole business. Returns its exit code. `place`: its master's state directory.
+pub(crate) fn guard_main(place: Option<OsString>) -> i32 {
     // Whoever ends the master by its group, its terminal or its session means not the guardian.
     let _ = sys::ignore_requests_to_end();
     // Nor is it to hold on to what the master has left open.
@@ -32,10 +34,12 @@ pub(crate) fn guard_main() -> i32 {
     // It holds a descriptor for each process that it ends.
     let _ = sys::raise_nofile_limit();
     sys::name_process("hsu-guard");
-    let mut known = Known::default();
+    let descriptors = sys::nofile_limit().map_or(0, |limit| limit.soft);
+    let mut known = Known { keeper: Keeper::of(place, descriptors), ..Known::default() };
     if !known.listen(socket) {
         known.end_all();
     }
+    known.keeper.keep(&known.nonce);
     0
 }
 
@@ -46,6 +50,7 @@ pub(super) struct Known {
     wards: BTreeMap<u32, Ward>,
     /// Workers of which nothing is ended but what is in `wards`.
     spared: BTreeSet<WorkerId>,
+    pub(super) keeper: Keeper,
 }
 
 impl Known {
@@ -82,6 +87,8 @@ impl Known {
             }
             Word::Ended(pid) => drop(self.wards.remove(&pid)),
             Word::Spare(worker) => drop(self.spared.insert(worker)),
+            Word::Hold(worker) => self.keeper.hold(worker),
+            Word::Release(worker) => self.keeper.release(&worker),
             Word::Done => {}
         }
     }

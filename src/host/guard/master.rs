@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -37,6 +38,7 @@ pub(crate) struct Guardian(Option<Arc<Shared>>);
 struct Shared {
     program: Program,
     nonce: String,
+    place: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -45,6 +47,8 @@ struct State {
     post: Post,
     wards: BTreeMap<u32, Ward>,
     spared: BTreeSet<WorkerId>,
+    /// Workers whose output waits in FIFOs.
+    held: BTreeSet<WorkerId>,
     /// Guardians that died young, in a row.
     young: u32,
     /// That none could be started was said.
@@ -76,11 +80,13 @@ struct Line {
 
 impl Guardian {
     /// `program`: this one, run again; without it nothing is guarded. `nonce`: what the master
-    /// marks its workers with.
-    pub(crate) fn new(program: Option<Program>, nonce: &str) -> Self {
-        Self(program.map(|program| {
-            Arc::new(Shared { program, nonce: nonce.to_owned(), state: Mutex::default() })
-        }))
+    /// marks its workers with. `place`: its state directory, from anywhere.
+    pub(crate) fn new(program: Option<Program>, nonce: &str, place: Option<PathBuf>) -> Self {
+        let nonce = nonce.to_owned();
+        Self(
+            program
+                .map(|program| Arc::new(Shared { program, nonce, place, state: Mutex::default() })),
+        )
     }
 
     /// False: nothing is guarded.
@@ -132,7 +138,26 @@ impl Guardian {
         }
     }
 
-    /// The master has ended everything: lets the guardian go, and waits for that.
+    /// A worker's FIFOs were made, or found. Blocks for the spawn of the guardian, the first time.
+    pub(crate) fn hold(&self, worker: &WorkerId) {
+        self.begin();
+        let Some(shared) = &self.0 else { return };
+        let mut state = shared.lock();
+        state.tell(&Word::Hold(worker.clone()));
+        state.held.insert(worker.clone());
+    }
+
+    /// Nothing is left in a worker's FIFOs.
+    pub(crate) fn release(&self, worker: &WorkerId) {
+        let Some(shared) = &self.0 else { return };
+        let mut state = shared.lock();
+        if state.held.remove(worker) {
+            state.tell(&Word::Release(worker.clone()));
+        }
+    }
+
+    /// The master has ended everything that is to end: lets the guardian go, and waits for that if
+    /// there is nothing that it goes on to hold.
     pub(crate) fn done(&self) {
         self.close(true);
     }
@@ -150,11 +175,12 @@ impl Guardian {
         }
         let post = std::mem::replace(&mut state.post, Post::Closed);
         let watch = state.watch.take();
+        let holds = !state.held.is_empty();
         drop(state);
         let Post::Held(line) = post else { return };
         // Whoever else of this process has the socket open, the guardian hears the end.
         let _ = line.socket.shutdown(Shutdown::Both);
-        if !done {
+        if !done || holds {
             return;
         }
         if !line.process.wait(Some(PATIENCE)) {
@@ -207,6 +233,9 @@ impl Shared {
         socket.set_nonblocking(true)?;
         let mut command = Command::new(&self.program.path);
         command.arg(GUARD_ROLE).stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+        if let Some(place) = &self.place {
+            command.arg(place);
+        }
         // A group of its own, so that it outlives the master's, and no mark that another master's
         // guardian could take it for a worker by.
         command.process_group(0).env_remove(proc::MASTER).env_remove(proc::WORKER);
@@ -227,6 +256,9 @@ impl Shared {
         }
         for ward in state.wards.values() {
             line.send(Word::Started(ward.clone()).line().as_bytes());
+        }
+        for worker in &state.held {
+            line.send(Word::Hold(worker.clone()).line().as_bytes());
         }
         Ok((line, child, ear))
     }

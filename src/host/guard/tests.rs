@@ -76,7 +76,9 @@ fn words_are_read_as_they_are_written_and_others_are_not() {
         Word::Started(ward),
         Word::Started(alone),
         Word::Ended(7),
-        Word::Spare(worker),
+        Word::Spare(worker.clone()),
+        Word::Hold(worker.clone()),
+        Word::Release(worker),
         Word::Done,
     ];
     for word in words {

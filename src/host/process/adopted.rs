@@ -90,7 +90,8 @@ impl Adopted {
         life.gate.bury();
         let exit = sys::reap_by(process.as_fd()).map_or(Exit::Unknown, exit_of);
         output.drain();
-        life.means.estate.died(&life.worker, process.pid(), true);
+        life.means.estate.died(&life.worker, process.pid());
+        life.means.estate.read_out(&life.worker);
         gone.told(exit);
         output.linger(life.plan.kill_group.then_some(LINGER));
     }

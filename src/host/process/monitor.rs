@@ -70,7 +70,10 @@ impl Process {
     /// Kills it and waits for its end.
     pub(super) fn end(self) -> Exit {
         self.leader.life.gate.force();
-        self.leader.end()
+        let life = Arc::clone(&self.leader.life);
+        let exit = self.leader.end();
+        life.read_out();
+        exit
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -179,6 +182,7 @@ impl Watched {
         let exit = leader.end();
         life.end_escapees();
         output.drain();
+        life.read_out();
         gone.told(match line {
             Some(line) => line.finish(exit),
             None => exit,
@@ -297,8 +301,8 @@ impl Leader {
         // The first wait is not under the gate's lock: a debugger may hear of the end before us,
         // and keep us waiting.
         let ended = sys::await_end(self.child.id()).and_then(|()| gate.reap(&mut self.child));
-        let Life { worker, plan, means, .. } = &*self.life;
-        means.estate.died(worker, self.child.id(), plan.afterwards.keep);
+        let Life { worker, means, .. } = &*self.life;
+        means.estate.died(worker, self.child.id());
         match ended {
             Ok(status) => exit_of(status),
             Err(error) => {

@@ -36,6 +36,16 @@ pub(crate) fn take_socket_from_stdin() -> io::Result<UnixStream> {
     Ok(socket)
 }
 
+/// Has our standard error lead nowhere, so that nobody waits for its end.
+///
+/// # Errors
+/// As the calls have them.
+pub(crate) fn silence_stderr() -> io::Result<()> {
+    let null = File::options().write(true).open("/dev/null")?;
+    // SAFETY: only integers are passed; nothing owns the number of standard error.
+    checked(unsafe { libc::dup2(null.as_raw_fd(), libc::STDERR_FILENO) }).map(drop)
+}
+
 /// Reads what is there now; `WouldBlock` if nothing is, whether the socket blocks or not.
 ///
 /// # Errors

@@ -63,7 +63,6 @@ fn nofile(pid: u32, new: Option<Limit>) -> io::Result<Limit> {
 ///
 /// # Errors
 /// As the call has them.
-#[cfg(feature = "cli")]
 pub(crate) fn nofile_limit() -> io::Result<Limit> {
     nofile(0, None)
 }

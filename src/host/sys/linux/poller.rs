@@ -18,6 +18,8 @@ pub(crate) enum Wakes {
     Once,
     /// When something new is there, and whenever it is armed.
     News,
+    /// When nobody writes any more. What is written wakes nobody.
+    End,
 }
 
 impl Poller {
@@ -67,6 +69,7 @@ impl Poller {
             Wakes::Always => libc::EPOLLIN,
             Wakes::Once => libc::EPOLLIN | libc::EPOLLONESHOT,
             Wakes::News => libc::EPOLLIN | libc::EPOLLET,
+            Wakes::End => libc::EPOLLET,
         };
         let events = events.cast_unsigned();
         let mut event = libc::epoll_event { events, u64: token };
