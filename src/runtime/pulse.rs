@@ -157,6 +157,8 @@ impl fmt::Display for Stall {
 pub(super) struct Grace {
     /// No deadline before this moment is judged before it.
     until: Option<Moment>,
+    /// When the first of the deadlines that wait now was put off.
+    since: Option<Moment>,
 }
 
 impl Grace {
@@ -168,23 +170,33 @@ impl Grace {
     /// Whether deadlines are judged at `now`, of which `due` is the first; all that was heard by
     /// then has been applied.
     pub(super) fn judges(&mut self, due: Option<Moment>, now: Moment) -> bool {
-        let Some(due) = due.filter(|due| *due <= now) else { return false };
-        match self.until.filter(|until| due < *until) {
-            Some(until) => until <= now,
-            None => {
-                let late = now.since(due);
-                if late > LATE {
-                    self.until = Some(now + late.min(MOST_GRACE));
-                }
-                late <= LATE
-            }
+        let Some(due) = due.filter(|due| *due <= now) else {
+            self.since = None;
+            return false;
+        };
+        let until = self.until.filter(|until| due < *until).unwrap_or_else(|| {
+            let late = now.since(due);
+            if late > LATE { now + late.min(MOST_GRACE) } else { now }
+        });
+        if until <= now {
+            self.since = None;
+            return true;
         }
+        self.put_off(until, now);
+        false
+    }
+
+    /// Nothing before `until` is judged before it, and nothing waits for longer than it may.
+    fn put_off(&mut self, until: Moment, now: Moment) {
+        let since = *self.since.get_or_insert(now);
+        self.until = Some(until.min(since + MOST_GRACE));
     }
 
     /// A turn took so long and ended at `now`: what was sent in it was sent late.
     pub(super) fn stood(&mut self, took: Duration, now: Moment) {
         if took > LATE {
-            self.until = Some(now + took.min(MOST_GRACE));
+            let until = now + took.min(MOST_GRACE);
+            self.until = Some(self.since.map_or(until, |since| until.min(since + MOST_GRACE)));
         }
     }
 }
@@ -226,6 +238,30 @@ mod tests {
         assert!(grace.judges(Some(at(2_000)), at(3_800)));
         grace.stood(Duration::from_millis(20), at(5_000));
         assert!(grace.judges(Some(at(5_001)), at(5_001)));
+    }
+
+    #[test]
+    fn s30_a_loop_that_is_always_late_judges_at_last() {
+        let mut grace = Grace::default();
+        let mut judged = Vec::new();
+        let mut due = at(1_000);
+        for turn in 1..=100 {
+            let now = at(turn * 300);
+            if grace.judges(Some(due), now) {
+                judged.push((due, now));
+                due = now + Duration::from_secs(1);
+            }
+            grace.stood(Duration::from_millis(300), now + Duration::from_millis(300));
+        }
+        assert!(judged.len() > 5, "{judged:?}");
+        for (due, now) in judged {
+            assert!(now.since(due) <= MOST_GRACE + Duration::from_millis(600), "{due:?} {now:?}");
+        }
+        // What was answered in time puts off nothing for the next one.
+        grace.stood(Duration::from_secs(1), at(40_000));
+        assert!(!grace.judges(Some(at(40_500)), at(40_500)));
+        assert!(!grace.judges(None, at(40_600)));
+        assert_eq!(grace.since, None);
     }
 
     #[test]
