@@ -153,7 +153,8 @@ impl Master {
 
     /// Makes a worker known. Starts nothing, but takes over the process that a former master has
     /// left of it if that waits for its worker: see
-    /// [`MasterBuilder::keep_unknown`](crate::MasterBuilder::keep_unknown).
+    /// [`MasterBuilder::keep_unknown`](crate::MasterBuilder::keep_unknown). What is left of it and
+    /// is ended by this master is waited for: as long as that may take to stop by its own timeout.
     ///
     /// # Errors
     /// Every problem of the configuration at once; a worker of this id exists or is being removed.
@@ -163,7 +164,8 @@ impl Master {
         self.add_worker_nowait(config)?.wait()
     }
 
-    /// As [`add_worker`](Self::add_worker), without waiting for the loop.
+    /// As [`add_worker`](Self::add_worker), without waiting: neither for the loop nor for what is
+    /// left of the worker, with which it is refused as one that is being removed.
     ///
     /// # Errors
     /// Every problem of the configuration at once.

@@ -51,6 +51,7 @@ use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{Event, EventKind};
 pub(crate) use handle::Handle;
+pub(crate) use heirs::{Left, Remnant};
 #[cfg(feature = "cli")]
 pub(crate) use plan::preflight;
 use plan::worker_spec;
@@ -77,8 +78,12 @@ pub(crate) enum Input {
     Log { worker: Option<WorkerId>, news: LogNews },
     /// Make a worker known.
     Add { worker: WorkerId, config: Box<WorkerConfig>, left: Left, reply: ReplySender },
-    /// Take over a process that a former master has left.
-    Adopt { adoption: Box<Adoption>, reply: ReplySender },
+    /// End what a former master has left of a worker that is none now; the reply is that to its
+    /// removal. `noted`: what is written down of the worker stays.
+    End { left: Box<Adoption>, noted: bool, reply: ReplySender },
+    /// Nothing that is written down of a worker of a former master is needed any more, unless it is
+    /// one of this one.
+    GiveUp { worker: WorkerId },
     /// A host tells something.
     Report { worker: WorkerId, incarnation: u64, report: Report },
     /// An incarnation has news beside its lifecycle.
@@ -87,14 +92,6 @@ pub(crate) enum Input {
     Subscribe(Subscriber),
     /// A part of the master is lost, so that it is to die.
     Fault(String),
-}
-
-/// What a former master has left of a worker.
-pub(crate) struct Left {
-    /// Its last incarnation.
-    pub(crate) past: u64,
-    /// Its process, which goes on as that, and where the outcome goes.
-    pub(crate) adoption: Option<(Box<Adoption>, ReplySender)>,
 }
 
 /// What a loop is made of.
@@ -234,12 +231,10 @@ impl Loop {
         match input {
             Input::Command { command, reply } => self.admit(now, command, reply),
             Input::Add { worker, config, left, reply } => {
-                self.add(now, worker, (*config, left.past), reply);
-                if let Some((adoption, reply)) = left.adoption {
-                    self.adopt(now, *adoption, reply);
-                }
+                self.add_heir(now, worker, (*config, left), reply);
             }
-            Input::Adopt { adoption, reply } => self.adopt(now, *adoption, reply),
+            Input::End { left, noted, reply } => self.end_left(now, *left, noted, reply),
+            Input::GiveUp { worker } => self.give_up(&worker),
             Input::Report { worker, incarnation, report } => {
                 self.hear(now, worker, incarnation, report);
             }
@@ -343,7 +338,9 @@ impl Loop {
                     slot.facts.line.forget();
                 }
                 self.board.forget(worker);
-                self.parts.processes.estate().forget(worker);
+                if !self.workers.get(worker).is_some_and(|slot| slot.noted) {
+                    self.parts.processes.estate().forget(worker);
+                }
             }
             Effect::Start { .. }
             | Effect::Probe { .. }
@@ -419,8 +416,12 @@ impl Loop {
     fn tell_transition(&mut self, transition: core::Transition) {
         let worker = &transition.worker;
         let status = self.core.status(worker.as_str());
-        if log::log_enabled!(log::Level::Error) {
-            let pid = self.workers.get(worker).and_then(|slot| slot.facts.pid);
+        let slot = self.workers.get(worker);
+        // What was taken over only to end does not run for anybody.
+        let ends = transition.cause == core::Cause::Adopted
+            && slot.is_some_and(|slot| !slot.config.enabled);
+        if log::log_enabled!(log::Level::Error) && !ends {
+            let pid = slot.and_then(|slot| slot.facts.pid);
             narrate::transition(&transition, status.as_ref(), pid);
         }
         let failed = transition.to == WorkerState::Failed;

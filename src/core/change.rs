@@ -25,6 +25,32 @@ impl Core {
         self.refuses_update(id).is_none()
     }
 
+    /// True when a worker of this id may be made known now.
+    pub(crate) fn takes_add(&self, id: &str) -> bool {
+        self.refuses_add(id).is_none()
+    }
+
+    pub(super) fn refuses_add(&self, id: &str) -> Option<Refusal> {
+        match self.workers.get(id) {
+            _ if self.shutdown.is_some() => Some(Refusal::ShuttingDown),
+            Some(worker) if worker.goal == Goal::Gone => Some(Refusal::BeingRemoved),
+            Some(_) => Some(Refusal::AlreadyExists),
+            None => None,
+        }
+    }
+
+    /// True when this may become the present incarnation of a worker.
+    pub(crate) fn adopts(&self, id: &str, incarnation: u64) -> bool {
+        self.refuses_adoption(id, incarnation).is_none()
+    }
+
+    fn refuses_adoption(&self, id: &str, incarnation: u64) -> Option<Refusal> {
+        self.refuses_update(id).or_else(|| {
+            let can = self.workers.get(id).is_some_and(|worker| worker.can_adopt(incarnation));
+            (!can).then_some(Refusal::CannotAdopt)
+        })
+    }
+
     fn refuses_update(&self, id: &str) -> Option<Refusal> {
         match self.workers.get(id) {
             None => Some(Refusal::UnknownWorker),
@@ -77,11 +103,7 @@ impl Core {
         (incarnation, up_for): (u64, Duration),
         effects: &mut Vec<Effect>,
     ) {
-        let refusal = self.refuses_update(id.as_str()).or_else(|| {
-            let can = self.workers.get(id).is_some_and(|worker| worker.can_adopt(incarnation));
-            (!can).then_some(Refusal::CannotAdopt)
-        });
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refuses_adoption(id.as_str(), incarnation) {
             Self::refuse(effects, ticket, refusal);
             return;
         }

@@ -79,21 +79,17 @@ impl Core {
         effects: &mut Vec<Effect>,
         touched: &mut VecDeque<WorkerId>,
     ) {
-        let refusal = match self.workers.get(&id) {
-            _ if self.shutdown.is_some() => Some(Refusal::ShuttingDown),
-            Some(worker) if worker.goal == Goal::Gone => Some(Refusal::BeingRemoved),
-            Some(_) => Some(Refusal::AlreadyExists),
-            None => None,
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refuses_add(id.as_str()) {
             Self::refuse(effects, ticket, refusal);
             return;
         }
         self.note_dependant(&id, &spec);
+        // The number of one that only a former master has had is known, whatever was forgotten here.
+        let unknown = if past > 0 { 0 } else { self.retired_floor };
         let mut retired = self
             .retired
             .remove(&id)
-            .unwrap_or_else(|| Retired { incarnation: self.retired_floor, ..Retired::default() });
+            .unwrap_or_else(|| Retired { incarnation: unknown, ..Retired::default() });
         if !planted(Bug::PastForgotten) {
             retired.incarnation = retired.incarnation.max(past);
         }

@@ -229,7 +229,7 @@ impl MasterBuilder {
             Estate::open(host_program.clone(), state.clone(), workers, self.keep_unknown)
                 .map_err(|error| Error::io("cannot read what a former master left", error))?;
         let estate = Arc::new(estate);
-        let inherited = Inherited::of(&mut inheritance, &estate);
+        let inherited = Inherited::of(&mut inheritance);
         let processes = ProcessShared::new(outputs, nofile, estate)
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
@@ -269,15 +269,18 @@ impl MasterBuilder {
             _state: state.map(Tenure),
         };
         let mut master = Master { shared: Arc::new(shared), owned: Some(owned) };
-        let mut leftovers = leftovers::by_worker(inheritance.leftovers);
-        master.add_configured(&mut leftovers)?;
+        let mut remnants = leftovers::by_worker(inheritance);
+        master.add_configured(&mut remnants)?;
         #[cfg(target_os = "linux")]
         processes.hand_on_left();
-        master.adopt(inheritance.adoptions)?;
+        // Before anybody can ask for a worker of such a name.
+        master.end_strangers(remnants);
         #[cfg(target_os = "linux")]
         master.listen(&name)?;
-        // A program of somebody else's may add such a worker at once.
-        master.end_strangers(leftovers, signals.is_none());
+        if signals.is_none() {
+            // A program of somebody else's may add such a worker at once.
+            master.await_strangers();
+        }
         master.obey(signals)?;
         Ok(master)
     }

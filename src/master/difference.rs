@@ -138,7 +138,7 @@ pub(super) fn difference(known: &[Known], old: &MasterConfig, new: &MasterConfig
     let wanted: BTreeSet<&str> = new.workers.iter().map(|worker| worker.id.as_str()).collect();
     let configured: BTreeSet<&str> = old.workers.iter().map(|worker| worker.id.as_str()).collect();
     let present: BTreeMap<&str, &Known> =
-        known.iter().map(|known| (known.config.id.as_str(), known)).collect();
+        known.iter().filter(|k| !k.gone).map(|known| (known.config.id.as_str(), known)).collect();
     let (digest, digest_before) = (new.digest.clone(), old.digest.clone());
     let mut plan = Plan { digest, digest_before, ..Plan::default() };
     for Known { config, .. } in known.iter().rev() {

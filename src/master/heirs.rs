@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::{Master, running};
+use super::Master;
 use crate::core::event::Done;
 use crate::error::Result;
-use crate::host::estate::{Adoption, Claimed, Estate, Inheritance, Unclaimed};
-use crate::runtime::{Input, Left, ShutdownReport, Ticket};
+use crate::host::estate::{Claimed, Inheritance, Unclaimed};
+use crate::runtime::{Input, Left, Remnant, ReplySender, ShutdownReport, Ticket};
 use crate::worker::{WorkerConfig, WorkerId};
 
 /// What the end of a former master means for the first start of workers.
@@ -20,15 +21,13 @@ pub(super) struct Inherited {
     /// Adopted, and started with another configuration than theirs is now.
     outdated: BTreeSet<WorkerId>,
     /// The ends of what is left of workers that are none any more.
-    pub(super) leaving: BTreeMap<WorkerId, Ticket<()>>,
+    pub(super) leaving: BTreeMap<WorkerId, Arc<Ticket<()>>>,
     /// What is left of workers that may yet be added.
     unclaimed: BTreeMap<WorkerId, Unclaimed>,
-    /// Where that is written down. The loop's: with it ends what there is to write.
-    estate: Weak<Estate>,
 }
 
 impl Inherited {
-    pub(super) fn of(inheritance: &mut Inheritance, estate: &Arc<Estate>) -> Self {
+    pub(super) fn of(inheritance: &mut Inheritance) -> Self {
         let outdated = inheritance.adoptions.iter().filter(|adoption| adoption.outdated);
         Self {
             outdated: outdated.map(|adoption| adoption.worker.clone()).collect(),
@@ -36,24 +35,43 @@ impl Inherited {
             down: mem::take(&mut inheritance.down),
             leaving: BTreeMap::new(),
             unclaimed: mem::take(&mut inheritance.unclaimed),
-            estate: Arc::downgrade(estate),
         }
+    }
+
+    /// What is left of a worker that is made known now.
+    fn claim(&mut self, worker: &WorkerId, config: &WorkerConfig) -> Left {
+        if self.leaving.get(worker).is_some_and(|gone| gone.try_wait().is_none()) {
+            // It is refused until that has ended; then there is what there is now.
+            return Left::default();
+        }
+        self.leaving.remove(worker);
+        // Once: of what comes later this master knows more.
+        let past = self.past.remove(worker).unwrap_or(0);
+        let mut left = Left { past, ..Left::default() };
+        let Some(unclaimed) = self.unclaimed.get_mut(worker) else { return left };
+        left.down = unclaimed.stays_down(config);
+        if left.down {
+            self.down.insert(worker.clone());
+        }
+        left.process = unclaimed.claim(config).map(|claimed| match claimed {
+            Claimed::GoesOn(adoption) => {
+                if adoption.outdated {
+                    self.outdated.insert(worker.clone());
+                }
+                Remnant::GoesOn(Box::new(adoption))
+            }
+            Claimed::Ends(left) => Remnant::Ends(Box::new(left)),
+        });
+        left
+    }
+
+    /// True if it may be added yet, so that what is known of it is kept.
+    pub(super) fn is_awaited(&self, worker: &WorkerId) -> bool {
+        self.unclaimed.contains_key(worker)
     }
 }
 
 impl Master {
-    /// Goes on with processes that a former master has started.
-    pub(super) fn adopt(&self, adoptions: Vec<Adoption>) -> Result<()> {
-        for adoption in adoptions {
-            let worker = adoption.worker.clone();
-            let (ticket, reply) = self.ticket(Some(worker.as_str()), running);
-            let adoption = Box::new(adoption);
-            self.submit(reply, |reply| Input::Adopt { adoption, reply });
-            ticket.wait()?;
-        }
-        Ok(())
-    }
-
     /// As [`shutdown`](Self::shutdown), but for workers with `on_master_exit: keep` that run: they
     /// are let go, and the next master of the state directory takes them over.
     ///
@@ -69,36 +87,29 @@ impl Master {
     /// whoever else asks for what meanwhile. What is left and does not go on is its incarnation
     /// until that has ended.
     pub(super) fn add_heir(&self, worker: WorkerId, config: WorkerConfig) -> Ticket<()> {
-        // Held to the end: what is claimed here is nobody else's until the worker is known.
+        let (ticket, reply) = self.ticket(Some(worker.as_str()), made_known);
+        // Nothing is claimed for a request that is not made.
+        let Some(reply) = reply.admitted(self.shared.handle.realm) else { return ticket };
+        // Held until it is sent: what is claimed here nobody else finds before the worker is known.
         let mut inherited = self.inherited();
-        let past = inherited.past.get(&worker).copied().unwrap_or(0);
-        let unclaimed = inherited.unclaimed.remove(&worker);
-        if unclaimed.as_ref().is_some_and(|unclaimed| unclaimed.stays_down(&config)) {
-            inherited.down.insert(worker.clone());
-        }
-        let adoption = match unclaimed.and_then(|unclaimed| unclaimed.claim(&config)) {
-            None => None,
-            Some(Claimed::Ends(left)) => return self.replace_leftover(left, config),
-            Some(Claimed::GoesOn(adoption)) => {
-                if adoption.outdated {
-                    inherited.outdated.insert(worker.clone());
-                }
-                Some(Box::new(adoption))
-            }
-        };
-        let known = |done| matches!(done, Done::Added | Done::Running { .. }).then_some(());
-        let (ticket, reply) = self.ticket(Some(&config.id), known);
-        // Whoever asks for it afterwards is to find what it goes on with.
-        let (_added, added) = self.ticket(Some(&config.id), known);
-        let config = Box::new(config);
-        self.submit(reply, |reply| {
-            let (adoption, reply) = match adoption {
-                Some(adoption) => (Some((adoption, reply)), added),
-                None => (None, reply),
-            };
-            Input::Add { worker, config, left: Left { past, adoption }, reply }
-        });
+        let left = inherited.claim(&worker, &config);
+        self.send_heir(worker, config, left, reply);
         ticket
+    }
+
+    /// A configured worker, and its process.
+    pub(super) fn add_with(&self, process: Remnant, config: WorkerConfig) -> Result<()> {
+        let worker = WorkerId::new(&config.id)?;
+        let (ticket, reply) = self.ticket(Some(worker.as_str()), made_known);
+        let mut left = self.inherited().claim(&worker, &config);
+        left.process = Some(process);
+        self.send_heir(worker, config, left, reply);
+        ticket.wait()
+    }
+
+    fn send_heir(&self, worker: WorkerId, config: WorkerConfig, left: Left, reply: ReplySender) {
+        let config = Box::new(config);
+        self.shared.handle.send(Input::Add { worker, config, left, reply });
     }
 
     pub(super) fn inherited(&self) -> MutexGuard<'_, Inherited> {
@@ -107,21 +118,22 @@ impl Master {
 
     /// Waits until nothing is left of a worker that a former master had, before it is added anew.
     pub(super) fn await_leftover(&self, worker: &str) {
-        let leaving = self.inherited().leaving.remove(worker);
+        let leaving = self.inherited().leaving.get(worker).cloned();
         if let Some(gone) = leaving {
             // If it is stuck, adding it says so.
-            let _ = gone.wait();
+            let _ = gone.wait_timeout(Duration::MAX);
         }
     }
 
     /// Nobody adds any more what a former master has left: what runs of it is stopped.
     fn give_up_unclaimed(&self, inherited: &mut Inherited) {
-        let unclaimed = mem::take(&mut inherited.unclaimed);
-        for (worker, unclaimed) in unclaimed {
-            if let Some(left) = unclaimed.give_up() {
-                inherited.leaving.insert(worker, self.end_leftover(left));
-            } else if let Some(estate) = inherited.estate.upgrade() {
-                estate.forget(&worker);
+        for (worker, unclaimed) in mem::take(&mut inherited.unclaimed) {
+            match unclaimed.give_up() {
+                Some(left) => {
+                    let gone = self.end_leftover(left, false);
+                    inherited.leaving.insert(worker, Arc::new(gone));
+                }
+                None => self.shared.handle.send(Input::GiveUp { worker }),
             }
         }
     }
@@ -146,4 +158,9 @@ impl Master {
         };
         enabled.iter().filter_map(start).collect()
     }
+}
+
+/// The answer to an addition: that of the configuration, where something else had to come first.
+fn made_known(done: Done) -> Option<()> {
+    matches!(done, Done::Added | Done::Updated).then_some(())
 }

@@ -2,81 +2,74 @@
 //! ours, while the others start.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Master, running};
+use super::Master;
 use crate::core::event::Done;
 use crate::error::Result;
-use crate::host::estate::Adoption;
-use crate::runtime::{Input, Left, Ticket};
-use crate::worker::{WorkerConfig, WorkerId};
+use crate::host::estate::{Adoption, Inheritance};
+use crate::runtime::{Input, Remnant, Ticket};
+use crate::worker::WorkerId;
 
-/// The processes that are to end, by their workers.
-pub(super) type Leftovers = BTreeMap<WorkerId, Adoption>;
+/// What is left of workers, and what becomes of it.
+pub(super) type Remnants = BTreeMap<WorkerId, Remnant>;
 
-pub(super) fn by_worker(leftovers: Vec<Adoption>) -> Leftovers {
-    leftovers.into_iter().map(|left| (left.worker.clone(), left)).collect()
+pub(super) fn by_worker(inheritance: Inheritance) -> Remnants {
+    let Inheritance { adoptions, leftovers, .. } = inheritance;
+    let ends = leftovers.into_iter().map(|left| (left.worker.clone(), Remnant::Ends(left.into())));
+    let go_on = adoptions.into_iter().map(|a| (a.worker.clone(), Remnant::GoesOn(a.into())));
+    ends.chain(go_on).collect()
 }
 
 impl Master {
-    /// Makes the configured workers known. What is left of one is its incarnation until it has
-    /// ended, so that the next one comes after it.
-    pub(super) fn add_configured(&self, leftovers: &mut Leftovers) -> Result<()> {
+    /// Makes the configured workers known. What is left of one is its incarnation: if it does not
+    /// go on, until it has ended, so that the next one comes after it.
+    pub(super) fn add_configured(&self, remnants: &mut Remnants) -> Result<()> {
         for worker in self.configured_workers() {
-            match leftovers.remove(worker.id.as_str()) {
-                Some(left) => self.replace_leftover(left, worker).wait()?,
+            match remnants.remove(worker.id.as_str()) {
+                Some(process) => self.add_with(process, worker)?,
                 None => self.add_worker(worker)?,
             }
         }
         Ok(())
     }
 
-    /// Ends what is left of workers that are none any more. `wait`: until it is gone, and no longer
-    /// than a shutdown may take.
-    pub(super) fn end_strangers(&self, leftovers: Leftovers, wait: bool) {
-        let end = |(worker, left)| (worker, self.end_leftover(left));
-        let leaving: BTreeMap<_, _> = leftovers.into_iter().map(end).collect();
-        if !wait {
-            self.inherited().leaving = leaving;
-            return;
-        }
-        let patience = self.configuration().shutdown_timeout;
-        for (worker, gone) in leaving {
-            if gone.wait_timeout(patience).is_none() {
-                let _killed = self.stop_worker_nowait(worker.as_str(), true);
-                // One that is stuck has said so in the log.
-                let _ = gone.wait();
-            }
+    /// Ends what is left of workers that are none any more.
+    pub(super) fn end_strangers(&self, remnants: Remnants) {
+        let mut inherited = self.inherited();
+        for (worker, Remnant::Ends(left) | Remnant::GoesOn(left)) in remnants {
+            let noted = inherited.is_awaited(&worker);
+            let gone = self.end_leftover(*left, noted);
+            inherited.leaving.insert(worker, Arc::new(gone));
         }
     }
 
-    /// Has what is left of a worker end, and be forgotten then.
-    pub(super) fn end_leftover(&self, left: Adoption) -> Ticket<()> {
-        let worker = left.worker.clone();
-        self.take_leftover(left);
-        self.remove_worker_nowait(worker.as_str())
+    /// Waits until these are gone, no longer than a shutdown may take: then they are killed.
+    pub(super) fn await_strangers(&self) {
+        let leaving = self.inherited().leaving.clone();
+        let deadline = Instant::now().checked_add(self.configuration().shutdown_timeout);
+        let left = || match deadline {
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            None => Duration::MAX,
+        };
+        let is_late = |gone: &Ticket<()>| gone.wait_timeout(left()).is_none();
+        let late: Vec<_> = leaving.iter().filter(|(_, gone)| is_late(gone)).collect();
+        for (worker, _) in &late {
+            let _killed = self.stop_worker_nowait(worker.as_str(), true);
+        }
+        for (_, gone) in late {
+            // One that is stuck has said so in the log.
+            let _ = gone.wait_timeout(Duration::MAX);
+        }
     }
 
-    /// Has what is left of a worker end, as the worker's present incarnation. It is not waited for
-    /// here, but by whatever starts the worker.
-    pub(super) fn replace_leftover(&self, left: Adoption, config: WorkerConfig) -> Ticket<()> {
-        let worker = left.worker.clone();
-        self.take_leftover(left);
-        let _gone = self.stop_worker_nowait(worker.as_str(), false);
-        let (ticket, reply) =
-            self.ticket(Some(worker.as_str()), |done| matches!(done, Done::Updated).then_some(()));
-        let config = Box::new(config);
-        self.submit(reply, |reply| Input::Update { worker, config, restart: false, reply });
+    /// Has what is left of a worker end, and be forgotten then; `noted`: not what is written down.
+    pub(super) fn end_leftover(&self, left: Adoption, noted: bool) -> Ticket<()> {
+        let (ticket, reply) = self
+            .ticket(Some(left.worker.as_str()), |done| matches!(done, Done::Removed).then_some(()));
+        let left = Box::new(left);
+        self.shared.handle.send(Input::End { left, noted, reply });
         ticket
-    }
-
-    /// A worker that is what is left of it, and nothing else.
-    fn take_leftover(&self, left: Adoption) {
-        let (worker, config) = (left.worker.clone(), Box::new(left.as_leftover()));
-        let past = left.incarnation();
-        let (_adopted, reply) = self.ticket(Some(worker.as_str()), running);
-        let left = Left { past, adoption: Some((Box::new(left), reply)) };
-        let (_added, reply) =
-            self.ticket(Some(worker.as_str()), |done| matches!(done, Done::Added).then_some(()));
-        self.submit(reply, |reply| Input::Add { worker, config, left, reply });
     }
 }

@@ -38,28 +38,31 @@ pub(super) struct Reloading {
 enum Open {
     Done(Ticket<()>),
     Running(Ticket<u64>),
+    /// It is added once the one of its name that is being removed is gone.
+    Removed(Box<WorkerConfig>),
 }
 
 impl Open {
-    fn wait(self) -> Result<()> {
+    fn wait(self, master: &Master) -> Result<()> {
         match self {
             Self::Done(ticket) => ticket.wait(),
             Self::Running(ticket) => ticket.wait().map(drop),
+            Self::Removed(worker) => master.add_after_removal(*worker),
         }
     }
 }
 
 impl Reloading {
     /// Waits until every worker is where it was meant to be, or has failed to get there.
-    fn finish(mut self) -> Plan {
+    fn finish(mut self, master: &Master) -> Plan {
         for (index, open) in std::mem::take(&mut self.open) {
-            self.settle(index, open);
+            self.settle(index, open.wait(master));
         }
         self.plan
     }
 
-    fn settle(&mut self, index: usize, open: Open) {
-        if let Err(error) = open.wait() {
+    fn settle(&mut self, index: usize, outcome: Result<()>) {
+        if let Err(error) = outcome {
             self.fail(index, &error);
         }
     }
@@ -184,10 +187,10 @@ impl Master {
         reloading.plan.steps.clone_from(&steps);
         let removals = steps.iter().filter(|step| step.action == PlanAction::Remove);
         let leaving: Vec<_> =
-            removals.map(|step| Open::Done(self.remove_worker_nowait(&step.worker))).collect();
+            removals.map(|step| self.remove_worker_nowait(&step.worker)).collect();
         // What comes may need the ports and files of what goes. Removals are the first steps.
         for (index, gone) in leaving.into_iter().enumerate() {
-            reloading.settle(index, gone);
+            reloading.settle(index, gone.wait());
         }
         let workers: BTreeMap<_, _> =
             config.workers.iter().map(|worker| (&worker.id, worker)).collect();
@@ -221,6 +224,9 @@ impl Master {
                 Open::Done(self.update(worker, false)?),
                 Open::Running(self.start_worker_nowait(id)),
             ],
+            PlanAction::Add if self.is_being_removed(id) => {
+                vec![Open::Removed(Box::new(worker.clone()))]
+            }
             PlanAction::Add => {
                 let mut open = vec![Open::Done(self.add_worker_nowait(worker.clone())?)];
                 if worker.enabled {
@@ -229,6 +235,31 @@ impl Master {
                 open
             }
         })
+    }
+
+    fn is_being_removed(&self, worker: &str) -> bool {
+        let known = self.shared.handle.board.known();
+        known.iter().any(|known| known.gone && known.config.id == worker)
+    }
+
+    /// Adds a worker that the configuration has again while one of its name is being removed, as
+    /// soon as that is gone: if the configuration has it still by then.
+    fn add_after_removal(&self, worker: WorkerConfig) -> Result<()> {
+        let board = &self.shared.handle.board;
+        board.wait_for_removal(&worker.id);
+        // No other reload comes between.
+        let turn = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.configuration().workers.contains(&worker) {
+            let message = "another configuration has taken the place of this one";
+            return Err(Error::new(ErrorCategory::Cancelled, message).of_worker(&worker.id));
+        }
+        let (id, enabled) = (worker.id.clone(), worker.enabled);
+        // Another reload with the same may have waited, too.
+        if board.known().iter().all(|known| known.gone || known.config.id != id) {
+            self.add_worker_nowait(worker)?.wait()?;
+        }
+        drop(turn);
+        if enabled { self.start_worker_nowait(&id).wait().map(drop) } else { Ok(()) }
     }
 
     fn update(&self, config: &WorkerConfig, restart: bool) -> Result<Ticket<()>> {
@@ -241,7 +272,7 @@ impl Master {
 
     /// Waits for what a reload has begun, and says what came of it, whoever still wants to know.
     fn finish_reload(&self, begun: Reloading) -> Plan {
-        let plan = begun.finish();
+        let plan = begun.finish(self);
         let failed: Vec<&PlanStep> = plan.failures().collect();
         for step in &failed {
             let failure = step.failure.as_deref().unwrap_or_default();

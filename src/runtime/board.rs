@@ -106,6 +106,8 @@ pub(crate) struct Known {
     pub(crate) config: Arc<WorkerConfig>,
     /// It is meant to run.
     pub(crate) up: bool,
+    /// It is being removed.
+    pub(crate) gone: bool,
 }
 
 /// The published state of a master.
@@ -271,6 +273,16 @@ impl Board {
         self.wait(deadline, |state| state.end).is_some()
     }
 
+    /// Waits until a worker that is being removed is, or turns out to be stuck.
+    pub(crate) fn wait_for_removal(&self, worker: &str) {
+        let waited = self.wait(None, |state| {
+            let status = state.workers.get(worker).map(|entry| &entry.status);
+            let leaves = |status: &Status| status.goal == Goal::Gone && status.abandoned == 0;
+            (state.end.is_some() || !status.is_some_and(leaves)).then_some(())
+        });
+        debug_assert!(waited.is_some(), "there is no deadline");
+    }
+
     /// Waits until a worker satisfies `condition`.
     pub(crate) fn wait_for(
         &self,
@@ -373,7 +385,8 @@ impl Board {
         let state = self.state();
         let known = |entry: &Entry| {
             let up = entry.status.goal == Goal::Up;
-            (entry.order, Known { config: Arc::clone(&entry.config), up })
+            let gone = entry.status.goal == Goal::Gone;
+            (entry.order, Known { config: Arc::clone(&entry.config), up, gone })
         };
         let mut all: Vec<_> = state.workers.values().map(known).collect();
         all.sort_unstable_by_key(|(order, _)| *order);

@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) facts: Facts,
     /// That it is to run was written down last.
     pub(super) noted_up: bool,
+    /// What is written down outlives it.
+    pub(super) noted: bool,
 }
 
 impl Slot {
@@ -47,6 +49,7 @@ impl Slot {
             hosts: BTreeMap::new(),
             facts: Facts::new(line, log),
             noted_up: false,
+            noted: false,
         }
     }
 

@@ -93,6 +93,11 @@ impl Drop for Open {
 }
 
 impl ReplySender {
+    /// For what nobody waits for.
+    pub(crate) fn nobody() -> Self {
+        Self { slot: None, open: None }
+    }
+
     pub(crate) fn answer(mut self, reply: Reply) {
         self.send(Answer::Reply(reply));
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::HOLDER;
 use super::ledger::file_of;
-use super::record::{Origin, Process, Record, Stop, Wanted};
+use super::record::{MAX_INCARNATION, Origin, Process, Record, Stop, Wanted};
 use super::unclaimed::Unclaimed;
 use crate::fnv::Fnv;
 use crate::host::attached::Attached;
@@ -18,7 +18,8 @@ use crate::host::process;
 use crate::host::state::StateDir;
 use crate::host::sys;
 use crate::worker::{
-    ExecutionConfig, LimitsConfig, LogMode, RestartPolicy, StopConfig, WorkerConfig, WorkerId,
+    ExecutionConfig, LimitsConfig, LogMode, RestartConfig, RestartPolicy, StopConfig, WorkerConfig,
+    WorkerId,
 };
 
 /// How long those may take to end that no master knows as a worker's process, from when they are
@@ -51,6 +52,15 @@ pub(crate) struct Inheritance {
     pub(crate) unclaimed: BTreeMap<WorkerId, Unclaimed>,
 }
 
+impl Inheritance {
+    /// Whether a process of this worker lives that is watched until its end.
+    fn has_process_of(&self, worker: &WorkerId) -> bool {
+        let watched = self.adoptions.iter().chain(&self.leftovers);
+        let unclaimed = self.unclaimed.get(worker).is_some_and(Unclaimed::lives);
+        unclaimed || watched.into_iter().any(|watched| watched.worker == *worker)
+    }
+}
+
 /// A process that goes on under a new master.
 #[derive(Debug)]
 pub(crate) struct Adoption {
@@ -66,6 +76,11 @@ impl Adoption {
         self.record.incarnation
     }
 
+    /// Gives its process another number among the incarnations of its worker.
+    pub(crate) fn renumber(&mut self, incarnation: u64) {
+        self.record.incarnation = incarnation;
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -79,7 +94,9 @@ impl Adoption {
         stop.signal = signal;
         let program = fs::read_link(format!("/proc/{}/exe", self.pid()));
         let program = program.unwrap_or_else(|_| "unknown".into());
-        WorkerConfig::executable(self.worker.as_str(), program).enabled(false).stop(stop)
+        let never = RestartConfig::policy(RestartPolicy::Never);
+        let config = WorkerConfig::executable(self.worker.as_str(), program);
+        config.enabled(false).stop(stop).restart(never)
     }
 
     /// How long ago its process began; zero where that cannot be told.
@@ -190,10 +207,10 @@ impl Former {
                         inheritance.adoptions.push(Adoption { worker, process, record, outdated });
                     }
                     None => {
-                        log::info!("{worker}: process {} of a former master is ended", known.pid);
                         record.process = Some(known);
                         let (worker, record) = (worker.clone(), record.clone());
                         let leftover = Adoption { worker, process, record, outdated: false };
+                        say_ended(&leftover);
                         inheritance.leftovers.push(leftover);
                     }
                 },
@@ -204,7 +221,7 @@ impl Former {
         }
         self.look_for_unrecorded(&configured, &leaders, &mut inheritance, &mut endings)?;
         end(endings, STRAGGLERS_PATIENCE);
-        for adoption in &inheritance.adoptions {
+        for adoption in inheritance.adoptions.iter().chain(&inheritance.leftovers) {
             self.records.insert(adoption.worker.clone(), adoption.record.clone());
         }
         Ok(inheritance)
@@ -221,16 +238,9 @@ impl Former {
     ) -> io::Result<()> {
         let mut found: BTreeMap<WorkerId, Vec<(Attached, Marks)>> = BTreeMap::new();
         for (process, marks) in self.marked()? {
-            let worker = &marks.worker;
-            let adopted = inheritance.adoptions.iter().any(|adopted| adopted.worker == *worker);
-            let unclaimed = inheritance.unclaimed.get(worker);
-            let adopted = adopted || unclaimed.is_some_and(Unclaimed::lives);
-            // Whoever is in a group ends with its leader.
-            let group = sys::group_of(process.pid()).ok();
-            let leaves = |leader: u32| leader == process.pid() || group == Some(leader);
-            let leaving = inheritance.leftovers.iter().any(|left| leaves(left.pid()));
-            if !adopted && !leaving {
-                found.entry(worker.clone()).or_default().push((process, marks));
+            // Whoever is a living process's own is its affair: also while that ends.
+            if !inheritance.has_process_of(&marks.worker) {
+                found.entry(marks.worker.clone()).or_default().push((process, marks));
             }
         }
         for (worker, mut processes) in found {
@@ -242,20 +252,27 @@ impl Former {
             let leads =
                 |process: &Attached| sys::group_of(process.pid()).ok() == Some(process.pid());
             let config = configured.get(worker.as_str()).copied();
-            // Anybody can write marks: only the very next life is believed, of whom it would be.
+            // Anybody can write marks: only the very next life is believed, of whom it would be; or
+            // where nothing is known of any, what is no number that only somebody else writes.
+            let next = |marks: &Marks| last.checked_add(1) == Some(marks.incarnation);
             let unrecorded = processes.iter().position(|(process, marks)| {
-                let next = last.checked_add(1) == Some(marks.incarnation);
-                next && leads(process) && config.is_some_and(|config| runs_as(process, config))
+                let unknown =
+                    record.is_none() && (1..=MAX_INCARNATION).contains(&marks.incarnation);
+                (next(marks) || unknown) && leads(process) && runs_as(process, config)
             });
-            let wanted = record.map_or(Wanted::Up, |record| record.wanted);
-            if let (Some(at), Some(config)) = (unrecorded, config)
-                && wanted == Wanted::Up
-                && is_wanted(config)
-            {
+            if let Some(at) = unrecorded {
                 let (process, marks) = processes.swap_remove(at);
-                let adoption = adopt_unrecorded(config, process, &marks);
+                let wanted = record.map_or(Wanted::Up, |record| record.wanted);
+                let goes_on = wanted == Wanted::Up && config.is_some_and(is_wanted);
+                let goes_on = goes_on && next(&marks);
+                let adoption = adopt_unrecorded(config, wanted, process, &marks);
                 inheritance.past.insert(worker, marks.incarnation);
-                inheritance.adoptions.push(adoption);
+                if goes_on {
+                    inheritance.adoptions.push(adoption);
+                } else {
+                    say_ended(&adoption);
+                    inheritance.leftovers.push(adoption);
+                }
                 continue;
             }
             let known = leaders.get(&worker);
@@ -356,25 +373,40 @@ fn goes_on(record: &Record, process: &Process, config: &WorkerConfig) -> bool {
 
 /// Whether a process belongs to the user that a worker's configuration names, in every respect:
 /// one that somebody else has started with more rights than that one has does not.
-fn runs_as(process: &Attached, config: &WorkerConfig) -> bool {
-    let named = config.execution.as_ref().and_then(|execution| execution.user.as_deref());
+fn runs_as(process: &Attached, config: Option<&WorkerConfig>) -> bool {
+    let execution = config.and_then(|config| config.execution.as_ref());
+    let named = execution.and_then(|execution| execution.user.as_deref());
     let wanted = named.map_or_else(|| Some(sys::effective_uid()), process::uid_of);
     let uids = proc::uids(process.pid());
     // What was read is about this process if that has not ended even now.
     uids.is_ok_and(|uids| wanted == Some(uids[0]) && uids == [uids[0]; 4]) && !process.has_ended()
 }
 
-/// A process that is in no record, taken to be what its worker's configuration says.
-fn adopt_unrecorded(config: &WorkerConfig, process: Attached, marks: &Marks) -> Adoption {
+fn say_ended(left: &Adoption) {
+    log::info!("{}: process {} of a former master is ended", left.worker, left.pid());
+}
+
+/// A process that is in no record, taken to be what its worker's configuration says, or what is
+/// usual if it has none.
+fn adopt_unrecorded(
+    config: Option<&WorkerConfig>,
+    wanted: Wanted,
+    process: Attached,
+    marks: &Marks,
+) -> Adoption {
     let worker = marks.worker.clone();
     let boot_id = proc::boot_id().unwrap_or_default();
     let mut record = Record::new(&worker, &boot_id, &marks.master);
     record.incarnation = marks.incarnation;
-    let timeout_ms = u64::try_from(config.stop.timeout.as_millis()).unwrap_or(u64::MAX);
-    record.stop = Stop { signal: config.stop.signal, timeout_ms, group: config.stop.kill_group };
+    record.wanted = wanted;
+    if let Some(WorkerConfig { stop, .. }) = config {
+        let timeout_ms = u64::try_from(stop.timeout.as_millis()).unwrap_or(u64::MAX);
+        record.stop = Stop { signal: stop.signal, timeout_ms, group: stop.kill_group };
+    }
     let (pid, start_time) = (process.pid(), process.start_time());
-    let configuration = fingerprint(config);
-    record.process = Some(Process { pid, start_time, keep: true, configuration });
+    let configuration = config.map(fingerprint).unwrap_or_default();
+    let keep = config.is_none_or(WorkerConfig::is_kept);
+    record.process = Some(Process { pid, start_time, keep, configuration });
     Adoption { worker, process, record, outdated: false }
 }
 
@@ -422,9 +454,6 @@ pub(crate) fn fingerprint(config: &WorkerConfig) -> String {
     for line in written.lines().filter(|line| !known.contains(line)) {
         hasher.write(line.as_bytes());
         hasher.write_u8(b'\n');
-    }
-    if config.limits != LimitsConfig::default() {
-        hasher.write(format!("{:?}", config.limits).as_bytes());
     }
     format!("{:016x}", hasher.finish())
 }

@@ -8,7 +8,7 @@ use crate::worker::WorkerId;
 /// The version of what is written. Another one is not read.
 const VERSION: u32 = 1;
 /// No worker gets so far; what is beyond that was not written by a master.
-const MAX_INCARNATION: u64 = u64::MAX / 2;
+pub(super) const MAX_INCARNATION: u64 = u64::MAX / 2;
 
 /// The adoption record of one worker: `workers/ID.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

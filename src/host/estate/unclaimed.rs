@@ -31,8 +31,8 @@ impl Unclaimed {
     }
 
     /// The worker is known now.
-    pub(crate) fn claim(self, config: &WorkerConfig) -> Option<Claimed> {
-        let left = self.process?;
+    pub(crate) fn claim(&mut self, config: &WorkerConfig) -> Option<Claimed> {
+        let left = self.process.take()?;
         if !is_wanted(config) {
             return Some(Claimed::Ends(left));
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::host::roles::Program;
 use crate::host::state::StateDir;
@@ -37,8 +38,8 @@ impl Unclaimed {
         match *self {}
     }
 
-    pub(crate) fn claim(self, _config: &WorkerConfig) -> Option<Claimed> {
-        match self {}
+    pub(crate) fn claim(&mut self, _config: &WorkerConfig) -> Option<Claimed> {
+        match *self {}
     }
 
     pub(crate) fn give_up(self) -> Option<Adoption> {
@@ -57,6 +58,8 @@ impl Adoption {
     pub(crate) fn incarnation(&self) -> u64 {
         0
     }
+
+    pub(crate) fn renumber(&mut self, _incarnation: u64) {}
 
     pub(crate) fn pid(&self) -> u32 {
         0
