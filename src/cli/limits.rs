@@ -185,9 +185,9 @@ mod tests {
         assert_eq!(
             limits.text(),
             "limits here:\n  descriptors     128: room for about 16 processes; these workers \
-             take about 64\n  processes       watched\n  user and group  refused: they take root\n  the master      guarded, and \
-             hosts modules in processes of their own\n  cgroup v2       not delegated to this \
-             user\n"
+             take about 64\n  processes       watched\n  user and group  refused: they take \
+             root\n  the master      guarded, and hosts modules in processes of their own\n  \
+             cgroup v2       not delegated to this user\n"
         );
         let json = limits.as_json();
         assert_eq!(json["descriptors"], json!({ "soft": 64, "hard": 128 }));

@@ -527,8 +527,6 @@ fn capabilities(config: &WorkerConfig) -> WorkerCapabilities {
 
 fn near(worker: &str, state: &State) -> String {
     let known = state.workers.keys().map(WorkerId::as_str);
-    match crate::suggest::nearest(worker, known) {
-        Some(name) => format!("; did you mean {name:?}?"),
-        None => String::new(),
-    }
+    let nearest = crate::suggest::nearest(worker, known);
+    nearest.map_or(String::new(), |name| format!("; did you mean {name:?}?"))
 }
