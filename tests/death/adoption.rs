@@ -365,6 +365,9 @@ fn s03_a_master_killed_between_the_spawn_and_the_record_leaves_no_second_copy() 
     let is_master =
         |pid: &u32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"hsu-master\n");
     until(|| site.of("w").len() == 1 && !site.all().iter().any(is_master));
+    // Its last thread ends when strace has looked at it.
+    let is_free = || fs::File::open(site.state().join("lock")).unwrap().try_lock().is_ok();
+    until(is_free);
     let pids = site.of("w");
     assert!(site.record("w")["process"].is_null(), "{}", site.record("w"));
     let mut second = site.run();

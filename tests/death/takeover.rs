@@ -129,5 +129,6 @@ fn what_is_left_is_killed_in_time_whatever_its_worker_has_become() {
     let mut master = next(&site, pid);
     master.runs("other#1");
     until(|| !lives(pid));
-    assert!(master.stop().0.success());
+    let (status, said) = master.stop();
+    assert!(status.success(), "{status}: {said}");
 }
