@@ -255,7 +255,8 @@ impl Former {
             // where nothing is known of any, what is no number that only somebody else writes.
             let next = |marks: &Marks| last.checked_add(1) == Some(marks.incarnation);
             let unrecorded = processes.iter().position(|(process, marks)| {
-                let unknown = record.is_none() && (1..=MAX_INCARNATION).contains(&marks.incarnation);
+                let unknown =
+                    record.is_none() && (1..=MAX_INCARNATION).contains(&marks.incarnation);
                 (next(marks) || unknown) && leads(process) && runs_as(process, config)
             });
             if let Some(at) = unrecorded {
