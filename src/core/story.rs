@@ -4,11 +4,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Core;
 use super::event::{
     Command, Condition, Effect, Event, HealthPolicy, Refusal, Report, Ticket, WorkerSpec,
 };
 use super::moment::Moment;
+use super::{Core, MAX_RETIRED};
 use crate::error::{ErrorCategory, Failure};
 use crate::worker::{Exit, OnUnhealthy, Ratio, RestartConfig, SuccessCodes, WorkerId};
 
@@ -493,4 +493,23 @@ fn an_adopted_incarnation_is_as_old_as_it_is() {
          +1.000s a: starting -> running (started)
          +2.000s a: running -> failed (unknown)",
     );
+}
+
+#[test]
+fn what_is_forgotten_raises_no_number_that_a_former_master_knew() {
+    let mut core = Core::new(1, Duration::from_secs(30));
+    let mut add = |id: &str, past| {
+        let worker = WorkerId::new(id).unwrap();
+        let command = Command::Add { worker: worker.clone(), spec: Box::new(spec()), past };
+        core.handle(Moment::ZERO, Event::Command { ticket: Ticket(0), command });
+        let adopts = core.adopts(id, 1);
+        let incarnation = core.status(id).unwrap().incarnation;
+        let command = Command::Remove { worker };
+        core.handle(Moment::ZERO, Event::Command { ticket: Ticket(0), command });
+        (incarnation, adopts)
+    };
+    for n in 0..=MAX_RETIRED {
+        assert_eq!(add(&format!("a{n}"), 5), (5, false));
+    }
+    assert_eq!([add("unknown", 0), add("known", 1)], [(5, false), (1, true)]);
 }

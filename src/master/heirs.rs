@@ -164,3 +164,126 @@ impl Master {
 fn made_known(done: Done) -> Option<()> {
     matches!(done, Done::Added | Done::Updated).then_some(())
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::fs;
+    use std::os::unix::process::CommandExt;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::host::estate::Estate;
+    use crate::host::identity::{self, Identity, Role};
+    use crate::host::proc;
+    use crate::host::state::StateDir;
+    use crate::settings::MasterConfig;
+    use crate::worker::{OnMasterExit, RestartPolicy, WorkerState};
+
+    /// A process that a former master might have started, and its record.
+    struct Abandoned(Child);
+
+    impl Abandoned {
+        fn new(state: &Path) -> Self {
+            let mut command = Command::new("/bin/sleep");
+            command.arg("1000").stdin(Stdio::null()).process_group(0);
+            let child = command.spawn().unwrap();
+            drop(StateDir::open(state, "former").unwrap());
+            let record = serde_json::json!({
+                "version": 1, "worker": "x", "boot_id": proc::boot_id().unwrap(),
+                "master": "former", "incarnation": 1, "wanted": "up",
+                "process": {
+                    "pid": child.id(), "start_time": proc::began(child.id()).unwrap().0,
+                    "keep": true, "configuration": "",
+                },
+                "stop": { "signal": 15, "timeout_ms": 600_000, "group": true },
+            });
+            fs::write(state.join("workers/x.json"), record.to_string()).unwrap();
+            Self(child)
+        }
+    }
+
+    impl Drop for Abandoned {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn kept() -> WorkerConfig {
+        let config = WorkerConfig::executable("x", "/bin/sleep").args(["1000"]);
+        config.on_master_exit(OnMasterExit::Keep)
+    }
+
+    fn master(state: &Path) -> Master {
+        let config = MasterConfig::new().state_dir(state);
+        Master::builder().config(config).keep_unknown(true).build().unwrap()
+    }
+
+    fn known(master: &Master) -> (WorkerState, Option<u32>, u64) {
+        let known = master.worker_diagnostics("x").unwrap();
+        (known.state, known.pid, known.incarnation)
+    }
+
+    #[test]
+    fn nothing_is_claimed_for_an_addition_that_is_not_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let left = Abandoned::new(&state);
+        let master = master(&state);
+        let requests = Arc::new(AtomicUsize::new(1024));
+        let role = Role::Module { worker: "other".into() };
+        let realm = master.shared.handle.realm;
+        identity::assume(Identity { realm, role, requests: Arc::clone(&requests) });
+        let refused = master.add_worker_nowait(kept()).unwrap().wait().unwrap_err();
+        assert!(refused.to_string().contains("busy"), "{refused}");
+        // Room for one is enough.
+        requests.store(1023, Ordering::Relaxed);
+        master.add_worker_nowait(kept()).unwrap().wait().unwrap();
+        assert_eq!(known(&master), (WorkerState::Running, Some(left.0.id()), 1));
+        requests.store(0, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn what_ends_with_its_addition_needs_no_room_for_more_than_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let left = Abandoned::new(&state);
+        let master = master(&state);
+        let requests = Arc::new(AtomicUsize::new(1023));
+        let role = Role::Module { worker: "other".into() };
+        let realm = master.shared.handle.realm;
+        identity::assume(Identity { realm, role, requests: Arc::clone(&requests) });
+        let config = WorkerConfig::executable("x", "/bin/sleep").args(["1000"]);
+        master.add_worker_nowait(config.clone()).unwrap().wait().unwrap();
+        requests.store(0, Ordering::Relaxed);
+        assert_eq!(master.start_worker_nowait("x").wait().unwrap(), 2);
+        let (_, pid, _) = known(&master);
+        assert_ne!(pid, Some(left.0.id()));
+        assert_eq!(master.shared.handle.board.known()[0].config.execution, config.execution);
+    }
+
+    #[test]
+    fn a_process_whose_number_is_taken_here_goes_on_under_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        let left = Abandoned::new(&elsewhere);
+        let state = StateDir::open(&elsewhere, "n").unwrap();
+        let (estate, inheritance) = Estate::open(None, Some(state), &[kept()], false).unwrap();
+        let adoption = inheritance.adoptions.into_iter().next().unwrap();
+        let never = adoption.as_leftover().restart.policy;
+        assert_eq!(never, RestartPolicy::Never, "what is to end is not started again");
+        let master = master(&directory.path().join("state"));
+        master.add_worker(kept()).unwrap();
+        for _ in 0..2 {
+            master.start_worker("x").unwrap();
+            master.stop_worker("x").unwrap();
+        }
+        master.remove_worker("x").unwrap();
+        master.add_with(Remnant::GoesOn(Box::new(adoption)), kept()).unwrap();
+        assert_eq!(known(&master), (WorkerState::Running, Some(left.0.id()), 3));
+        estate.close(true);
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::slot::reporter;
 use super::{Loop, ReplySender};
-use crate::core::event::{Command, Goal, Refusal, Status};
+use crate::core::event::{Command, Done, Goal, Refusal, Status};
 use crate::core::moment::Moment;
 use crate::host::estate::Adoption;
 use crate::worker::{WorkerConfig, WorkerId};
@@ -48,8 +48,10 @@ impl Loop {
         match process {
             None => self.add(now, worker, (config, past), reply),
             Some(Remnant::GoesOn(adoption)) => {
-                self.add(now, worker, (config, past), reply);
+                self.add(now, worker, (config, past), ReplySender::nobody());
                 self.adopt(now, *adoption);
+                // Who hears that it is known finds its process, too.
+                reply.answer(Ok(Done::Added));
             }
             Some(Remnant::Ends(left)) => {
                 self.take_left(now, *left);

@@ -201,6 +201,32 @@ fn a_worker_that_is_added_later_begins_anew_where_it_is_not_waited_for() {
 }
 
 #[test]
+fn what_a_command_has_stopped_stays_down_however_many_masters_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = || MasterConfig::new().state_dir(directory.path().join("state"));
+    let worker = || kept("w").restart(RestartConfig::policy(RestartPolicy::UnlessStopped));
+    let [left] = left_by(config(), &["w"])[..] else { panic!() };
+    // The former master ended while the command was carried out.
+    let record = directory.path().join("state/workers/w.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let down = text.replace("\"wanted\":\"up\"", "\"wanted\":\"down\"");
+    assert_ne!(down, text);
+    std::fs::write(&record, down).unwrap();
+    // One that dies before it adds anything changes nothing of that.
+    drop(Master::builder().config(config()).keep_unknown(true).build().unwrap());
+    assert!(!lives(left));
+    for _ in 0..2 {
+        let master = Master::builder().config(config()).keep_unknown(true).build().unwrap();
+        master.add_worker(worker()).unwrap();
+        assert!(master.start_all_nowait().is_empty());
+        assert_eq!(master.worker_diagnostics("w").unwrap().incarnation, 1);
+    }
+    let master = Master::builder().config(config()).keep_unknown(true).build().unwrap();
+    master.add_worker(worker()).unwrap();
+    assert_eq!(master.start_worker("w").unwrap(), 2);
+}
+
+#[test]
 fn a_worker_that_is_added_later_stays_down_where_a_command_has_stopped_it() {
     let directory = tempfile::tempdir().unwrap();
     let config = || MasterConfig::new().state_dir(directory.path().join("state"));

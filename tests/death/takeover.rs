@@ -1,6 +1,7 @@
 //! A master that finds processes of a former one which it does not want, and which take their time
 //! to end (FAULTS S08, S11; contract, section 9).
 
+use std::fs;
 use std::process::{Command, Output};
 
 use crate::support::{Running, Site, kill, lives, until};
@@ -96,7 +97,7 @@ fn s08_signals_that_come_as_it_finds_what_is_left_end_nothing_unawares() {
 
 /// Whether the last signal that a master wants to hear has its handler.
 fn hears_signals(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     caught.is_some_and(|mask| mask >> 63 == 1)
@@ -131,4 +132,65 @@ fn what_is_left_is_killed_in_time_whatever_its_worker_has_become() {
     until(|| !lives(pid));
     let (status, said) = master.stop();
     assert!(status.success(), "{status}: {said}");
+}
+
+#[test]
+fn what_is_put_back_into_the_configuration_comes_when_what_is_left_has_gone() {
+    let (site, pid) = abandoned(SLOW);
+    site.configure(&format!("workers:\n{OTHER}"));
+    let mut master = next(&site, pid);
+    master.runs("other#1");
+    site.configure(&format!("workers:\n{OTHER}- {{ id: w, command: [sleep, '1000'] }}\n"));
+    master.signal("HUP");
+    master.until("reload: add     w: it is new");
+    assert!(lives(pid));
+    assert!(kill(pid, "KILL"));
+    let next = master.runs("w#2");
+    master.until("reload: 1 of 1 steps are done");
+    assert_eq!(site.of("w"), [next]);
+    assert!(master.stop().0.success());
+}
+
+#[test]
+fn what_no_record_knows_ends_in_its_own_time() {
+    let (site, pid) = abandoned(SLOW);
+    let record = fs::read_to_string(site.record_file("w")).unwrap();
+    fs::write(site.record_file("w"), &record[..record.len() / 2]).unwrap();
+    // As if it had had lives before.
+    site.configure(&format!("workers:\n- {{ id: w, command: [sleep, '1000'], {SLOW} }}\n{OTHER}"));
+    let mut master = next(&site, pid);
+    master.runs("other#1");
+    assert!(lives(pid), "it has ten minutes");
+    assert_eq!(site.record("w")["process"]["pid"], pid);
+    assert!(kill(pid, "KILL"));
+    let next = master.runs("w#2");
+    assert_eq!(site.of("w"), [next]);
+    assert!(master.stop().0.success());
+}
+
+#[test]
+fn what_has_left_the_group_of_what_is_left_does_not_end_before_it() {
+    let command = "command: [/bin/sh, -c, \"trap '' TERM; setsid sleep 1000 & echo on; \
+                   while :; do sleep 1000 & wait; done\"]";
+    let worker = format!("- {{ id: w, {command}, {SLOW}, on_master_exit: keep }}\n");
+    let site = Site::new(&format!("workers:\n{worker}"));
+    let mut first = site.run();
+    let pid = first.runs("w#1");
+    first.until("w | on");
+    let is_apart = |other: &u32| *other != pid && group_of(*other) == Some(*other);
+    until(|| site.of("w").iter().any(is_apart));
+    let apart = site.of("w").into_iter().find(is_apart).unwrap();
+    site.recorded("w");
+    first.kill();
+    site.configure(&format!("workers:\n{OTHER}"));
+    let mut master = next(&site, pid);
+    master.runs("other#1");
+    assert!(lives(pid) && lives(apart));
+    assert!(kill(pid, "KILL"));
+    assert!(master.stop().0.success());
+}
+
+fn group_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(2)?.parse().ok()
 }

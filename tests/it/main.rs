@@ -14,6 +14,7 @@ mod control;
 mod hosted;
 mod keys;
 mod launching;
+mod left;
 mod logged;
 mod logs;
 mod made;
