@@ -109,7 +109,8 @@ fn whoever_adds_what_still_ends_waits_for_that() {
         .map(|_| {
             let (master, told) = (Arc::clone(&master), told.clone());
             let config = deaf(directory.path(), "x");
-            thread::spawn(move || told.send(master.add_worker(config)).unwrap())
+            let add = move || told.send(master.add_worker(config)).unwrap();
+            thread::Builder::new().spawn(add).unwrap()
         })
         .collect();
     // Who does not wait is told so.
