@@ -84,7 +84,7 @@ impl Core {
             return;
         }
         self.note_dependant(&id, &spec);
-        // The number of one that only a former master has had is known, whatever was forgotten here.
+        // That of one which only a former master has had is known, whatever was forgotten here.
         let unknown = if past > 0 { 0 } else { self.retired_floor };
         let mut retired = self
             .retired

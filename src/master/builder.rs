@@ -278,7 +278,6 @@ impl MasterBuilder {
         #[cfg(target_os = "linux")]
         master.listen(&name)?;
         if signals.is_none() {
-            // A program of somebody else's may add such a worker at once.
             master.await_strangers();
         }
         master.obey(signals)?;

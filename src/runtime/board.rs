@@ -273,16 +273,6 @@ impl Board {
         self.wait(deadline, |state| state.end).is_some()
     }
 
-    /// Waits until a worker that is being removed is, or turns out to be stuck.
-    pub(crate) fn wait_for_removal(&self, worker: &str) {
-        let waited = self.wait(None, |state| {
-            let status = state.workers.get(worker).map(|entry| &entry.status);
-            let leaves = |status: &Status| status.goal == Goal::Gone && status.abandoned == 0;
-            (state.end.is_some() || !status.is_some_and(leaves)).then_some(())
-        });
-        debug_assert!(waited.is_some(), "there is no deadline");
-    }
-
     /// Waits until a worker satisfies `condition`.
     pub(crate) fn wait_for(
         &self,
@@ -382,15 +372,12 @@ impl Board {
 
     /// Every worker's configuration and whether it is meant to run, in the order of addition.
     pub(crate) fn known(&self) -> Vec<Known> {
-        let state = self.state();
         let known = |entry: &Entry| {
-            let up = entry.status.goal == Goal::Up;
-            let gone = entry.status.goal == Goal::Gone;
+            let (up, gone) = (entry.status.goal == Goal::Up, entry.status.goal == Goal::Gone);
             (entry.order, Known { config: Arc::clone(&entry.config), up, gone })
         };
-        let mut all: Vec<_> = state.workers.values().map(known).collect();
-        all.sort_unstable_by_key(|(order, _)| *order);
-        all.into_iter().map(|(_, known)| known).collect()
+        let all: BTreeMap<_, _> = self.state().workers.values().map(known).collect();
+        all.into_values().collect()
     }
 
     pub(crate) fn endpoint(&self, worker: &str, name: &str) -> Result<WorkerEndpoint> {

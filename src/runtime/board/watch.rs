@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::Board;
+use crate::core::event::{Goal, Status};
 
 /// Wakers by worker; those under the empty name are woken by the master's end alone, as are all.
 #[derive(Default)]
@@ -49,6 +50,15 @@ pub(crate) struct Watch {
 }
 
 impl Board {
+    /// Waits until a worker that is being removed is, or turns out to be stuck.
+    pub(crate) fn wait_for_removal(&self, worker: &str) {
+        let _ = self.wait(None, |state| {
+            let status = state.workers.get(worker).map(|entry| &entry.status);
+            let leaves = |status: &Status| status.goal == Goal::Gone && status.abandoned == 0;
+            (state.end.is_some() || !status.is_some_and(leaves)).then_some(())
+        });
+    }
+
     /// Wakes `waker` at every change of a worker, whether there is one of this name or not, and at
     /// the master's end. It is called on the loop's thread with the board locked: it must be short,
     /// and must not look at the board.
