@@ -1,6 +1,8 @@
 //! The log of one worker: takes what comes of it, writes it, and counts what could not be written.
 //! Whoever writes here is never held up by a file that cannot be written, and never fails.
 
+mod reading;
+
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +15,7 @@ use super::Means;
 use super::format::{Batch, Lines, Origin, Stamp, index};
 use super::home::Home;
 use super::last::Last;
-use super::rotating::{Limits, Rotating, Stretch};
+use super::rotating::{Limits, Rotating};
 use super::trouble::LogNews;
 use crate::host::sys::find_last_byte;
 use crate::host::{Outlet, Stream};
@@ -505,26 +507,6 @@ impl WorkerLog {
     pub(crate) fn close(&self) {
         if let Some(file) = &self.file {
             lock(file).file.close();
-        }
-    }
-
-    /// Where what is still there of the log begins and ends, as a stream; see `rotating`.
-    pub(super) fn span(&self) -> io::Result<(u64, u64)> {
-        self.with_file(|file, limits| file.span(limits))
-    }
-
-    /// The file that has what is at `offset`, or what is there next.
-    pub(super) fn stretch(&self, offset: u64) -> io::Result<Stretch> {
-        self.with_file(|file, limits| file.stretch(offset, limits))
-    }
-
-    fn with_file<T>(
-        &self,
-        work: impl FnOnce(&mut Rotating, Limits) -> io::Result<T>,
-    ) -> io::Result<T> {
-        match &self.file {
-            Some(file) => work(&mut self.lock_file(file).file, self.limits(self.settings())),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, "there is no directory for logs")),
         }
     }
 }

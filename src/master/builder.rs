@@ -209,8 +209,10 @@ impl MasterBuilder {
 
     /// Starts the event loop and adds the configured workers. Starts no worker.
     ///
-    /// # Errors SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is
-    /// wrong; the system has no thread or descriptor left.
+    /// # Errors
+    /// SIGCHLD is ignored, so that exit codes would be lost; a worker's configuration is wrong; the
+    /// state or log directory is another master's, or not to be trusted; the system has no thread
+    /// or descriptor left.
     pub fn build(mut self) -> Result<Master> {
         let (signals, nofile) = self.take_process()?;
         let (host, host_program) = self.host();
@@ -228,16 +230,14 @@ impl MasterBuilder {
         let (estate, mut inheritance) =
             Estate::open(host_program.clone(), state.clone(), workers, self.keep_unknown)
                 .map_err(|error| Error::io("cannot read what a former master left", error))?;
-        let estate = Arc::new(estate);
         let inherited = Inherited::of(&mut inheritance);
-        let processes = ProcessShared::new(outputs, nofile, estate)
+        let processes = ProcessShared::new(outputs, nofile, Arc::new(estate))
             .map_err(|error| Error::io("cannot open a pipe", error))?;
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
-        let shutdown_timeout = self.config.shutdown_timeout;
         let (handle, thread) = runtime::start(Parts {
             name: name.clone(),
             seed,
-            shutdown_timeout,
+            shutdown_timeout: self.config.shutdown_timeout,
             setting,
             processes: Arc::clone(&processes),
             host_program,
