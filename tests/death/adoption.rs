@@ -344,6 +344,8 @@ fn a_shutdown_that_keeps_leaves_kept_workers_to_the_next_master() {
     let mut second = site.run();
     assert_eq!(second.runs("kept#1"), kept);
     second.until("kept | later");
+    // It takes over before anybody can ask.
+    second.until("listening on ");
     let known = ask(&["status", "kept", "--json"]);
     let known: serde_json::Value = serde_json::from_slice(&known.stdout).unwrap();
     assert_eq!((&known[0]["cause"], &known[0]["pid"]), (&"adopted".into(), &kept.into()));

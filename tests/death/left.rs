@@ -29,7 +29,8 @@ fn go(site: &Site) -> File {
     go
 }
 
-fn shut_down_keeping(site: &Site, master: Running) {
+fn shut_down_keeping(site: &Site, mut master: Running) {
+    master.until("listening on ");
     let mut command = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
     command.args(["shutdown", "--keep", "--socket"]).arg(site.state().join("control.sock"));
     let asked = command.output().unwrap();
