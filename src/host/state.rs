@@ -12,7 +12,7 @@ mod tests;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -139,9 +139,7 @@ impl StateDir {
         let path = root.path().join(name);
         let listener = sys::listen_unix(&path, 0o600)?;
         // Where our umask takes even from that, its own master could not connect.
-        if fs::symlink_metadata(&path)?.mode() & 0o777 != 0o600 {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        }
+        sys::set_socket_mode(&path, 0o600)?;
         Ok(listener)
     }
 }

@@ -1,5 +1,6 @@
 //! The directory is refused when it is not private, and held by one master.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 

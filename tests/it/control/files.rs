@@ -171,6 +171,15 @@ fn plant(state: &Path, victim: &Path, stop: &AtomicBool) {
     }
 }
 
+/// Stops who plants, also when the test fails: it is waited for.
+struct Stopped<'a>(&'a AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn p16_links_that_are_planted_while_masters_start_lead_none_of_them_anywhere() {
     let directory = tempfile::tempdir().unwrap();
@@ -185,6 +194,7 @@ fn p16_links_that_are_planted_while_masters_start_lead_none_of_them_anywhere() {
     let stop = AtomicBool::new(false);
     let (mut built, mut refused) = (0, 0);
     std::thread::scope(|scope| {
+        let _stopped = Stopped(&stop);
         scope.spawn(|| plant(&state, &victim, &stop));
         for _ in 0..60 {
             let config = MasterConfig::new().state_dir(&state);
@@ -203,7 +213,6 @@ fn p16_links_that_are_planted_while_masters_start_lead_none_of_them_anywhere() {
                 let _ = fs::remove_dir_all(&state);
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     is_dear();
     assert!(refused > 0, "no link was ever in the way");

@@ -5,7 +5,7 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -94,6 +94,23 @@ pub(crate) fn listen_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     // SAFETY: the call takes integers.
     checked(unsafe { libc::listen(socket.as_raw_fd(), WAITING) })?;
     Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// Gives a socket's file this mode, if it has another. What is there instead of a socket, such as a
+/// link that somebody has put there, is left alone.
+///
+/// # Errors
+/// As the calls have them.
+pub(crate) fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let mut open = File::options();
+    let file = open.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let about = file.metadata()?;
+    if !about.file_type().is_socket() || about.permissions().mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    // By the descriptor: the path may mean something else by now.
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::set_permissions(itself, Permissions::from_mode(mode))
 }
 
 /// Connects to a Unix socket. Waits at most `patience` for room among those who connect.
