@@ -54,6 +54,7 @@ impl Loop {
             }
             Report::Completed => core::Report::Completed,
             Report::Failed(failure) => core::Report::Failed(failure),
+            Report::Presumed(failure) => core::Report::Presumed(failure),
             Report::Gone(exit) => {
                 slot.hosts.remove(&incarnation);
                 slot.facts.line.gone(incarnation);
