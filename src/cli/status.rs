@@ -1,11 +1,13 @@
 //! `status`: what the workers are doing, as a table for people or as JSON for programs.
 
+use std::time::SystemTime;
+
 use super::args::Status;
 use super::table::{Cell, Column, render, width};
-use super::terminal::Look;
-use super::words::{colour_of, colour_of_health, matter, millis, size};
+use super::terminal::{Colour, Look, harmless};
+use super::words::{ago, colour_of, colour_of_health, matter, millis, size, stamp};
 use super::{Outcome, print, print_json, watch};
-use crate::control::{Client, WorkerReport};
+use crate::control::{Client, Hello, StateTroubleReport, WorkerReport};
 use crate::error::Result;
 use crate::worker::HealthStatus;
 
@@ -37,7 +39,21 @@ pub(super) fn status(client: &Client, arguments: &Status) -> Result<Outcome> {
     if arguments.json {
         return Ok(print_json(&workers));
     }
-    Ok(print(&table(&workers, Look::of_stdout())))
+    let look = Look::of_stdout();
+    Ok(print(&format!("{}{}", table(&workers, look), trouble(client.hello(), look))))
+}
+
+/// What is wrong with the master itself, below the table; nothing where nothing is.
+pub(super) fn trouble(hello: &Hello, look: Look) -> String {
+    let Some(StateTroubleReport { path, message, since, .. }) = &hello.state_trouble else {
+        return String::new();
+    };
+    let (since, ago) = (stamp(*since), ago(*since, SystemTime::now()));
+    let told = format!(
+        "state directory {path}, since {since} ({ago} ago): {message}; a next master may not know \
+         these workers"
+    );
+    format!("\n{}\n", look.paint(Colour::Bad, &harmless(&told)))
 }
 
 /// The workers, one on each line.
@@ -183,6 +199,25 @@ web       running        http://127.0.0…
         let row = with(failed(), json!({ "retry_in_ms": null, "exit": exit, "last_error": error }));
         let shown = table(&[row], Look::PLAIN);
         assert!(shown.ends_with("\\u{1b}]0;x\\u{7}\n"), "{shown}");
+    }
+
+    #[test]
+    fn what_an_end_was_most_likely_due_to_is_told_in_brief() {
+        let exit = json!({ "code": null, "signal": 9, "text": "signal SIGKILL (9)" });
+        let error = |message: &str| {
+            json!({ "exit": exit, "last_error": { "category": "resource_limit",
+                "message": message, "at": "2023-11-14T22:13:20Z" } })
+        };
+        for (message, brief) in [
+            ("signal SIGKILL (9), most likely so: it counts", "signal SIGKILL (9), most likely so"),
+            ("signal SIGKILL (9)", "signal SIGKILL (9)"),
+            // Of another end.
+            ("exit 3", "signal SIGKILL (9)"),
+            ("signal SIGKILL (9)9", "signal SIGKILL (9)"),
+        ] {
+            let shown = table(&[with(failed(), error(message))], Look::PLAIN);
+            assert!(shown.ends_with(&format!("  retry in 2s ({brief})\n")), "{shown}");
+        }
     }
 
     #[test]
