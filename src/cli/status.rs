@@ -237,6 +237,20 @@ web       running        http://127.0.0…
     }
 
     #[test]
+    fn what_is_wrong_with_the_state_directory_is_told_below() {
+        let hello = |trouble: Value| {
+            let hello = json!({ "protocol": [1, 0], "state_trouble": trouble });
+            super::trouble(&serde_json::from_value(hello).unwrap(), Look::PLAIN)
+        };
+        assert_eq!(hello(Value::Null), "");
+        let told =
+            hello(json!({ "path": "/s", "message": "no\u{1b}", "since": "2023-11-14T22:13:20Z" }));
+        assert!(told.starts_with("\nstate directory /s, since 2023-11-14T22:13:20Z ("), "{told}");
+        let end = " ago): no\\u{1b}; a next master may not know these workers\n";
+        assert!(told.ends_with(end), "{told}");
+    }
+
+    #[test]
     fn nothing_is_told_as_nothing() {
         assert_eq!(table(&[], Look::PLAIN), "no workers\n");
     }

@@ -310,4 +310,25 @@ mod tests {
             }
         }
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_was_killed_from_here_is_known_to_be() {
+        let ask: fn(&Gate) = Gate::ask;
+        for (signal, end, killed) in
+            [(15, ask, false), (sys::SIGKILL, ask, true), (15, Gate::force, true)]
+        {
+            let mut command = std::process::Command::new("/bin/sleep");
+            std::os::unix::process::CommandExt::process_group(command.arg("1000"), 0);
+            let mut child = command.spawn().unwrap();
+            let gate = Gate::new(signal, true);
+            gate.start();
+            assert!(gate.wait_for_start());
+            gate.spawned(child.id());
+            end(&gate);
+            assert_eq!(gate.has_killed(), killed);
+            gate.reap(&mut child).unwrap();
+            assert_eq!(gate.has_killed(), killed, "what is left of a group is no reason");
+        }
+    }
 }
