@@ -14,8 +14,7 @@ const KILLED: Exit = Exit::Signal { signal: 9, core_dumped: false };
 fn after(signals: &[i32], up: bool, reports: &[Report]) -> Status {
     let mut core = Core::new(1, Duration::from_secs(30));
     let worker = WorkerId::new("a").unwrap();
-    let mut success = SuccessCodes::default();
-    success.signals = signals.to_vec();
+    let success = SuccessCodes::default().signals(signals.iter().copied());
     let spec = WorkerSpec {
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),

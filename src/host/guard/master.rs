@@ -358,9 +358,9 @@ mod tests {
     #[test]
     fn the_first_worker_beyond_what_a_guardian_holds_is_told_of_and_no_other() {
         let mut state = State::default();
-        let mut hold = |id: &str| state.goes_beyond(&WorkerId::new(id).unwrap(), 2);
+        let hold = |id: &str| state.goes_beyond(&WorkerId::new(id).unwrap(), 2);
         assert_eq!(
-            ["a", "b", "b", "a", "c", "c", "d"].map(|id| hold(id)),
+            ["a", "b", "b", "a", "c", "c", "d"].map(hold),
             [false, false, false, false, true, false, false]
         );
     }

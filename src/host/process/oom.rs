@@ -67,8 +67,8 @@ impl Kills {
 }
 
 impl Seen {
-    /// `cgroup`: the name and the count of the one that the process was in, if these are known; then
-    /// nothing else counts.
+    /// `cgroup`: the name and the count of the one that the process was in, if these are known;
+    /// then nothing else counts.
     fn judge(&mut self, machine: u64, cgroup: Option<(String, u64)>, now: Now) -> Option<String> {
         self.machine.look(machine, now);
         let Some((name, value)) = cgroup else {

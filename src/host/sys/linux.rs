@@ -89,11 +89,12 @@ pub(crate) fn await_end(pid: u32) -> io::Result<ExitStatus> {
         // SAFETY: `info` is writable and large enough, and outlives the call.
         let result = unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), options) };
         match checked(result) {
-            // SAFETY: the call succeeded, so it has filled `info`.
-            Ok(_) => match unsafe { status_in(info.assume_init()) } {
-                Some(status) => return Ok(status),
-                None => {}
-            },
+            Ok(_) => {
+                // SAFETY: the call succeeded, so it has filled `info`.
+                if let Some(status) = unsafe { status_in(info.assume_init()) } {
+                    return Ok(status);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
