@@ -27,7 +27,8 @@ mod wire;
 pub use client::{Client, CommandOptions, Events, LogLines, LogQuery};
 pub use report::{
     ConfigReport, Description, Ended, EndpointReport, ErrorReport, ExitReport, Hello, LogEntry,
-    LogTroubleReport, PastReport, PlanReport, UnmanagedReport, Usage, WaitingFor, WorkerReport,
+    LogTroubleReport, PastReport, PlanReport, StateTroubleReport, UnmanagedReport, Usage,
+    WaitingFor, WorkerReport,
 };
 #[cfg(target_os = "linux")]
 pub(crate) use server::Server;

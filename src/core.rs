@@ -36,6 +36,8 @@ mod rng;
 mod sim;
 #[cfg(test)]
 mod story;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

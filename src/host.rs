@@ -114,6 +114,8 @@ pub(crate) enum Report {
     Failed(Failure),
     /// A job of the module's (`spawn_task`) failed; the worker lives on.
     TaskFailed(Failure),
+    /// It has ended, most likely for this reason: comes before `Gone`, whose exit says how alone.
+    Presumed(Failure),
     /// It is gone, and this is how: the last report of an incarnation.
     Gone(Exit),
 }

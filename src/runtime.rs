@@ -128,6 +128,7 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
         realm,
     };
     news::listen_to_logs(&parts.logs, sender.clone());
+    news::listen_to_state(parts.processes.estate(), sender.clone());
     let core = Core::new(parts.seed, parts.shutdown_timeout);
     let name = parts.name.clone();
     let state = Loop {

@@ -320,3 +320,20 @@ fn s23_it_needs_no_environment_and_no_directory() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("nap#1 is running"), "{said}");
 }
+
+#[test]
+fn s23_a_program_that_is_given_nothing_not_even_a_name_tells_its_usage() {
+    // Linux 5.18 and newer have an empty name take the place of none, and tell the kernel's log of
+    // it; what older ones give, a list without anything in it, is tried where arguments are read.
+    let call = "import ctypes, sys; c = ctypes.CDLL(None, use_errno=True); \
+                c.execve(sys.argv[1].encode(), (ctypes.c_char_p * 1)(), (ctypes.c_char_p * 1)()); \
+                sys.exit('execve: errno %d' % ctypes.get_errno())";
+    let mut command = Command::new("python3");
+    let Ok(output) = command.args(["-c", call, env!("CARGO_BIN_EXE_hsu-master")]).output() else {
+        eprintln!("skipped: no python3, which can run a program without a name");
+        return;
+    };
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("Usage: hsu-master <COMMAND>"), "{said}");
+}

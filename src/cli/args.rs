@@ -278,6 +278,14 @@ mod tests {
     }
 
     #[test]
+    fn s23_no_argument_not_even_a_name_is_a_question_for_the_usage() {
+        for error in [parse([]).unwrap_err(), parse([""]).unwrap_err()] {
+            assert!(error.use_stderr());
+            assert!(error.to_string().contains("Usage: hsu-master <COMMAND>"), "{error}");
+        }
+    }
+
+    #[test]
     fn arguments_become_plain_data() {
         let run = parse(["x", "run", "-c", "a.yaml", "--only", "a", "--only", "b", "-q"]).unwrap();
         let Verb::Run(run) = run else { panic!("{run:?}") };

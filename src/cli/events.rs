@@ -46,6 +46,10 @@ fn told(event: &Value) -> String {
             let unit = if worker.is_empty() { "events" } else { "bytes" };
             format!("writes {} again; {dropped} {unit} are lost", text("path"))
         }
+        "state_degraded" => {
+            format!("cannot keep its state directory, {}{}", text("path"), detail("message"))
+        }
+        "state_recovered" => format!("keeps its state directory, {}, again", text("path")),
         "task_failed" => format!("a task failed{}", detail("message")),
         "reloaded" => reloaded(event),
         "reload_finished" => match names(event, "failed") {
@@ -129,6 +133,10 @@ mod tests {
         assert_eq!(told(&event), "T  a  cannot write /l/a.log: full");
         let event = json!({ "at": "T", "event": "log_recovered", "path": "/l/e", "dropped": 7 });
         assert_eq!(told(&event), "T  master  writes /l/e again; 7 events are lost");
+        let event = json!({ "at": "T", "event": "state_degraded", "path": "/s", "message": "no" });
+        assert_eq!(told(&event), "T  master  cannot keep its state directory, /s: no");
+        let event = json!({ "at": "T", "event": "state_recovered", "path": "/s" });
+        assert_eq!(told(&event), "T  master  keeps its state directory, /s, again");
         let event = json!({ "at": "T", "event": "reloaded", "added": ["a", "b"], "changed": [],
             "removed": ["c"] });
         let words = "T  master  has reloaded its configuration: removed c; added a, b";

@@ -1,11 +1,13 @@
 //! `status`: what the workers are doing, as a table for people or as JSON for programs.
 
+use std::time::SystemTime;
+
 use super::args::Status;
 use super::table::{Cell, Column, render, width};
-use super::terminal::Look;
-use super::words::{colour_of, colour_of_health, matter, millis, size};
+use super::terminal::{Colour, Look, harmless};
+use super::words::{ago, colour_of, colour_of_health, matter, millis, size, stamp};
 use super::{Outcome, print, print_json, watch};
-use crate::control::{Client, WorkerReport};
+use crate::control::{Client, Hello, StateTroubleReport, WorkerReport};
 use crate::error::Result;
 use crate::worker::HealthStatus;
 
@@ -37,7 +39,21 @@ pub(super) fn status(client: &Client, arguments: &Status) -> Result<Outcome> {
     if arguments.json {
         return Ok(print_json(&workers));
     }
-    Ok(print(&table(&workers, Look::of_stdout())))
+    let look = Look::of_stdout();
+    Ok(print(&format!("{}{}", table(&workers, look), trouble(client.hello(), look))))
+}
+
+/// What is wrong with the master itself, below the table; nothing where nothing is.
+pub(super) fn trouble(hello: &Hello, look: Look) -> String {
+    let Some(StateTroubleReport { path, message, since, .. }) = &hello.state_trouble else {
+        return String::new();
+    };
+    let (since, ago) = (stamp(*since), ago(*since, SystemTime::now()));
+    let told = format!(
+        "state directory {path}, since {since} ({ago} ago): {message}; a next master may not know \
+         these workers"
+    );
+    format!("\n{}\n", look.paint(Colour::Bad, &harmless(&told)))
 }
 
 /// The workers, one on each line.
@@ -186,6 +202,25 @@ web       running        http://127.0.0…
     }
 
     #[test]
+    fn what_an_end_was_most_likely_due_to_is_told_in_brief() {
+        let exit = json!({ "code": null, "signal": 9, "text": "signal SIGKILL (9)" });
+        let error = |message: &str| {
+            json!({ "exit": exit, "last_error": { "category": "resource_limit",
+                "message": message, "at": "2023-11-14T22:13:20Z" } })
+        };
+        for (message, brief) in [
+            ("signal SIGKILL (9), most likely so: it counts", "signal SIGKILL (9), most likely so"),
+            ("signal SIGKILL (9)", "signal SIGKILL (9)"),
+            // Of another end.
+            ("exit 3", "signal SIGKILL (9)"),
+            ("signal SIGKILL (9)9", "signal SIGKILL (9)"),
+        ] {
+            let shown = table(&[with(failed(), error(message))], Look::PLAIN);
+            assert!(shown.ends_with(&format!("  retry in 2s ({brief})\n")), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_log_that_is_lost_is_marked_while_it_is() {
         let trouble = |since: Value| {
             json!({ "log_dropped": 7, "log_trouble": {
@@ -199,6 +234,20 @@ web       running        http://127.0.0…
         assert!(lines.next().unwrap().ends_with("  its log is lost; retry in 2s (exit 3)"));
         let shown = table(&[worker(trouble(Value::Null))], Look::PLAIN);
         assert!(!shown.contains("log"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_state_directory_is_told_below() {
+        let hello = |trouble: Value| {
+            let hello = json!({ "protocol": [1, 0], "state_trouble": trouble });
+            super::trouble(&serde_json::from_value(hello).unwrap(), Look::PLAIN)
+        };
+        assert_eq!(hello(Value::Null), "");
+        let told =
+            hello(json!({ "path": "/s", "message": "no\u{1b}", "since": "2023-11-14T22:13:20Z" }));
+        assert!(told.starts_with("\nstate directory /s, since 2023-11-14T22:13:20Z ("), "{told}");
+        let end = " ago): no\\u{1b}; a next master may not know these workers\n";
+        assert!(told.ends_with(end), "{told}");
     }
 
     #[test]

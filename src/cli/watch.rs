@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::args::Status;
-use super::status::table;
+use super::status::{table, trouble};
 use super::terminal::Look;
 use super::{Outcome, Stream};
 use crate::control::{Client, Events};
@@ -24,10 +24,15 @@ pub(super) fn watch(client: &Client, arguments: &Status) -> Result<Outcome> {
     let ids: Vec<_> = arguments.ids.iter().map(String::as_str).collect();
     loop {
         let workers = client.status_with_usage(&ids)?;
-        let text = match (arguments.json, look.width) {
-            (true, _) => format!("{}\n", json!(workers)),
-            (false, None) => format!("{}\n", table(&workers, look)),
-            (false, Some(_)) => picture(&table(&workers, look), look.height),
+        let text = match arguments.json {
+            true => format!("{}\n", json!(workers)),
+            false => {
+                let table = table(&workers, look) + &trouble(&client.hello_again()?, look);
+                match look.width {
+                    None => format!("{table}\n"),
+                    Some(_) => picture(&table, look.height),
+                }
+            }
         };
         if let Err(end) = out.bytes(text.as_bytes()) {
             return Ok(end);

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::terminal::{Colour, brief, harmless};
-use crate::control::{EndpointReport, WorkerReport};
+use crate::control::{EndpointReport, ExitReport, WorkerReport};
 use crate::module::EndpointType;
 use crate::worker::{HealthStatus, WorkerState};
 
@@ -129,12 +129,18 @@ pub(super) fn let_go(worker: &WorkerReport) -> bool {
     worker.exit.as_ref().is_some_and(|exit| exit.let_go)
 }
 
-/// How it last ended: as the process's end says it, else what went wrong.
+/// How it last ended: as the process's end says it, and what that was most likely due to; else what
+/// went wrong.
 pub(super) fn end(worker: &WorkerReport) -> String {
-    let told = |exit: &crate::control::ExitReport| exit.code.is_some() || exit.signal.is_some();
-    match &worker.exit {
-        Some(exit) if told(exit) => exit.text.clone(),
-        Some(_) | None => error(worker),
+    let told = |exit: &&ExitReport| exit.code.is_some() || exit.signal.is_some();
+    let error = error(worker);
+    let Some(exit) = worker.exit.as_ref().filter(told) else { return error };
+    // Where the error goes on from the end it is about that end. What speaks for it is for those
+    // who want to know more.
+    let more = error.strip_prefix(&exit.text).filter(|more| more.starts_with(", "));
+    match more.filter(|_| !worker.completed) {
+        Some(more) => format!("{}{}", exit.text, more.split(": ").next().unwrap_or(more)),
+        None => exit.text.clone(),
     }
 }
 

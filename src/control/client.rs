@@ -148,7 +148,7 @@ impl Client {
     pub fn connect(socket: impl AsRef<Path>) -> Result<Self> {
         let line = Line::open(socket.as_ref(), TIMEOUT)?;
         let mut client = Self { line: Arc::new(line), hello: Hello::of_nobody(), timeout: TIMEOUT };
-        client.hello = client.quick("hello", &wire::Nothing {})?;
+        client.hello = client.hello_again()?;
         let ([theirs, _], [ours, _]) = (client.hello.protocol, wire::VERSION);
         if theirs != ours {
             let [major, minor] = client.hello.protocol;
@@ -170,9 +170,17 @@ impl Client {
         self
     }
 
-    /// Whom this is a connection to.
+    /// Whom this is a connection to, as it was when that was made.
     pub fn hello(&self) -> &Hello {
         &self.hello
+    }
+
+    /// Asks the master once more who it is, and how it is now.
+    ///
+    /// # Errors
+    /// As the table above says.
+    pub fn hello_again(&self) -> Result<Hello> {
+        self.quick("hello", &wire::Nothing {})
     }
 
     /// What is known of these workers, in this order; none named: of all, in alphabetical order.

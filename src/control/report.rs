@@ -281,6 +281,23 @@ pub struct Hello {
     /// Since when that configuration holds.
     #[serde(with = "stamp::optional", default)]
     pub configured_at: Option<SystemTime>,
+    /// What is wrong with its state directory now.
+    #[serde(default)]
+    pub state_trouble: Option<StateTroubleReport>,
+}
+
+/// What keeps a master's state directory from being kept: the master goes on, and a next one may
+/// not know what this one runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StateTroubleReport {
+    /// The directory.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// Since when.
+    #[serde(with = "stamp")]
+    pub since: SystemTime,
 }
 
 /// One line of a worker's log, or word of what became of it.
@@ -309,6 +326,7 @@ impl Hello {
             loop_stalled_at: None,
             configuration: None,
             configured_at: None,
+            state_trouble: None,
         }
     }
 }

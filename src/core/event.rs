@@ -63,6 +63,8 @@ pub(crate) enum Report {
     Completed,
     /// It failed and is still there.
     Failed(Failure),
+    /// It has ended, most likely for this reason; that it is gone is reported next.
+    Presumed(Failure),
     /// It is gone: the last report of an incarnation.
     Gone(Exit),
 }

@@ -82,6 +82,7 @@ impl Worker {
         self.forced_start = false;
         self.past_stuck = false;
         self.killed = false;
+        self.presumed = None;
         self.warning = None;
         self.publish(turn, cause);
     }
@@ -134,6 +135,10 @@ impl Worker {
             Report::Probed { probe, healthy, reason } => self.probed(turn, probe, healthy, reason),
             Report::Completed => self.completed(turn),
             Report::Failed(failure) => self.failed(turn, failure),
+            Report::Presumed(failure) => {
+                self.presumed = Some(failure);
+                false
+            }
             Report::Gone(exit) => {
                 self.gone(turn, exit);
                 true
@@ -378,9 +383,13 @@ impl Worker {
             self.publish(turn, Cause::Completed);
             return;
         }
-        let failure = match exit {
-            Exit::Failed(failure) => failure.clone(),
-            Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown | Exit::LetGo => {
+        let failure = match (exit, self.presumed.take()) {
+            (Exit::Failed(failure), _) => failure.clone(),
+            (Exit::Signal { .. }, Some(presumed)) if !success => presumed,
+            (
+                Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown | Exit::LetGo,
+                _,
+            ) => {
                 let what = if success { "ended before it was ready" } else { &exit.to_string() };
                 // Nobody saw how it ended: that of a process of a former master. It counts as a
                 // failure, for work that was not seen to be done is not done.

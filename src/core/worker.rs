@@ -141,6 +141,8 @@ pub(super) struct Worker {
     /// Published or judged healthy in this turn: dependants look again.
     pub(super) news: bool,
     pub(super) exit: Option<Exit>,
+    /// Why the present incarnation has ended, as long as how it did is not known.
+    pub(super) presumed: Option<Failure>,
     pub(super) last_failure: Option<(Failure, Moment)>,
     pub(super) warning: Option<String>,
     timer: Option<Moment>,
@@ -179,6 +181,7 @@ impl Worker {
             since: now,
             news: false,
             exit: None,
+            presumed: None,
             last_failure: None,
             warning: None,
             timer: None,

@@ -337,6 +337,8 @@ impl Host {
                     None => self.say(&Reply::Failed(&failure)),
                 }
             }
+            // A module has no process of its own that could be killed.
+            Report::Presumed(_) => {}
             Report::Gone(exit) => self.gone(exit),
         }
     }

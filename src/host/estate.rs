@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use super::guard::{Guardian, Ward};
 use super::proc::Marks;
 use super::roles::Program;
-use super::state::StateDir;
+use super::state::{StateDir, StateNews};
 use super::sys::{self, Dir, FifoEnd};
 use super::{Stream, proc};
 use crate::worker::{WorkerConfig, WorkerId};
@@ -125,6 +126,15 @@ impl Estate {
         }
         let (left, held, let_go) = (Mutex::new(left), Mutex::default(), Condvar::new());
         Ok((Self { nonce, boot_id, guardian, state, ledger, left, held, let_go }, inheritance))
+    }
+
+    /// Has `listener` told what becomes of the state directory, which it gets the path of, if there
+    /// is one. It must wait for nothing.
+    pub(crate) fn on_trouble(&self, listener: impl Fn(&Path, StateNews) + Send + Sync + 'static) {
+        if let Some(state) = &self.state {
+            let path = state.path().to_owned();
+            state.on_trouble(move |news| listener(&path, news));
+        }
     }
 
     /// What every process of this master bears in its environment.

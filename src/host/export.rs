@@ -213,6 +213,7 @@ fn tell(link: Link, report: Report) {
         | Report::Started { .. }
         | Report::Probed { .. }
         | Report::Informed(_)
+        | Report::Presumed(_)
         | Report::Gone(_) => {}
     }
 }

@@ -25,6 +25,8 @@ mod link;
 #[cfg(target_os = "linux")]
 mod monitor;
 #[cfg(target_os = "linux")]
+mod oom;
+#[cfg(target_os = "linux")]
 mod output;
 #[cfg(target_os = "linux")]
 mod preflight;
@@ -170,7 +172,16 @@ impl ProcessShared {
     ) -> io::Result<Arc<Self>> {
         let (master_ended, master_lives) = io::pipe()?;
         let buffers = Buffers::default();
-        let means = Arc::new(Means { output, nofile, buffers, master_ended, estate });
+        let means = Means {
+            output,
+            nofile,
+            buffers,
+            master_ended,
+            estate,
+            #[cfg(target_os = "linux")]
+            kills: oom::Kills::new(),
+        };
+        let means = Arc::new(means);
         let launchers = Launchers::new();
         Ok(Arc::new(Self { means, launchers, master_lives: Some(master_lives) }))
     }
@@ -204,6 +215,9 @@ struct Means {
     buffers: Buffers,
     master_ended: PipeReader,
     estate: Arc<Estate>,
+    /// What the kernel has killed.
+    #[cfg(target_os = "linux")]
+    kills: oom::Kills,
 }
 
 /// Buffers lent for one read each, so that a thousand silent processes need none.

@@ -9,6 +9,7 @@ pub(crate) mod places;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -28,6 +29,8 @@ use crate::error::{Error, ErrorCategory, Result};
 pub(crate) use log_lock::{LOG_LOCK, hold_logs};
 use standing::Keepers;
 pub(crate) use standing::stands;
+use trouble::Troubles;
+pub(crate) use trouble::{Part, StateNews, StateTrouble};
 
 /// No file in a state directory is longer than this.
 const MAX_FILE: u64 = 64 << 10;
@@ -50,6 +53,7 @@ pub(crate) struct StateDir {
     /// What is open there: another one once somebody has removed it.
     held: Mutex<Held>,
     keepers: Mutex<Keepers>,
+    troubles: Troubles,
     /// The master's loop has ended, and nothing of it is written here any more.
     done: AtomicBool,
 }
@@ -91,6 +95,7 @@ impl StateDir {
             name: name.to_owned(),
             held: Mutex::new(held),
             keepers: Mutex::default(),
+            troubles: Troubles::default(),
             done: AtomicBool::new(false),
         });
         standing::enlist(&state);
@@ -105,6 +110,21 @@ impl StateDir {
     /// Where it is, from anywhere.
     pub(crate) fn place(&self) -> &Path {
         &self.place
+    }
+
+    /// A part of it is in trouble, or, with `None`, is not.
+    pub(crate) fn troubled(&self, part: Part, message: Option<String>) {
+        self.troubles.set(part, message);
+    }
+
+    /// What is wrong with it now.
+    pub(crate) fn trouble(&self) -> Option<StateTrouble> {
+        self.troubles.first()
+    }
+
+    /// Has `listener` told what becomes of it. It must wait for nothing.
+    pub(crate) fn on_trouble(&self, listener: impl Fn(StateNews) + Send + Sync + 'static) {
+        self.troubles.listen(Box::new(listener));
     }
 
     /// Nothing of the loop's is written here any more.

@@ -12,6 +12,8 @@ use super::{Master, Plan, running};
 use crate::control::Server;
 use crate::core::event::Command;
 use crate::error::{Error, ErrorCategory, Result};
+#[cfg(target_os = "linux")]
+use crate::host::state::StateTrouble;
 use crate::runtime::{Board, Past, Stall, Ticket, Watch};
 
 impl Master {
@@ -31,6 +33,13 @@ impl Master {
     /// What the loop is at, if it has been at it for more than a second.
     pub(crate) fn stall(&self) -> Option<Stall> {
         self.shared.handle.stall()
+    }
+
+    /// What is wrong with its state directory, and where that is.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn state_trouble(&self) -> Option<(&Path, StateTrouble)> {
+        let state = self.shared.state.as_ref()?;
+        Some((state.path(), state.trouble()?))
     }
 
     /// True once the loop has ended, in whatever way.

@@ -78,6 +78,7 @@ impl Aside {
             | Report::Informed(_)
             | Report::Completed
             | Report::Failed(_)
+            | Report::Presumed(_)
             | Report::Gone(_) => return Kept::Not(report),
         }
         if coming { Kept::Quiet } else { Kept::Tell }

@@ -109,6 +109,19 @@ pub enum EventKind {
         /// So much was lost: bytes of a worker's log, or events.
         dropped: u64,
     },
+    /// The state directory of the master cannot be kept: it was removed, or cannot be written. The
+    /// master goes on; a next one may not know what this one runs.
+    StateDegraded {
+        /// The directory.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// All is well with it again.
+    StateRecovered {
+        /// The directory.
+        path: String,
+    },
     /// A worker was removed.
     Removed,
     /// This reader was too slow: so many events were left out here. 0: none was; where there are 64

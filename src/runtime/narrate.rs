@@ -8,10 +8,12 @@ pub(super) fn transition(transition: &Transition, status: Option<&Status>, pid: 
     let Transition { worker, incarnation, from, to, cause } = transition;
     let life = format_args!("{worker}#{incarnation}");
     match (to, cause) {
-        (WorkerState::Running, _) => match pid {
-            Some(pid) => log::info!("{life} is running, pid {pid}"),
-            None => log::info!("{life} is running"),
-        },
+        (WorkerState::Running, _) => {
+            // It was started by a former master.
+            let adopted = if *cause == Cause::Adopted { ", adopted" } else { "" };
+            let pid = pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+            log::info!("{life} is running{adopted}{pid}");
+        }
         (WorkerState::Failed, Cause::Cancelled) => log::info!("{life} is cancelled"),
         (WorkerState::Failed, _) => {
             let failure = status.and_then(|status| status.last_failure.as_ref());

@@ -10,6 +10,8 @@ use crate::core::event as core;
 use crate::core::event::Event as CoreEvent;
 use crate::core::moment::Moment;
 use crate::host::Report;
+use crate::host::estate::Estate;
+use crate::host::state::StateNews;
 use crate::logs::{LogNews, Logs};
 use crate::module::EndpointInfo;
 use crate::worker::WorkerId;
@@ -23,6 +25,18 @@ pub(super) fn listen_to_logs(logs: &Logs, inbox: Sender<Input>) {
     logs.on_trouble(move |worker, news| {
         // After the master's end nobody wants to know.
         let _ = inbox.send(Input::Log { worker: worker.cloned(), news });
+    });
+}
+
+/// Has the loop hear of what becomes of the state directory.
+pub(super) fn listen_to_state(estate: &Estate, inbox: Sender<Input>) {
+    estate.on_trouble(move |path, news| {
+        let path = path.display().to_string();
+        let kind = match news {
+            StateNews::Degraded { message } => EventKind::StateDegraded { path, message },
+            StateNews::Recovered => EventKind::StateRecovered { path },
+        };
+        let _ = inbox.send(Input::Tell(kind));
     });
 }
 
@@ -54,6 +68,7 @@ impl Loop {
             }
             Report::Completed => core::Report::Completed,
             Report::Failed(failure) => core::Report::Failed(failure),
+            Report::Presumed(failure) => core::Report::Presumed(failure),
             Report::Gone(exit) => {
                 slot.hosts.remove(&incarnation);
                 slot.facts.line.gone(incarnation);

@@ -80,8 +80,8 @@ impl Seen {
                 self.endpoints.retain(|known| known.name != endpoint.name);
                 self.endpoints.push(endpoint);
             }
-            // Nobody here has asked.
-            Report::Informed(_) => {}
+            // Nobody here has asked; and what has no process is not killed.
+            Report::Informed(_) | Report::Presumed(_) => {}
             Report::Completed => self.completed = true,
             Report::Failed(failure) => {
                 self.failure.get_or_insert(failure);

@@ -20,11 +20,13 @@ fn s01_a_kept_worker_is_adopted_watched_restarted_and_stopped() {
     let mut second = site.run();
     assert_eq!(second.runs("w#1"), pid);
     assert_eq!(site.of("w"), [pid]);
+    second.until(&format!("w#1 is running, adopted, pid {pid}"));
     // Its end is seen, and how it ended is not known.
     assert!(kill(pid, "KILL"));
     second.until("w#1 failed: ended, exit status unknown");
     let next = second.runs("w#2");
     assert_ne!(next, pid);
+    assert_eq!(second.seen.iter().filter(|line| line.contains(" is running, adopted")).count(), 1);
     until(|| site.record("w")["incarnation"] == 2);
     site.recorded("w");
     second.kill();

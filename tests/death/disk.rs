@@ -49,6 +49,15 @@ fn record(site: &Site, master: &Running, worker: &str) -> serde_json::Value {
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
+/// What a command says about the master of a site.
+fn ask(site: &Site, line: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hsu-master"));
+    command.arg(line).current_dir(site.path()).env_remove("RUST_LOG");
+    let output = command.env("HSU_STATE_DIR", site.state()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn remount(site: &Site, master: &Running, how: &str) {
     let (pid, path) = (master.pid().to_string(), site.state().join("workers"));
     let mut command = Command::new("nsenter");
@@ -83,10 +92,19 @@ fn s19_a_master_whose_state_directory_becomes_read_only_goes_on() {
     assert!(pids.iter().all(|pid| kill(*pid, "KILL")));
     let next = [master.runs("kept#2"), master.runs("other#2")];
     master.until("its state cannot be written");
+    until(|| ask(&site, "status").contains("state directory "));
+    let told = ask(&site, "status");
+    let path = site.state().display().to_string();
+    assert!(told.contains(&path) && told.contains("): cannot write down what "), "{told}");
     assert!(next.iter().all(|pid| kill(*pid, "KILL")));
     let last = [master.runs("kept#3"), master.runs("other#3")];
     remount(&site, &master, "rw");
     master.until("the state of workers is written again");
+    until(|| !ask(&site, "status").contains("state directory "));
+    let told = ask(&site, "events");
+    for part in ["cannot keep its state directory, ", "keeps its state directory, "] {
+        assert_eq!(told.matches(part).count(), 1, "{told}");
+    }
     for (worker, pid) in ["kept", "other"].iter().zip(last) {
         until(|| record(&site, &master, worker)["process"]["pid"] == pid);
     }

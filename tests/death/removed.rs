@@ -61,6 +61,12 @@ fn p15_a_removed_directory_comes_back_locked_and_known() {
         until(|| site.state().join("logs/talker.log").exists());
     }
     master.until("was gone, and is made again");
+    // What is told of it goes into the events that are kept in the new one.
+    let told = || String::from_utf8(ask(&site, "events").stdout).unwrap();
+    until(|| told().contains("keeps its state directory, "));
+    assert!(told().contains(": it was gone, and is made again"), "{}", told());
+    let table = String::from_utf8(ask(&site, "status").stdout).unwrap();
+    assert!(table.contains("nap") && !table.contains("state directory "), "{table}");
     let ours = |worker: &str| site.of(worker).len();
     assert_eq!((ours("nap"), site.record("nap")["incarnation"].as_u64()), (1, Some(1)));
     // The next master knows whom this one has left.

@@ -176,10 +176,10 @@ impl Running {
         }
     }
 
-    /// Waits until an incarnation runs, and returns its pid.
+    /// Waits until an incarnation runs, started or adopted, and returns its pid.
     #[track_caller]
     pub(crate) fn runs(&mut self, life: &str) -> u32 {
-        let line = self.until(&format!("{life} is running, pid "));
+        let line = self.until(&format!("{life} is running, "));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 

@@ -5,6 +5,7 @@
 mod crowds;
 mod ends;
 mod fresh;
+mod memory;
 mod output;
 mod refusals;
 

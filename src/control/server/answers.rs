@@ -1,8 +1,11 @@
 //! What can be answered at once: who the master is, and what its board says.
 
 use super::{Shared, wire};
-use crate::control::report::{ConfigReport, Description, ExitReport, Hello, PastReport, patience};
+use crate::control::report::{
+    ConfigReport, Description, ExitReport, Hello, PastReport, StateTroubleReport, patience,
+};
 use crate::error::{Error, ErrorCategory, Result};
+use crate::host::state::StateTrouble;
 use crate::runtime::{Described, Past};
 use crate::worker::WorkerDiagnostics;
 
@@ -15,9 +18,13 @@ impl Shared {
     pub(super) fn hello(&self) -> Hello {
         let stall = self.master.stall();
         let (configuration, configured_at) = self.master.digest();
+        let trouble = self.master.state_trouble().map(|(path, StateTrouble { message, since })| {
+            StateTroubleReport { path: path.display().to_string(), message, since }
+        });
         Hello {
             configuration,
             configured_at: Some(configured_at),
+            state_trouble: trouble,
             protocol: wire::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -101,6 +101,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
             Report::Probed { .. } => "probed",
             Report::Completed => "completed",
             Report::Failed(_) => "failed",
+            Report::Presumed(_) => "presumed",
             Report::Gone(_) => "gone",
         },
     }

@@ -227,6 +227,8 @@ impl Worker {
             Report::Completed if life.up_at.is_some() => life.end(Why::Completed, now, false),
             Report::Completed => life.completed_early = true,
             Report::Failed(failure) => self.failed(now, Why::Failed, failure.permanent),
+            // It says in which words an end is told, and nothing else.
+            Report::Presumed(_) => {}
             Report::Gone(exit) => return self.gone(now, exit),
         }
         Ok(())

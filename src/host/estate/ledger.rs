@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::record::Record;
-use crate::host::state::StateDir;
+use crate::host::state::{Part, StateDir};
 use crate::host::threads;
 use crate::worker::WorkerId;
 
@@ -146,6 +146,7 @@ impl Shared {
                 }
                 if failing && book.failed.is_empty() {
                     log::info!("the state of workers is written again");
+                    self.state.troubled(Part::Records, None);
                     failing = false;
                 }
                 book = self.wait(book, retry);
@@ -163,6 +164,8 @@ impl Shared {
                         "{worker}: its state cannot be written, so that a next master may not know \
                          it: {error}"
                     );
+                    let text = format!("cannot write down what {worker} does: {error}");
+                    self.state.troubled(Part::Records, Some(text));
                 }
                 if book.failed.is_empty() {
                     retry = Instant::now() + RETRY;

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::roles::Program;
-use crate::host::state::StateDir;
+use crate::host::state::{StateDir, StateNews};
 use crate::worker::{WorkerConfig, WorkerId};
 
 /// No arrangements are made.
@@ -83,6 +84,8 @@ impl Estate {
     ) -> io::Result<(Self, Inheritance)> {
         Ok((Self(()), Inheritance::default()))
     }
+
+    pub(crate) fn on_trouble(&self, _listener: impl Fn(&Path, StateNews) + Send + Sync + 'static) {}
 
     pub(crate) fn lives(&self, _worker: &WorkerId, _incarnation: u64) {}
 

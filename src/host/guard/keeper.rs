@@ -30,8 +30,8 @@ pub(super) struct Keeper {
 impl Keeper {
     /// `descriptors`: how many this process may have.
     pub(super) fn of(place: Option<OsString>, descriptors: u64) -> Self {
-        let most = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
-        Self { place: place.map(PathBuf::from), held: BTreeMap::new(), most }
+        let (place, most) = (place.map(PathBuf::from), most_held(descriptors));
+        Self { place, held: BTreeMap::new(), most }
     }
 
     /// Holds a worker's FIFOs, which are other ones than it had before.
@@ -105,6 +105,11 @@ impl Keeper {
         }
         self.held.retain(|_, fifos| !fifos.is_empty());
     }
+}
+
+/// Of how many workers a guardian holds what they write into that may have so many descriptors.
+pub(super) fn most_held(descriptors: u64) -> usize {
+    usize::try_from(descriptors / 4).unwrap_or(usize::MAX)
 }
 
 /// Whether a next master finds this FIFO, and something is in it, or may be yet.

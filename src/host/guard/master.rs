@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::keeper::most_held;
 use super::{GUARD_ROLE, Ward, Word};
 use crate::host::attached::Attached;
 use crate::host::reaper::Claim;
@@ -39,6 +40,8 @@ struct Shared {
     program: Program,
     nonce: String,
     place: Option<PathBuf>,
+    /// Of so many workers it holds what they write into.
+    most: usize,
     state: Mutex<State>,
 }
 
@@ -49,6 +52,8 @@ struct State {
     spared: BTreeSet<WorkerId>,
     /// Workers whose output waits in FIFOs.
     held: BTreeSet<WorkerId>,
+    /// That they are more than it holds was said.
+    beyond: bool,
     /// Guardians that died young, in a row.
     young: u32,
     /// That none could be started was said.
@@ -82,11 +87,11 @@ impl Guardian {
     /// `program`: this one, run again; without it nothing is guarded. `nonce`: what the master
     /// marks its workers with. `place`: its state directory, from anywhere.
     pub(crate) fn new(program: Option<Program>, nonce: &str, place: Option<PathBuf>) -> Self {
+        // It raises its limit as far as it may.
+        let most = most_held(sys::nofile_limit().map_or(u64::MAX, |limit| limit.hard));
         let nonce = nonce.to_owned();
-        Self(
-            program
-                .map(|program| Arc::new(Shared { program, nonce, place, state: Mutex::default() })),
-        )
+        let shared = |program| Shared { program, nonce, place, most, state: Mutex::default() };
+        Self(program.map(|program| Arc::new(shared(program))))
     }
 
     /// False: nothing is guarded.
@@ -144,7 +149,16 @@ impl Guardian {
         let Some(shared) = &self.0 else { return };
         let mut state = shared.lock();
         state.tell(&Word::Hold(worker.clone()));
-        state.held.insert(worker.clone());
+        if state.goes_beyond(worker, shared.most) {
+            drop(state);
+            let most = shared.most;
+            log::warn!(
+                "{worker}: the guardian holds the unread output of {most} kept workers at most, a \
+                 quarter of the descriptors that it may have: of this one and any more, what is \
+                 not read is lost should they end while no master runs; raise the limit of open \
+                 files (ulimit -n)"
+            );
+        }
     }
 
     /// Nothing is left in a worker's FIFOs.
@@ -301,6 +315,12 @@ impl Shared {
 }
 
 impl State {
+    /// Adds a worker to those whose output is to be held. True once: they are too many.
+    fn goes_beyond(&mut self, worker: &WorkerId, most: usize) -> bool {
+        let is_new = self.held.insert(worker.clone());
+        is_new && self.held.len() > most && !std::mem::replace(&mut self.beyond, true)
+    }
+
     fn tell(&mut self, word: &Word) {
         if let Post::Held(line) = &mut self.post {
             line.send(word.line().as_bytes());
@@ -328,5 +348,20 @@ impl Line {
             self.unread = Vec::new();
             let _ = self.process.signal(sys::SIGKILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_worker_beyond_what_a_guardian_holds_is_told_of_and_no_other() {
+        let mut state = State::default();
+        let hold = |id: &str| state.goes_beyond(&WorkerId::new(id).unwrap(), 2);
+        assert_eq!(
+            ["a", "b", "b", "a", "c", "c", "d"].map(hold),
+            [false, false, false, false, true, false, false]
+        );
     }
 }

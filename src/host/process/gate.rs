@@ -5,6 +5,7 @@ use std::io;
 use std::process::{Child, ExitStatus};
 #[cfg(target_os = "linux")]
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 #[cfg(target_os = "linux")]
@@ -17,6 +18,8 @@ pub(super) struct Gate {
     decided: Condvar,
     stop_signal: i32,
     group: bool,
+    /// It was sent SIGKILL from here.
+    killed: AtomicBool,
 }
 
 enum State {
@@ -54,12 +57,16 @@ impl Gate {
     #[cfg(target_os = "linux")]
     pub(super) fn to(process: Arc<Attached>, stop_signal: i32, group: bool) -> Self {
         let state = Mutex::new(State::Live(Body::Attached(process)));
-        Self { state, decided: Condvar::new(), stop_signal, group }
+        Self::of(state, stop_signal, group)
     }
 
     pub(super) fn new(stop_signal: i32, group: bool) -> Self {
-        let (state, decided) = (Mutex::new(State::Idle), Condvar::new());
-        Self { state, decided, stop_signal, group }
+        Self::of(Mutex::new(State::Idle), stop_signal, group)
+    }
+
+    fn of(state: Mutex<State>, stop_signal: i32, group: bool) -> Self {
+        let killed = AtomicBool::new(false);
+        Self { state, decided: Condvar::new(), stop_signal, group, killed }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,6 +183,12 @@ impl Gate {
         matches!(*self.lock(), State::Spawning { launcher: Some(_), .. })
     }
 
+    /// True once it was sent SIGKILL from here, however it has ended.
+    #[cfg(target_os = "linux")]
+    pub(super) fn has_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
     /// True once the process is like any other, or is ended on purpose.
     pub(super) fn is_live(&self) -> bool {
         matches!(*self.lock(), State::Live(_))
@@ -230,6 +243,7 @@ impl Gate {
     }
 
     fn send(&self, body: &Body, signal: i32) {
+        self.killed.fetch_or(signal == sys::SIGKILL, Ordering::Relaxed);
         // A leader that has joined another group leaves none behind.
         if !(self.group && body.send(true, signal)) {
             body.send(false, signal);
@@ -237,6 +251,7 @@ impl Gate {
     }
 
     fn send_kill(&self, body: &Body) {
+        self.killed.store(true, Ordering::Relaxed);
         if self.group {
             body.send(true, sys::SIGKILL);
         }
@@ -293,6 +308,27 @@ mod tests {
                 assert!(!gate.wait_for_start());
                 assert!(matches!(*gate.lock(), State::Closed));
             }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_was_killed_from_here_is_known_to_be() {
+        let ask: fn(&Gate) = Gate::ask;
+        for (signal, end, killed) in
+            [(15, ask, false), (sys::SIGKILL, ask, true), (15, Gate::force, true)]
+        {
+            let mut command = std::process::Command::new("/bin/sleep");
+            std::os::unix::process::CommandExt::process_group(command.arg("1000"), 0);
+            let mut child = command.spawn().unwrap();
+            let gate = Gate::new(signal, true);
+            gate.start();
+            assert!(gate.wait_for_start());
+            gate.spawned(child.id());
+            end(&gate);
+            assert_eq!(gate.has_killed(), killed);
+            gate.reap(&mut child).unwrap();
+            assert_eq!(gate.has_killed(), killed, "what is left of a group is no reason");
         }
     }
 }

@@ -297,19 +297,38 @@ impl Leader {
 
     fn reap(&mut self) -> Exit {
         self.reaped = true;
-        let gate = &self.life.gate;
         // The first wait is not under the gate's lock: a debugger may hear of the end before us,
         // and keep us waiting.
-        let ended = sys::await_end(self.child.id()).and_then(|()| gate.reap(&mut self.child));
+        let ended = sys::await_end(self.child.id()).and_then(|ended| {
+            self.presume(ended);
+            self.life.gate.reap(&mut self.child)
+        });
         let Life { worker, means, .. } = &*self.life;
         means.estate.died(worker, self.child.id());
         match ended {
             Ok(status) => exit_of(status),
             Err(error) => {
-                gate.close();
+                self.life.gate.close();
                 log::error!("{}: how it ended is lost: {error}", self.life);
                 Exit::Unknown
             }
+        }
+    }
+}
+
+impl Leader {
+    /// Says why it was killed that somebody else has killed, if it can be told: as long as it is
+    /// not reaped.
+    fn presume(&self, ended: ExitStatus) {
+        let life = &self.life;
+        if ended.signal() != Some(sys::SIGKILL) || life.gate.has_killed() {
+            return;
+        }
+        if let Some(reason) = life.means.kills.reason(self.child.id()) {
+            let exit = exit_of(ended);
+            let message = format!("{exit}, most likely out of memory: {reason}");
+            let failure = Failure::new(ErrorCategory::ResourceLimit, message);
+            (life.report)(Report::Presumed(failure));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use log::Level;
 
-use super::{Held, LOCK, StateDir};
+use super::{Held, LOCK, Part, StateDir};
 use crate::error::Result;
 use crate::host::sys::{self, Dir};
 
@@ -78,6 +78,10 @@ impl StateDir {
         let mut keepers = self.keepers();
         let before = self.held().clone();
         if self.done.load(Ordering::SeqCst) || before.stands_at(&self.place) {
+            // Somebody may have put it back.
+            if std::mem::take(&mut keepers.troubled) {
+                self.troubled(Part::Place, None);
+            }
             return Ok(());
         }
         let shown = self.path.display();
@@ -88,6 +92,9 @@ impl StateDir {
                 let text = format!("state directory {shown} was gone, and is made again");
                 keepers.news.push((Level::Warn, text));
                 keepers.troubled = false;
+                // It is told also where it was mended as soon as it was found.
+                self.troubled(Part::Place, Some("it was gone, and is made again".to_owned()));
+                self.troubled(Part::Place, None);
                 keepers.tell(self);
                 Ok(())
             }
@@ -98,6 +105,8 @@ impl StateDir {
                          which goes on; it cannot be made again: {error}"
                     );
                     keepers.news.push((Level::Error, text));
+                    let text = format!("it is gone, and cannot be made again: {error}");
+                    self.troubled(Part::Place, Some(text));
                     keepers.tell(self);
                 }
                 Err(error)
@@ -177,6 +186,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::sync::atomic::AtomicUsize;
 
+    use super::super::StateNews;
     use super::*;
 
     struct Kept {
@@ -286,9 +296,12 @@ mod tests {
         assert!(news.len() == 1 && news[0].0 == Level::Error, "{news:?}");
         other.stand().unwrap();
         assert!(other.news().is_empty());
+        let trouble = kept.state.trouble().unwrap().message;
+        assert!(trouble.contains("cannot be made again") && trouble.contains("other, pid"));
         // Once that one is gone the place is free.
         drop(other);
         kept.state.stand().unwrap();
+        assert_eq!(kept.state.trouble(), None);
         kept.is_ours_again();
         // What a start refuses is refused here too.
         let target = kept.around.path().join("target");
@@ -305,6 +318,29 @@ mod tests {
         kept.state.done();
         kept.state.stand().unwrap();
     }
+
+    #[test]
+    fn p15_what_is_put_back_is_well_again() {
+        let kept = kept();
+        let (path, away) = (kept.state.path(), kept.around.path().join("away"));
+        let told = Arc::<Mutex<Vec<StateNews>>>::default();
+        let tell = Arc::clone(&told);
+        kept.state.on_trouble(move |news| tell.lock().unwrap().push(news));
+        fs::rename(path, &away).unwrap();
+        fs::write(path, "").unwrap();
+        kept.state.stand().unwrap_err();
+        assert!(kept.state.trouble().is_some());
+        fs::remove_file(path).unwrap();
+        fs::rename(&away, path).unwrap();
+        kept.state.stand().unwrap();
+        assert_eq!(kept.state.trouble(), None);
+        let told = told.lock().unwrap();
+        let [StateNews::Degraded { message }, StateNews::Recovered] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(message.contains("it is no directory"), "{message}");
+    }
+
     #[test]
     fn p15_nobody_waits_for_what_a_dead_master_has_left_open() {
         let kept = kept();

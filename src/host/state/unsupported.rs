@@ -8,6 +8,14 @@ pub(crate) enum StateDir {}
 #[derive(Debug)]
 pub(crate) struct Tenure(pub(crate) std::sync::Arc<StateDir>);
 
+/// What never becomes of one.
+#[expect(dead_code, reason = "there is none to tell of")]
+#[derive(Clone, Debug)]
+pub(crate) enum StateNews {
+    Degraded { message: String },
+    Recovered,
+}
+
 /// The name of the file that nobody locks.
 pub(crate) const LOG_LOCK: &str = ".lock";
 

@@ -28,6 +28,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 #[cfg(feature = "cli")]
@@ -79,18 +80,23 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Waits until our child `pid` has ended, and leaves it unreaped: its id stays taken.
+/// Waits until our child `pid` has ended, says how, and leaves it unreaped: its id stays taken.
 ///
 /// # Errors
 /// `ECHILD` when somebody else has reaped it.
-pub(crate) fn await_end(pid: u32) -> io::Result<()> {
+pub(crate) fn await_end(pid: u32) -> io::Result<ExitStatus> {
     loop {
-        let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         let options = libc::WEXITED | libc::WNOWAIT;
-        // SAFETY: `info` is writable and large enough, and is not read afterwards.
+        // SAFETY: `info` is writable and large enough, and outlives the call.
         let result = unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), options) };
         match checked(result) {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                // SAFETY: the call succeeded, so it has filled `info`.
+                if let Some(status) = unsafe { status_in(info.assume_init()) } {
+                    return Ok(status);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

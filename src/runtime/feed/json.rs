@@ -20,6 +20,8 @@ impl EventKind {
             Self::ReloadFailed { .. } => "reload_failed",
             Self::LogDegraded { .. } => "log_degraded",
             Self::LogRecovered { .. } => "log_recovered",
+            Self::StateDegraded { .. } => "state_degraded",
+            Self::StateRecovered { .. } => "state_recovered",
             Self::Removed => "removed",
             Self::Missed(_) => "missed",
             Self::ShutDown => "shut_down",
@@ -53,8 +55,11 @@ impl EventKind {
             }
             Self::ReloadFinished { failed } => json!({ "failed": failed }),
             Self::ReloadFailed { message } => json!({ "message": message }),
-            Self::LogDegraded { path, message } => json!({ "path": path, "message": message }),
+            Self::LogDegraded { path, message } | Self::StateDegraded { path, message } => {
+                json!({ "path": path, "message": message })
+            }
             Self::LogRecovered { path, dropped } => json!({ "path": path, "dropped": dropped }),
+            Self::StateRecovered { path } => json!({ "path": path }),
             Self::Missed(count) => json!({ "count": count }),
             Self::Removed | Self::ShutDown | Self::Died => Value::Null,
         }
@@ -182,6 +187,18 @@ mod tests {
             (
                 text("a", 0, EventKind::LogRecovered { path: "/l".to_owned(), dropped: 7 }),
                 r#""dropped":7,"event":"log_recovered","path":"/l","worker":"a"}"#,
+            ),
+            (
+                text(
+                    "",
+                    0,
+                    EventKind::StateDegraded { path: "/s".to_owned(), message: "no".to_owned() },
+                ),
+                r#""event":"state_degraded","message":"no","path":"/s"}"#,
+            ),
+            (
+                text("", 0, EventKind::StateRecovered { path: "/s".to_owned() }),
+                r#""event":"state_recovered","path":"/s"}"#,
             ),
             (text("a", 0, EventKind::Removed), r#""event":"removed","worker":"a"}"#),
             (text("", 0, EventKind::Missed(5)), r#""count":5,"event":"missed"}"#),

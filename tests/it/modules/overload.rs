@@ -1,6 +1,10 @@
 //! Overload: a loop that is late, and processors that others are using, are no fault of a module's.
 
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use hsu_master::crossbeam_channel::{Receiver, unbounded};
 use hsu_master::{
@@ -8,16 +12,23 @@ use hsu_master::{
 };
 
 use super::{UP, bench, worker};
+use crate::alone;
 use crate::made::Made;
-use crate::support::{Bench, PATIENCE, ms};
+use crate::support::{Bench, PATIENCE, ms, skipped};
 
 /// How long a module has for an answer that it gives at once.
 const TIMEOUT: u64 = 2_000;
 
 /// A worker whose first late answer would be its end, and word of each time that it was asked.
 fn strict() -> (Bench, Receiver<()>) {
+    strict_with(|| {})
+}
+
+/// The same, where this comes before each answer.
+fn strict_with(before: impl Fn() + Send + Sync + 'static) -> (Bench, Receiver<()>) {
     let (tell, asked) = unbounded();
     let bench = bench(Made::new().health(move || {
+        before();
         let _ = tell.send(());
         hsu_master::Health::healthy()
     }));
@@ -50,8 +61,7 @@ fn s30_a_loop_that_stood_still_blames_no_module_for_it() {
     let started = bench.master.start_worker_nowait("other");
     held.while_held(|| {
         // What was asked is answered, and its time is over before the loop hears of it.
-        let (_silent, nothing) = unbounded::<()>();
-        let _ = nothing.recv_timeout(ms(TIMEOUT + 500));
+        pause(TIMEOUT + 500);
     });
     crate::support::answer(&started).unwrap();
     goes_on(bench, &asked, 20);
@@ -61,10 +71,19 @@ fn s30_a_loop_that_stood_still_blames_no_module_for_it() {
 struct Burner(Child);
 
 impl Burner {
+    /// Goes before all others here, where it may.
     fn new() -> Self {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
-        Self(command.spawn().unwrap())
+        let mut command = Command::new("nice");
+        command.args(["-n", "-5", "/bin/sh", "-c", "while :; do :; done"]).stdin(Stdio::null());
+        Self(command.stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// False once it is clear that it may not.
+    fn goes_before(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        // The nineteenth field; the second is the name.
+        let mut fields = stat.rsplit(')').next().unwrap().split_ascii_whitespace();
+        fields.nth(16).and_then(|nice| nice.parse::<i32>().ok()).is_some_and(|nice| nice < 0)
     }
 }
 
@@ -85,6 +104,53 @@ fn s30_processors_that_others_use_make_no_module_unhealthy() {
         bench.add(WorkerConfig::native(id, "sound"));
         bench.master.start_worker(id).unwrap();
     }
-    goes_on(bench, &asked, 100);
+    goes_on(bench, &asked, 40);
+    if !burners[0].goes_before() {
+        skipped("processes that go before the master: it takes root, so they had equal shares");
+    }
     drop(burners);
+}
+
+/// Waits for so long.
+fn pause(millis: u64) {
+    let (_silent, nothing) = unbounded::<()>();
+    let _ = nothing.recv_timeout(ms(millis));
+}
+
+#[test]
+fn s30_a_master_that_is_kept_from_running_blames_no_module_for_it() {
+    if !alone::here(&[], s30_a_master_that_is_kept_from_running_blames_no_module_for_it) {
+        return;
+    }
+    // Nothing of this process gets a processor for twice as long as an answer may take.
+    let script = format!(
+        "read x; kill -STOP {0}; sleep {1}; kill -CONT {0}",
+        std::process::id(),
+        2 * TIMEOUT / 1_000
+    );
+    let mut keeper = Command::new("/bin/sh");
+    keeper.args(["-c", &script]).stdin(Stdio::piped());
+    let mut keeper = keeper.spawn().unwrap();
+    let mut keep = keeper.stdin.take();
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let (tell, told) = unbounded();
+    let arm = Arc::clone(&is_armed);
+    // The answer that it is kept from comes a moment after the time for it was over.
+    let (bench, asked) = strict_with(move || {
+        if arm.swap(false, Ordering::SeqCst) {
+            let _ = tell.send(());
+            let mut was_kept = false;
+            while !was_kept {
+                let before = Instant::now();
+                pause(20);
+                was_kept = before.elapsed() > ms(TIMEOUT);
+            }
+            pause(100);
+        }
+    });
+    is_armed.store(true, Ordering::SeqCst);
+    told.recv_timeout(PATIENCE).unwrap();
+    keep.take().unwrap().write_all(b"go\n").unwrap();
+    goes_on(bench, &asked, 20);
+    assert!(keeper.wait().unwrap().success());
 }

@@ -52,12 +52,18 @@ pub(crate) fn reap_by(process: BorrowedFd<'_>) -> Option<ExitStatus> {
     let result = unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), options) };
     checked(result).ok()?;
     // SAFETY: the call succeeded: `info` is as it filled it, or all zeros, which is valid too.
-    let (pid, code, status) = unsafe {
-        let info = info.assume_init();
-        (info.si_pid(), info.si_code, info.si_status())
-    };
-    // Zero: it has not ended. The rest is put together as `wait` has it.
-    (pid != 0).then(|| match code {
+    unsafe { status_in(info.assume_init()) }
+}
+
+/// How a process ended, as `waitid` has told it; `None`: it has not ended.
+///
+/// # Safety
+/// `waitid` has filled `info`, or it is all zeros.
+pub(super) unsafe fn status_in(info: libc::siginfo_t) -> Option<ExitStatus> {
+    // SAFETY: as the caller has it.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    // Put together as `wait` has it.
+    (pid != 0).then(|| match info.si_code {
         libc::CLD_EXITED => ExitStatus::from_raw((status & 0xff) << 8),
         libc::CLD_DUMPED => ExitStatus::from_raw(status & 0x7f | 0x80),
         _ => ExitStatus::from_raw(status & 0x7f),
