@@ -180,10 +180,8 @@ mod tests {
 
     #[test]
     fn s17_an_order_whose_thread_panics_has_an_outcome_and_so_have_all_others() {
-        if !alone::here(
-            &[],
-            s17_an_order_whose_thread_panics_has_an_outcome_and_so_have_all_others,
-        ) {
+        if !alone::here(&[], s17_an_order_whose_thread_panics_has_an_outcome_and_so_have_all_others)
+        {
             return;
         }
         let around = tempfile::tempdir().unwrap();

@@ -338,7 +338,8 @@ unsafe extern "C" fn destroy(handle: *mut c_void) {
     // SAFETY: the host hands back what `create` gave it, and does not use it again.
     let handle = unsafe { Box::from_raw(handle.cast::<Handle>()) };
     let Handle { backend, link, realm, own } = *handle;
-    let Own { life, mut instance, ctx } = own.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    let Own { life, mut instance, ctx } =
+        own.into_inner().unwrap_or_else(|broken| broken.into_inner());
     let lent = identity::lend(&backend.identity());
     let ended = panics::guarded("the plugin's shim", || life.wind_down(&mut instance, &ctx));
     drop(lent);

@@ -28,8 +28,8 @@ impl Drop for Counted {
     }
 }
 
-/// Starts a thread called `name`. Should `work` panic, that is said, and the thread ends; what hangs
-/// on it is to be told by whatever is dropped then.
+/// Starts a thread called `name`. Should `work` panic, that is said, and the thread ends: who waits
+/// for something of it is to be told by what is dropped then.
 ///
 /// # Errors
 /// When the system or our own limit refuses one more thread, or the name contains a NUL byte.

@@ -151,10 +151,13 @@ fn s17_a_worker_whose_monitor_or_launcher_panics_is_restarted_and_never_doubled(
         // It may have been seen to run for a moment.
         let _ = bench.master.restart_worker("nap", true);
         // The one after that is the policy's.
-        until(|| (), || {
-            let (pid, incarnation) = bench.nap();
-            pid.is_some() && incarnation == before + 2
-        });
+        until(
+            || (),
+            || {
+                let (pid, incarnation) = bench.nap();
+                pid.is_some() && incarnation == before + 2
+            },
+        );
         assert!(!is_armed(place));
         let (pid, _) = bench.nap();
         assert_eq!(children(), [pid.unwrap()], "{place}");

@@ -74,7 +74,8 @@ fn p10_ten_thousand_waits_leave_nothing_behind_when_their_clients_go_away() {
 fn served(around: &Path) -> (Master, Client) {
     let state = around.join("s");
     let config = MasterConfig::new().state_dir(&state).log_dir(around.join("logs"));
-    let says = WorkerConfig::executable("says", "/bin/sh").args(["-c", "echo one; exec sleep 1000"]);
+    let says =
+        WorkerConfig::executable("says", "/bin/sh").args(["-c", "echo one; exec sleep 1000"]);
     let master = Master::builder().config(config.worker(says)).build().unwrap();
     master.start_worker("says").unwrap();
     let client = Client::connect(state.join(SOCKET)).unwrap();

@@ -68,10 +68,7 @@ fn s17_an_apartment_that_panics_at_its_end_is_gone() {
 
 #[test]
 fn s17_a_module_has_failed_when_one_of_its_threads_does_for_a_fault_of_ours() {
-    if !alone::here(
-        &[],
-        s17_a_module_has_failed_when_one_of_its_threads_does_for_a_fault_of_ours,
-    ) {
+    if !alone::here(&[], s17_a_module_has_failed_when_one_of_its_threads_does_for_a_fault_of_ours) {
         return;
     }
     let link = Linked::new(|name, ctx| {
@@ -134,7 +131,11 @@ fn s17_a_call_has_an_outcome_though_its_thread_panics() {
     let (tell, told) = unbounded();
     for _ in 0..2 {
         let tell = tell.clone();
-        functions.call_aside("echo", b"x".to_vec(), Box::new(move |outcome| drop(tell.send(outcome))));
+        functions.call_aside(
+            "echo",
+            b"x".to_vec(),
+            Box::new(move |outcome| drop(tell.send(outcome))),
+        );
         let outcome = told.recv_timeout(LONG).unwrap();
         match outcome {
             Err(fault) => assert_fault(&fault, "panicked in w#3-call: told to at module-call"),
