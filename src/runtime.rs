@@ -298,6 +298,7 @@ impl Loop {
     }
 
     fn decide(&mut self, now: Moment, event: CoreEvent) {
+        threads::fail_point("loop");
         let effects = self.core.handle(now, event);
         // The board first: who gets a reply must find what it says.
         for effect in &effects {

@@ -307,3 +307,36 @@ fn links_between_documents_lead_somewhere() {
     }
     demand(complaints);
 }
+
+#[test]
+fn every_thread_has_a_place_where_a_test_has_it_panic() {
+    let sources = sources();
+    // Those that do so, without the places that they have themselves.
+    let tests: Vec<_> = sources
+        .iter()
+        .filter(|source| source.text.contains("fail_points::"))
+        .map(|source| source.text.replace("fail_point(\"", ""))
+        .collect();
+    let (mut complaints, mut count) = (Vec::new(), 0);
+    for source in sources.iter().filter(|source| source.in_src().is_some() && !source.is_test()) {
+        if source.path == "src/host/threads.rs" {
+            continue;
+        }
+        let path = &source.path;
+        let code: String = source.code().map(|(_, line)| line).collect();
+        let calls = |what: &str| code.matches(what).count();
+        let threads = calls("threads::spawn(") + calls("threads::vital(");
+        let places: Vec<_> = code.split("fail_point(\"").skip(1).collect();
+        if places.len() < threads {
+            complaints.push(format!("{path}: {threads} threads, {} fail points", places.len()));
+        }
+        for place in places.iter().filter_map(|rest| rest.split('"').next()) {
+            count += 1;
+            if !tests.iter().any(|test| test.contains(&format!("\"{place}\""))) {
+                complaints.push(format!("{path}: no test has it panic at {place:?}"));
+            }
+        }
+    }
+    assert!(count > 20, "the fail points are not where this test looks for them");
+    demand(complaints);
+}

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::terminal::{harmless, harmless_lines};
 use super::{Outcome, print, print_json, warn};
 use crate::control::{Client, CommandOptions, Ended};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::threads;
 use crate::worker::WorkerState;
 
@@ -101,16 +101,13 @@ fn all(client: &Client, order: Order) -> Result<Vec<String>> {
 fn begin(work: &Arc<Work>) -> Receiver<Told> {
     let (sender, told) = unbounded();
     let count = work.ids.len().min(AT_ONCE);
-    for _ in 1..count {
+    let another = || {
         let (work, sender) = (Arc::clone(work), sender.clone());
-        if threads::spawn("order", STACK, move || ask(&work, &sender)).is_err() {
-            break;
-        }
-    }
-    // The last of the askers. Alone, with nobody to print meanwhile, for a single worker.
-    let alone = count <= 1;
-    let (shared, last) = (Arc::clone(work), sender.clone());
-    if alone || threads::spawn("order", STACK, move || ask(&shared, &last)).is_err() {
+        threads::spawn("order", STACK, move || ask(&work, &sender)).is_ok()
+    };
+    // For a single worker nobody prints meanwhile, so that no thread is needed.
+    let asking = if count > 1 { (0..count).take_while(|_| another()).count() } else { 0 };
+    if asking == 0 {
         ask(work, &sender);
     }
     told
@@ -120,11 +117,16 @@ fn ask(work: &Work, sender: &Sender<Told>) {
     loop {
         let index = work.next.fetch_add(1, Ordering::Relaxed);
         let Some(id) = work.ids.get(index) else { return };
-        let result = match work.order {
-            Order::Start => work.client.start(id, work.options.clone()),
-            Order::Stop => work.client.stop(id, work.options.clone()),
-            Order::Restart => work.client.restart(id, work.options.clone()),
-        };
+        let asked = threads::ours("order", || {
+            threads::fail_point("order");
+            match work.order {
+                Order::Start => work.client.start(id, work.options.clone()),
+                Order::Stop => work.client.stop(id, work.options.clone()),
+                Order::Restart => work.client.restart(id, work.options.clone()),
+            }
+        });
+        // One that is not answered would hide those that come after it.
+        let result = asked.unwrap_or_else(|fault| Err(Error::of_failure(id, &fault)));
         if sender.send((index, result)).is_err() {
             return;
         }
@@ -163,4 +165,46 @@ fn why(client: &Client, program: &str, id: &str) -> String {
     let lines = known.last_output.iter().map(|line| format!("  | {}\n", harmless(line)));
     let hint = format!("  for more: {program} explain {id}\n");
     lines.chain([hint]).collect()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::control::SOCKET;
+    use crate::error::ErrorCategory;
+    use crate::host::alone;
+    use crate::host::threads::fail_points::arm;
+    use crate::master::Master;
+    use crate::settings::MasterConfig;
+    use crate::worker::WorkerConfig;
+
+    #[test]
+    fn s17_an_order_whose_thread_panics_has_an_outcome_and_so_have_all_others() {
+        if !alone::here(&[], s17_an_order_whose_thread_panics_has_an_outcome_and_so_have_all_others)
+        {
+            return;
+        }
+        let around = tempfile::tempdir().unwrap();
+        let state = around.path().join("s");
+        let mut config = MasterConfig::new().state_dir(&state);
+        let ids: Vec<_> = (0..AT_ONCE + 8).map(|number| format!("w{number}")).collect();
+        for id in &ids {
+            config = config.worker(WorkerConfig::executable(id, "/bin/sleep"));
+        }
+        let master = Master::builder().config(config).build().unwrap();
+        let client = Arc::new(Client::connect(state.join(SOCKET)).unwrap());
+        let (options, next) = (CommandOptions::new(), AtomicUsize::new(0));
+        let work = Arc::new(Work { client, order: Order::Stop, options, ids, next });
+        arm("order");
+        let (mut failed, mut answered) = (Vec::new(), 0);
+        for (_, result) in begin(&work) {
+            answered += 1;
+            failed.extend(result.err());
+        }
+        assert_eq!(answered, work.ids.len());
+        let [error] = &failed[..] else { panic!("{failed:?}") };
+        assert_eq!(error.category(), ErrorCategory::Internal, "{error}");
+        assert!(error.worker().is_some(), "{error}");
+        master.shutdown().unwrap();
+    }
 }

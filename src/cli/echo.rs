@@ -43,11 +43,11 @@ impl Echo {
     ///
     /// # Errors
     /// When the system refuses the thread.
-    pub(super) fn start(output: impl Write + Send + 'static) -> Result<Self> {
+    pub(super) fn start(mut output: impl Write + Send + 'static) -> Result<Self> {
         let (sender, receiver) = bounded(CAPACITY);
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
-        threads::spawn("echo", STACK, move || write_all(output, &receiver, &writer))
+        threads::vital("echo", STACK, move || write_all(&mut output, &receiver, &writer))
             .map_err(|error| Error::io("cannot start the thread that writes", error))?;
         Ok(Self { sender, shared })
     }
@@ -91,8 +91,9 @@ impl Write for Echo {
     }
 }
 
-fn write_all(mut output: impl Write, receiver: &Receiver<Message>, shared: &Shared) {
+fn write_all(output: &mut impl Write, receiver: &Receiver<Message>, shared: &Shared) {
     for message in receiver {
+        threads::fail_point("echo");
         match message {
             // A reader that went away is no reason to stop: the workers matter more.
             Message::Line(line) => drop(output.write_all(&line)),
@@ -113,6 +114,8 @@ fn write_all(mut output: impl Write, receiver: &Receiver<Message>, shared: &Shar
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::alone;
+    use crate::host::threads::fail_points::arm;
 
     /// A writer that waits for a permit before each write and tells what was written.
     struct Gated {
@@ -153,5 +156,28 @@ mod tests {
         assert!(notes >= 9, "{notes}");
         assert!(kept >= CAPACITY, "{kept}");
         assert_eq!(written[0], "0\n");
+    }
+
+    #[test]
+    fn s17_what_is_written_after_a_fault_of_ours_comes_out() {
+        if !alone::here(&[], s17_what_is_written_after_a_fault_of_ours_comes_out) {
+            return;
+        }
+        let (tell, told) = crossbeam_channel::unbounded();
+        let _on_fault = threads::on_fault(move |what| drop(tell.send(what.to_owned())));
+        let (permit, permits) = bounded(0);
+        drop(permit);
+        let (lines, written) = crossbeam_channel::unbounded();
+        let echo = Echo::start(Gated { permits, told: lines }).unwrap();
+        arm("echo");
+        echo.line(b"lost\n".to_vec());
+        echo.line(b"kept\n".to_vec());
+        echo.flush();
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), ["kept\n"]);
+        assert!(told.is_empty());
+        arm("echo");
+        echo.line(b"lost\n".to_vec());
+        let why = told.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(why.contains("told to at echo"), "{why}");
     }
 }

@@ -57,7 +57,8 @@ impl Countdown {
             workers.filter(|worker| worker.phase != "none").map(|worker| worker.id).collect();
         let progress = Arc::new(Mutex::new(Progress::new("stopping", up.len())));
         let countdown = Self(Arc::clone(&progress));
-        // It ends with the master, which closes the stream.
+        // It ends with the master, which closes the stream. Should it break off, what was counted
+        // by then stays.
         threads::spawn("countdown", STACK, move || count(events, up, &progress)).ok()?;
         Some(countdown)
     }
@@ -70,10 +71,44 @@ impl Drop for Countdown {
 }
 
 fn count(events: Events, mut up: BTreeSet<String>, progress: &Mutex<Progress>) {
+    threads::fail_point("countdown");
     for event in events.map_while(Result::ok) {
         let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
         if text("to") == "stopped" && up.remove(text("worker")) {
             progress.lock().unwrap_or_else(PoisonError::into_inner).one_more();
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::control::SOCKET;
+    use crate::host::alone;
+    use crate::host::threads::fail_points::{arm, is_armed};
+    use crate::master::Master;
+    use crate::settings::MasterConfig;
+
+    #[test]
+    fn s17_a_shutdown_is_waited_for_though_who_counts_panics() {
+        if !alone::here(&[], s17_a_shutdown_is_waited_for_though_who_counts_panics) {
+            return;
+        }
+        let around = tempfile::tempdir().unwrap();
+        let state = around.path().join("s");
+        let master = Master::builder().config(MasterConfig::new().state_dir(&state)).build();
+        let master = master.unwrap();
+        let client = Client::connect(state.join(SOCKET)).unwrap();
+        arm("countdown");
+        let countdown = Countdown::start(&client).unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while is_armed("countdown") {
+            assert!(std::time::Instant::now() < end, "nobody counts");
+            std::thread::yield_now();
+        }
+        let report = client.shutdown(false).unwrap();
+        assert!(report.killed.is_empty() && report.stuck.is_empty());
+        drop(countdown);
+        master.wait().unwrap();
     }
 }

@@ -3,6 +3,8 @@
 
 mod calls;
 mod logger;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write as _};
@@ -420,8 +422,12 @@ impl Host {
             self.end_module(SIGNAL_PATIENCE, STOPPED);
             let host = Arc::clone(self);
             let watch = move || {
-                let (end, patience) = (lock(&host.end), SIGNAL_PATIENCE);
-                drop(host.ended.wait_timeout_while(end, patience, |end| end.code.is_none()));
+                let _said = threads::ours("hsu-signal", || {
+                    threads::fail_point("hsu-signal");
+                    let (end, patience) = (lock(&host.end), SIGNAL_PATIENCE);
+                    drop(host.ended.wait_timeout_while(end, patience, |end| end.code.is_none()));
+                });
+                // Also if that broke off: rather too early than never.
                 let _ = emulate_default_handler(signal);
             };
             if threads::spawn("hsu-signal", SIGNAL_STACK, watch).is_err() {

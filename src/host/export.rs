@@ -182,17 +182,24 @@ impl Handle {
     /// Lets the stop token fire when the host asks for the stop.
     fn follow_the_hosts_stop(&self) -> Result<(), Failure> {
         let (link, backend) = (self.link, Arc::downgrade(&self.backend));
+        let name = format!("{}-stop", self.link.incarnation());
+        let called = name.clone();
         let wait = move || {
-            while backend.strong_count() > 0 {
-                if link.wait_stop() {
-                    if let Some(backend) = backend.upgrade() {
-                        backend.fire(None);
+            let followed = threads::twice(&called, || {
+                while backend.strong_count() > 0 {
+                    threads::fail_point("bridge");
+                    if link.wait_stop() {
+                        if let Some(backend) = backend.upgrade() {
+                            backend.fire(None);
+                        }
+                        return;
                     }
-                    return;
                 }
+            });
+            if let Err(fault) = followed {
+                link.report_failure(&link::text_of(&fault));
             }
         };
-        let name = format!("{}-stop", self.link.incarnation());
         threads::spawn(&name, BRIDGE_STACK, wait).map(drop).map_err(|error| {
             let message = format!("cannot start the thread that waits for the stop: {error}");
             Failure::new(ErrorCategory::ResourceLimit, message)
@@ -332,9 +339,10 @@ unsafe extern "C" fn destroy(handle: *mut c_void) {
     // SAFETY: the host hands back what `create` gave it, and does not use it again.
     let handle = unsafe { Box::from_raw(handle.cast::<Handle>()) };
     let Handle { backend, link, realm, own } = *handle;
-    let Own { life, instance, ctx } = own.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    let Own { life, mut instance, ctx } =
+        own.into_inner().unwrap_or_else(|broken| broken.into_inner());
     let lent = identity::lend(&backend.identity());
-    let ended = panics::guarded("the plugin's shim", || life.wind_down(instance, &ctx));
+    let ended = panics::guarded("the plugin's shim", || life.wind_down(&mut instance, &ctx));
     drop(lent);
     if let Err(failure) = ended.and_then(|ended| ended) {
         link.report_failure(&link::text_of(&failure));
@@ -365,6 +373,87 @@ unsafe extern "C" fn call(
             let unknown = failure.category == ErrorCategory::UnknownFunction;
             let code = result(Err(failure), sink);
             if unknown { abi::UNSUPPORTED } else { code }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::host::alone;
+    use crate::host::threads::fail_points::{arm_for, is_armed};
+    use crate::module::{ModuleInfo, ModuleResult};
+
+    struct Idle;
+
+    impl WorkerModule for Idle {
+        fn start(&mut self, _: &ModuleContext) -> ModuleResult {
+            Ok(())
+        }
+        fn info(&self) -> ModuleInfo {
+            ModuleInfo::new("idle", "1")
+        }
+    }
+
+    static FAILURES: AtomicU32 = AtomicU32::new(0);
+
+    unsafe extern "C" fn stops(_: *mut c_void, _: u64) -> i32 {
+        1
+    }
+
+    unsafe extern "C" fn fails(_: *mut c_void, _: Str) {
+        FAILURES.fetch_add(1, Ordering::SeqCst);
+    }
+
+    const HOST: Host = Host {
+        struct_size: size_of::<Host>() as u32,
+        abi_major: abi::MAJOR,
+        abi_minor: abi::MINOR,
+        ctx: ptr::null_mut(),
+        log_max_level: 0,
+        reserved: 0,
+        incarnation: 7,
+        log: None,
+        stop_requested: None,
+        wait_stop: Some(stops),
+        report_failure: Some(fails),
+        report_finished: None,
+        heartbeat: None,
+        publish_endpoint: None,
+    };
+
+    #[test]
+    fn s17_a_plugin_hears_the_stop_after_one_fault_of_ours_and_has_failed_after_two() {
+        if !alone::here(
+            &[],
+            s17_a_plugin_hears_the_stop_after_one_fault_of_ours_and_has_failed_after_two,
+        ) {
+            return;
+        }
+        for faults in [1, 2] {
+            let host = HOST;
+            let link = Link::new(&raw const host).unwrap();
+            let handle = Handle::create(link, "w", Arc::new(|| Idle)).unwrap();
+            let (tell, told) = crossbeam_channel::bounded(1);
+            let token = handle.own.lock().unwrap().ctx.stop_token().clone();
+            let _stop = token.on_stop(move || tell.send(()).unwrap());
+            arm_for("bridge", faults);
+            handle.follow_the_hosts_stop().unwrap();
+            if faults == 1 {
+                told.recv_timeout(Duration::from_secs(30)).unwrap();
+                assert_eq!(FAILURES.load(Ordering::SeqCst), 0);
+            } else {
+                let end = Instant::now() + Duration::from_secs(30);
+                while FAILURES.load(Ordering::SeqCst) == 0 {
+                    assert!(Instant::now() < end, "nobody is told");
+                    std::thread::yield_now();
+                }
+                assert!(!token.is_stopped());
+            }
+            assert!(!is_armed("bridge"));
         }
     }
 }

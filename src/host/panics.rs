@@ -42,9 +42,8 @@ pub(crate) fn guarded<T>(callback: impl Display, call: impl FnOnce() -> T) -> Re
     })
 }
 
-/// Goes on with a panic that was caught elsewhere, in a plugin: the next `guarded` gives this very
-/// failure. It is not told again.
-#[cfg_attr(not(any(test, feature = "plugins")), expect(dead_code, reason = "for plugins alone"))]
+/// Goes on with a panic that was caught elsewhere, in a plugin or to be said: the next `guarded`
+/// gives this very failure. It is not told again.
 pub(crate) fn pass_on(failure: Failure) -> ! {
     panic::resume_unwind(Box::new(failure))
 }

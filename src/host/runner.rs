@@ -123,9 +123,9 @@ impl ModuleRunner {
         let config = launch.config;
         let (called, told) = (name.clone(), Arc::clone(report));
         let work = move || {
-            // The module's own panics are caught where they happen.
-            if let Err(failure) = guarded(&called, || life.run(config, &orders)) {
-                told(Report::Gone(Exit::Failed(failure)));
+            let lived = threads::ours(&called, || life.run(&called, config, &orders));
+            if let Err(fault) = lived {
+                told(Report::Gone(Exit::Failed(fault)));
             }
         };
         match threads::spawn(&name, self.setting.stack_size, work) {
@@ -206,27 +206,48 @@ pub(super) struct Instance {
 }
 
 impl Life {
-    fn run(self, config: serde_json::Value, orders: &Receiver<Order>) {
+    fn run(self, name: &str, config: serde_json::Value, orders: &Receiver<Order>) {
         identity::assume(self.backend.identity());
         let ctx = ModuleContext::new(self.backend.clone());
         let mut instance = Instance::default();
-        let created = self.create(&mut instance);
-        match created.and_then(|()| self.initialize(&mut instance, &ctx, config)) {
+        // The module's own panics are caught where they happen: these are ours.
+        let lived = threads::ours(name, || self.live(&mut instance, &ctx, config, orders));
+        if let Err(fault) = lived {
+            self.backend.report(Report::Failed(fault));
+            // It is to be ended as any that has failed.
+            while orders.recv().is_ok_and(|order| !is_end(&order)) {}
+        }
+        let ended = threads::ours(name, || self.wind_down(&mut instance, &ctx));
+        // There may be something left of it if that broke off.
+        let dropped = guarded("drop", move || drop(instance));
+        let ended = ended.and_then(|ended| ended).and(dropped);
+        self.backend.report(Report::Gone(ended.map_or_else(Exit::Failed, |()| Exit::Returned)));
+    }
+
+    /// From its making until it is to end.
+    fn live(
+        &self,
+        instance: &mut Instance,
+        ctx: &ModuleContext,
+        config: serde_json::Value,
+        orders: &Receiver<Order>,
+    ) {
+        let created = self.create(instance);
+        match created.and_then(|()| self.initialize(instance, ctx, config)) {
             Ok(()) => self.backend.report(Report::Launched),
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
-        loop {
-            match orders.recv() {
-                Ok(Order::Start) => self.start(&mut instance, &ctx),
-                Ok(Order::Probe { probe }) => self.probe(&mut instance, probe),
-                Ok(Order::Info) => self.inform(&mut instance),
-                // Without a master there is nobody to live for.
-                Ok(Order::Ask { .. } | Order::Force { .. }) | Err(_) => break,
-                Ok(Order::Launch(_) | Order::Abandon) => {}
+        // Without a master there is nobody to live for.
+        while let Ok(order) = orders.recv() {
+            match order {
+                Order::Start => self.start(instance, ctx),
+                Order::Probe { probe } => self.probe(instance, probe),
+                Order::Info => self.inform(instance),
+                Order::Ask { .. } | Order::Force { .. } => return,
+                Order::Launch(_) | Order::Abandon => {}
             }
+            threads::fail_point("module");
         }
-        let exit = self.wind_down(instance, &ctx).map_or_else(Exit::Failed, |()| Exit::Returned);
-        self.backend.report(Report::Gone(exit));
     }
 
     pub(super) fn create(&self, instance: &mut Instance) -> Result<(), Failure> {
@@ -311,11 +332,13 @@ impl Life {
     /// goes on.
     pub(super) fn wind_down(
         &self,
-        mut instance: Instance,
+        instance: &mut Instance,
         ctx: &ModuleContext,
     ) -> Result<(), Failure> {
-        let stopped = self.stop(&mut instance, ctx);
-        let dropped = guarded("drop", move || drop(instance.module));
+        threads::fail_point("module-end");
+        let stopped = self.stop(instance, ctx);
+        let module = instance.module.take();
+        let dropped = guarded("drop", move || drop(module));
         stopped.and(dropped)
     }
 
@@ -333,6 +356,8 @@ impl Life {
             result = instance.note(stopped);
         }
         self.backend.join_threads();
+        // Of those for which there was a thread, but not to the end.
+        self.backend.run_late_actions();
         result.and(closed)
     }
 
@@ -348,6 +373,16 @@ impl Life {
                 Err(read.map_or_else(Broken::Panicked, Broken::Returned))
             }
             Err(failure) => Err(Broken::Panicked(failure)),
+        }
+    }
+}
+
+/// True for an order after which there are no more.
+fn is_end(order: &Order) -> bool {
+    match order {
+        Order::Ask { .. } | Order::Force { .. } => true,
+        Order::Launch(_) | Order::Start | Order::Probe { .. } | Order::Info | Order::Abandon => {
+            false
         }
     }
 }

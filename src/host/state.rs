@@ -364,8 +364,12 @@ fn pid_in(holder: &str) -> Option<u32> {
 /// Waits for a lock, though not for ever; `None`: it is held for longer.
 fn wait_for(lock: File) -> io::Result<Option<File>> {
     let (tell, told) = bounded(1);
-    // Should nobody listen by then, the lock is given back at once.
-    let wait = move || drop(tell.send(lock.lock().map(|()| lock)));
+    // Should nobody listen by then, the lock is given back at once; and should this break off,
+    // nobody waits for it.
+    let wait = move || {
+        threads::fail_point("hsu-lock");
+        drop(tell.send(lock.lock().map(|()| lock)));
+    };
     threads::spawn("hsu-lock", STACK, wait)?;
     told.recv_timeout(PATIENCE).ok().transpose()
 }

@@ -1,16 +1,18 @@
 //! The one constructor for threads: every thread has a name and a stack of known size, and a system
-//! that has no more threads to give is an error, not a panic. What a master cannot be without never
-//! ends unheard: see [`vital`].
+//! that has no more threads to give is an error, not a panic. None of them ends unheard: see
+//! [`ours`], [`twice`] and [`vital`].
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use super::panics::guarded;
+use super::panics::{guarded, pass_on};
 use super::sys;
+use crate::error::{ErrorCategory, Failure};
 
 /// How many threads we run at most. Each has four memory maps, and at the kernel's default of
 /// 65,530 maps the standard library does not return an error: it aborts the process.
@@ -43,7 +45,8 @@ impl Drop for Counted {
     }
 }
 
-/// Starts a thread called `name`.
+/// Starts a thread called `name`. Should `work` panic, that is said, and the thread ends: who waits
+/// for something of it is to be told by what is dropped then.
 ///
 /// # Errors
 /// When the system or our own limit refuses one more thread, or the name contains a NUL byte.
@@ -70,8 +73,40 @@ pub(crate) fn spawn(
         if inherits {
             let _ = sys::set_slice(0);
         }
-        sys::named(&known, work);
+        sys::named(&known, || {
+            if let Err(fault) = ours(&known, work) {
+                // Who joins it is to see that.
+                pass_on(fault);
+            }
+        });
     })
+}
+
+/// Does work of ours that somebody waits for. Should it panic, that is said, and is the outcome.
+///
+/// # Errors
+/// It has panicked. What it borrowed must be fit to be used all the same.
+pub(crate) fn ours<T>(what: impl Display, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    guarded(what, work).map_err(fault_of).inspect_err(|fault| say(&fault.to_string()))
+}
+
+/// As [`ours`], but should the work panic, it is done once more.
+///
+/// # Errors
+/// It has panicked for the second time.
+pub(crate) fn twice<T>(what: impl Display, mut work: impl FnMut() -> T) -> Result<T, Failure> {
+    let first = match guarded(&what, &mut work) {
+        Ok(done) => return Ok(done),
+        Err(first) => fault_of(first),
+    };
+    say(&format!("{first}; it is begun again"));
+    ours(what, work)
+}
+
+/// What panicked is no module's.
+fn fault_of(panicked: Failure) -> Failure {
+    let message = format!("an internal fault: {}", panicked.message);
+    Failure { place: panicked.place, ..Failure::new(ErrorCategory::Internal, message) }
 }
 
 /// Starts a thread that a master is not whole without. Should `work` panic, it is done once more;
@@ -87,10 +122,9 @@ pub(crate) fn vital(
 ) -> io::Result<JoinHandle<()>> {
     let thread = name.to_owned();
     spawn(name, stack_size, move || {
-        let Err(first) = guarded(&thread, &mut work) else { return };
-        say(&format!("a fault of the master's own: {first}; it is begun again"));
-        let Err(second) = guarded(&thread, &mut work) else { return };
-        fault(&format!("{second}, for the second time"));
+        if let Err(fault) = twice(&thread, &mut work) {
+            escalate(&fault);
+        }
     })
 }
 
@@ -114,10 +148,10 @@ fn masters() -> MutexGuard<'static, Masters> {
     MASTERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells every master of this process that a part of it is lost.
-fn fault(what: &str) {
-    say(&format!("a fault of the master's own: {what}"));
-    masters().tell.values().for_each(|tell| tell(what));
+/// Tells every master of this process that a part of it is lost, of which it then dies.
+pub(crate) fn escalate(fault: &Failure) {
+    say(&format!("for the second time, so that the master ends: {fault}"));
+    masters().tell.values().for_each(|tell| tell(&fault.to_string()));
 }
 
 /// A master hears of faults for as long as this lives.
@@ -150,30 +184,37 @@ pub(crate) use fail_points::fail_point;
 pub(crate) mod fail_points {
     use super::{BTreeMap, Mutex, PoisonError};
 
-    /// For each place how often it was passed, and whether it panics the next time.
-    static PLACES: Mutex<BTreeMap<String, (u64, bool)>> = Mutex::new(BTreeMap::new());
+    /// For each place how often it was passed, and how often it still panics.
+    static PLACES: Mutex<BTreeMap<String, (u64, u32)>> = Mutex::new(BTreeMap::new());
 
-    fn at<T>(place: &str, look: impl FnOnce(&mut (u64, bool)) -> T) -> T {
+    fn at<T>(place: &str, look: impl FnOnce(&mut (u64, u32)) -> T) -> T {
         let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
         look(places.entry(place.to_owned()).or_default())
     }
 
     pub(crate) fn fail_point(place: &str) {
-        let panics = at(place, |(passed, armed)| {
+        let panics = at(place, |(passed, left)| {
             *passed += 1;
-            std::mem::take(armed)
+            let panics = *left > 0;
+            *left = left.saturating_sub(1);
+            panics
         });
         assert!(!panics, "told to at {place}");
     }
 
     /// Has the next one who passes panic.
     pub(crate) fn arm(place: &str) {
-        at(place, |(_, armed)| *armed = true);
+        arm_for(place, 1);
     }
 
-    /// Nobody has panicked there yet.
+    /// Has the next so many who pass panic.
+    pub(crate) fn arm_for(place: &str, times: u32) {
+        at(place, |(_, left)| *left = times);
+    }
+
+    /// Not all have panicked there yet.
     pub(crate) fn is_armed(place: &str) -> bool {
-        at(place, |(_, armed)| *armed)
+        at(place, |(_, left)| *left > 0)
     }
 
     pub(crate) fn passed(place: &str) -> u64 {
@@ -235,8 +276,18 @@ mod tests {
             assert_eq!(begun.iter().count(), ends, "{panics} panics");
             let faults: Vec<_> = told.try_iter().collect();
             assert_eq!(faults.len(), usize::from(panics > 1), "{faults:?}");
-            assert!(faults.iter().all(|fault| fault.starts_with("panicked in part: told to")));
+            let text = "an internal fault: panicked in part: told to";
+            assert!(faults.iter().all(|fault| fault.starts_with(text)), "{faults:?}");
         }
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_known_to_have_by_who_joins_it() {
+        let thread = spawn("part", 64 << 10, || panic!("told to")).unwrap();
+        let fault = thread.join().unwrap_err();
+        let fault = fault.downcast::<Failure>().unwrap();
+        assert_eq!(fault.category, ErrorCategory::Internal);
+        assert_eq!(fault.message, "an internal fault: panicked in part: told to");
     }
 
     #[test]

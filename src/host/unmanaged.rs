@@ -175,13 +175,16 @@ mod linux {
         let (plan, hold, report) = (Arc::clone(plan), Arc::clone(hold), Arc::clone(report));
         let thread = threads::spawn(&hold.life.clone(), STACK, move || {
             let gone = Gone { hold, report, exit: Exit::Unknown };
-            match find(&plan.what) {
-                Ok(found) => {
-                    let exit = keep_in_sight(found, &released, &gone);
-                    gone.told(exit);
-                }
-                Err(failure) => gone.told(Exit::Failed(failure)),
-            }
+            let life = &gone.hold.life;
+            let found = threads::twice(life, || {
+                threads::fail_point("unmanaged-find");
+                find(&plan.what)
+            });
+            let exit = match found.and_then(|found| found) {
+                Ok(found) => keep_in_sight(found, &released, &gone),
+                Err(failure) => Exit::Failed(failure),
+            };
+            gone.told(exit);
         })?;
         // Nobody joins it: its report of the end is the last thing it does.
         drop(thread);
@@ -193,17 +196,23 @@ mod linux {
         let process = Arc::new(found);
         *gone.hold.lock() = State::Holding(Arc::clone(&process));
         (gone.report)(Report::Launched);
-        loop {
-            match sys::wait_readable([Some(process.as_fd()), Some(released.as_fd())], None) {
-                Ok([false, false]) => {}
-                Ok([true, _]) => return Exit::Unknown,
-                Ok([false, true]) => return Exit::LetGo,
-                Err(error) => {
-                    log::error!("{}: cannot wait for its end: {error}", gone.hold.life);
-                    return Exit::Unknown;
+        let life = &gone.hold.life;
+        let seen = threads::twice(life, || {
+            threads::fail_point("unmanaged");
+            loop {
+                match sys::wait_readable([Some(process.as_fd()), Some(released.as_fd())], None) {
+                    Ok([false, false]) => {}
+                    Ok([true, _]) => return Exit::Unknown,
+                    Ok([false, true]) => return Exit::LetGo,
+                    Err(error) => {
+                        log::error!("{life}: cannot wait for its end: {error}");
+                        return Exit::Unknown;
+                    }
                 }
             }
-        }
+        });
+        // It is not ours to end: it is looked for and found again as the restart policy has it.
+        seen.unwrap_or_else(Exit::Failed)
     }
 
     /// Owes the report `Gone`, and pays it also when the thread that has it panics.

@@ -9,8 +9,10 @@ use crossbeam_channel::bounded;
 use crate::control::{Client, SOCKET};
 use crate::error::ErrorCategory;
 use crate::host::alone;
-use crate::host::threads::fail_points::{arm, is_armed, passed};
+use crate::host::proc;
+use crate::host::threads::fail_points::{arm, arm_for, is_armed, passed};
 use crate::master::Master;
+use crate::runtime::EventKind;
 use crate::settings::MasterConfig;
 use crate::worker::WorkerConfig;
 
@@ -38,9 +40,32 @@ impl Bench {
     fn poke(&self) {
         let _ = self.connect();
         let _ = self.master.restart_worker("nap", true);
-        let own = std::process::id().to_string();
-        assert!(Command::new("kill").args(["-s", "USR2", &own]).status().unwrap().success());
+        signal("USR2");
     }
+
+    /// The pid of its worker, if that runs, and its incarnation.
+    fn nap(&self) -> (Option<u32>, u64) {
+        let nap = self.master.worker_diagnostics("nap").unwrap();
+        (nap.pid, nap.incarnation)
+    }
+}
+
+/// Sends a signal to this process.
+fn signal(name: &str) {
+    let own = std::process::id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &own]).status().unwrap().success());
+}
+
+/// The children of this process that have not ended.
+fn children() -> Vec<u32> {
+    let own = std::process::id().to_string();
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let mut words = after_name.split_ascii_whitespace();
+        words.next().is_some_and(|state| state != "Z") && words.next() == Some(own.as_str())
+    };
+    proc::all().unwrap().into_iter().filter(is_child).collect()
 }
 
 /// Has it happen again and again until it has led to that.
@@ -93,4 +118,88 @@ fn s17_a_connection_that_panics_hurts_no_other() {
         bench.connect().unwrap();
     }
     bench.master.shutdown().unwrap();
+}
+
+#[test]
+fn s17_a_panic_in_the_loop_ends_the_master_and_its_workers() {
+    if !alone::here(&[], s17_a_panic_in_the_loop_ends_the_master_and_its_workers) {
+        return;
+    }
+    let bench = Bench::new();
+    bench.master.start_worker("nap").unwrap();
+    arm("loop");
+    let error = bench.master.restart_worker("nap", false).unwrap_err();
+    assert_eq!(error.category(), ErrorCategory::Internal, "{error}");
+    let error = bench.master.wait().unwrap_err();
+    assert_eq!(error.category(), ErrorCategory::Internal, "{error}");
+    until(|| (), || children().is_empty());
+}
+
+#[test]
+fn s17_a_worker_whose_monitor_or_launcher_panics_is_restarted_and_never_doubled() {
+    if !alone::here(
+        &[],
+        s17_a_worker_whose_monitor_or_launcher_panics_is_restarted_and_never_doubled,
+    ) {
+        return;
+    }
+    let bench = Bench::new();
+    bench.master.start_worker("nap").unwrap();
+    for (place, times) in [("monitor", 2), ("monitor-start", 1), ("launcher", 1)] {
+        let (_, before) = bench.nap();
+        arm_for(place, times);
+        // It may have been seen to run for a moment.
+        let _ = bench.master.restart_worker("nap", true);
+        // The one after that is the policy's.
+        until(
+            || (),
+            || {
+                let (pid, incarnation) = bench.nap();
+                pid.is_some() && incarnation == before + 2
+            },
+        );
+        assert!(!is_armed(place));
+        let (pid, _) = bench.nap();
+        assert_eq!(children(), [pid.unwrap()], "{place}");
+        let failure = bench.master.worker_diagnostics("nap").unwrap().last_error.unwrap();
+        assert_eq!(failure.category, ErrorCategory::Internal, "{place}: {failure:?}");
+    }
+    bench.master.shutdown().unwrap();
+}
+
+#[test]
+fn s17_a_signal_has_its_effect_after_another_one_met_a_fault_of_ours() {
+    if !alone::here(&[], s17_a_signal_has_its_effect_after_another_one_met_a_fault_of_ours) {
+        return;
+    }
+    let bench = Bench::new();
+    arm("signals-aside");
+    until(|| signal("USR1"), || !is_armed("signals-aside"));
+    let before = passed("signals-aside");
+    until(|| signal("USR1"), || passed("signals-aside") > before);
+    bench.master.shutdown().unwrap();
+}
+
+#[test]
+fn s17_that_a_reload_has_come_to_its_end_is_told_though_who_waits_for_it_panics() {
+    if !alone::here(
+        &[],
+        s17_that_a_reload_has_come_to_its_end_is_told_though_who_waits_for_it_panics,
+    ) {
+        return;
+    }
+    let nap = |id: &str| WorkerConfig::executable(id, "/bin/sleep").args(["1000"]);
+    let config = MasterConfig::new().worker(nap("nap"));
+    let more = config.clone().worker(nap("new"));
+    let source = move || Ok(more.clone());
+    let master = Master::builder().config(config).source(source).build().unwrap();
+    let events = master.subscribe();
+    arm("reload-end");
+    master.reload_unattended();
+    let finished = std::iter::from_fn(|| events.recv_timeout(Duration::from_secs(30)).ok())
+        .find_map(|event| {
+            if let EventKind::ReloadFinished { failed } = event.kind { Some(failed) } else { None }
+        });
+    assert_eq!(finished, Some(vec!["new".to_owned()]));
+    master.shutdown().unwrap();
 }

@@ -61,6 +61,14 @@ impl Reloading {
         self.plan
     }
 
+    /// The workers whose steps are waited for.
+    fn unsettled(&self) -> Vec<String> {
+        let mut steps: Vec<_> = self.open.iter().map(|(index, _)| *index).collect();
+        steps.dedup();
+        let worker = |index: usize| self.plan.steps.get(index).map(|step| step.worker.clone());
+        steps.into_iter().filter_map(worker).collect()
+    }
+
     fn settle(&mut self, index: usize, outcome: Result<()>) {
         if let Err(error) = outcome {
             self.fail(index, &error);
@@ -148,7 +156,18 @@ impl Master {
     pub(super) fn reload_unattended(&self) {
         let Ok(begun) = self.begin_reload_again() else { return };
         let master = self.share();
-        let wait = move || drop(master.finish_reload(begun));
+        let wait = move || {
+            let open = begun.unsettled();
+            let finished = threads::ours("reload-end", || {
+                threads::fail_point("reload-end");
+                master.finish_reload(begun)
+            });
+            if finished.is_err() {
+                // Nobody knows better what has become of them.
+                log::error!("what comes of the reload is not known of {}", open.join(", "));
+                master.shared.handle.send(Input::Tell(EventKind::ReloadFinished { failed: open }));
+            }
+        };
         if let Err(error) = threads::spawn("reload-end", STACK, wait) {
             log::error!("what comes of the reload is not told: there is no thread: {error}");
         }

@@ -40,7 +40,6 @@ mod unix {
     use super::super::Master;
     use super::{Result, on_early_request_to_end, on_request_to_end, tell_status};
     use crate::error::Error;
-    use crate::host::panics::guarded;
     use crate::host::{sys, threads};
 
     const STACK: usize = 256 << 10;
@@ -171,9 +170,17 @@ mod unix {
         fn ask(&mut self, name: &str, master: &Master, work: fn(&Master)) {
             if self.0.is_none() {
                 let (ask, asked) = bounded(1);
-                let master = master.share();
-                let work = move || asked.iter().for_each(|()| work(&master));
-                match threads::spawn(name, STACK, work) {
+                let (master, called) = (master.share(), name.to_owned());
+                let turn = move || {
+                    for () in &asked {
+                        // The next one that is asked for is done all the same.
+                        let _said = threads::ours(&called, || {
+                            threads::fail_point("signals-aside");
+                            work(&master);
+                        });
+                    }
+                };
+                match threads::spawn(name, STACK, turn) {
                     Ok(thread) => self.0 = Some((ask, thread)),
                     Err(error) => log::error!("cannot {name}: no thread: {error}"),
                 }
@@ -274,12 +281,7 @@ mod unix {
             log::info!("SIGHUP: reloading");
             // What comes of it is told where it happens; the configuration's source is the
             // program's.
-            self.reloads.ask("reload", master, |master| {
-                let reload = || master.reload_unattended();
-                if let Err(failure) = guarded("the reload", reload) {
-                    log::error!("SIGHUP: not reloaded: {failure}");
-                }
-            });
+            self.reloads.ask("reload", master, Master::reload_unattended);
         }
 
         /// The loop has ended by now, and with it whatever a reload waits for.
@@ -408,6 +410,7 @@ fn on_request_to_end(master: &Master, asked: u32) {
 fn leave(text: String) -> ! {
     let (tell, told) = bounded(1);
     let write = move || {
+        threads::fail_point("farewell");
         let _ = std::io::stderr().write_all(text.as_bytes());
         let _ = tell.send(());
     };
@@ -441,5 +444,25 @@ fn in_a_word(worker: &WorkerDiagnostics) -> String {
     match pid {
         Some(pid) => format!("{id}#{incarnation} (pid {pid})"),
         None => format!("{id}#{incarnation}"),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::host::alone;
+    use crate::host::threads::fail_points::arm;
+
+    #[test]
+    fn s17_a_master_leaves_at_once_though_who_says_farewell_panics() {
+        let test = s17_a_master_leaves_at_once_though_who_says_farewell_panics;
+        let Some(ended) = alone::run(&[], test) else {
+            arm("farewell");
+            leave("never written".to_owned());
+        };
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains("told to at farewell"), "{said}");
+        assert!(!said.contains("never written"), "{said}");
     }
 }

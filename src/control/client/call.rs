@@ -72,7 +72,12 @@ impl Callable for RemoteFunction {
         }
         let route = Arc::clone(&self);
         let work = move || {
-            let outcome = route.call(&payload, timeout);
+            let called = threads::ours("call", || {
+                threads::fail_point("call");
+                route.call(&payload, timeout)
+            });
+            let outcome =
+                called.unwrap_or_else(|fault| Err(Error::of_failure(&route.worker, &fault)));
             drop(counted);
             answer.of_call(outcome);
         };

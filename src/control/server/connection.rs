@@ -372,13 +372,13 @@ impl<'s> Connection<'s> {
         let mut ended = Vec::new();
         for (key, open) in &mut self.open {
             if let Work::Streaming(stream) = &mut open.work
-                && stream.pump(&mut self.out, open.id, MAX_OUT)
+                && let Some(end) = stream.pump(&mut self.out, open.id, MAX_OUT)
             {
-                ended.push(*key);
+                ended.push((*key, end));
             }
         }
-        for key in ended {
-            self.answer(key, Ok(Answer::Nothing));
+        for (key, end) in ended {
+            self.answer(key, end.map(|()| Answer::Nothing));
         }
     }
 

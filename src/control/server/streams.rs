@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::limits::Permit;
 use super::{Shared, wire};
 use crate::error::{Error, Result};
-use crate::host::panics::guarded;
 use crate::host::threads;
 use crate::logs::{Entry, Query, Reader, Stop};
 use crate::runtime::{Event, EventKind, Subscriber};
@@ -48,7 +47,8 @@ pub(super) struct Events {
 
 /// Lines of logs, which a thread reads from the files.
 pub(super) struct Lines {
-    entries: Receiver<Entry>,
+    /// An error is the last one.
+    entries: Receiver<Result<Entry>>,
     reader: Stop,
 }
 
@@ -98,9 +98,9 @@ impl Stream {
         let stop = reader.stopper();
         let (entry, entries) = bounded(AHEAD);
         let work = move || {
-            let reads = || read(reader, &waker, |piece| entry.send(piece).is_ok());
-            if let Err(failure) = guarded("a reader of logs", reads) {
-                log::error!("control: {failure}");
+            let reads = || read(reader, &waker, |piece| entry.send(Ok(piece)).is_ok());
+            if let Err(fault) = threads::ours("a reader of logs", reads) {
+                let _ = entry.send(Err(Error::from(&fault)));
             }
             drop(entry);
             // Now there is an end to be found.
@@ -112,9 +112,9 @@ impl Stream {
         Ok(Self::Logs(Lines { entries, reader: stop }))
     }
 
-    /// Puts what there is behind what is in `out`, as long as that is shorter than `most`. True:
-    /// that was all.
-    pub(super) fn pump(&mut self, out: &mut Vec<u8>, id: u64, most: usize) -> bool {
+    /// Puts what there is behind what is in `out`, as long as that is shorter than `most`. `Some`:
+    /// that was all, and how it ended.
+    pub(super) fn pump(&mut self, out: &mut Vec<u8>, id: u64, most: usize) -> Option<Result> {
         while out.len() < most {
             let next = match self {
                 Self::Events(events) => events.push_next(out, id),
@@ -122,17 +122,19 @@ impl Stream {
             };
             match next {
                 Next::Said => {}
-                Next::Later => return false,
-                Next::End => return true,
+                Next::Later => return None,
+                Next::End => return Some(Ok(())),
+                Next::Failed(error) => return Some(Err(error)),
             }
         }
-        false
+        None
     }
 }
 
 /// Reads until there is nothing more, or nobody who wants it.
 fn read(reader: Reader, waker: &Waker, mut tell: impl FnMut(Entry) -> bool) {
     for entry in reader {
+        threads::fail_point("control-logs");
         if !tell(entry) {
             return;
         }
@@ -145,6 +147,7 @@ enum Next {
     Said,
     Later,
     End,
+    Failed(Error),
 }
 
 impl Events {
@@ -189,10 +192,11 @@ impl Events {
 impl Lines {
     fn push_next(&mut self, out: &mut Vec<u8>, id: u64) -> Next {
         match self.entries.try_recv() {
-            Ok(Entry { worker, bytes, notice }) => {
+            Ok(Ok(Entry { worker, bytes, notice })) => {
                 wire::push_event(out, id, &wire::LogText::new(&worker, &bytes, notice));
                 Next::Said
             }
+            Ok(Err(error)) => Next::Failed(error),
             Err(TryRecvError::Empty) => Next::Later,
             Err(TryRecvError::Disconnected) => Next::End,
         }

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Host, lock};
+use super::{Host, PANICKED, lock};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::Reply;
 use crate::host::sys::{self, Poller, Timer, Wakes};
@@ -98,7 +98,12 @@ impl Crew {
             state.free += 1;
         }
         let member = Arc::clone(host);
-        let started = threads::spawn("hsu-calls", STACK, move || Self::serve(&member));
+        let started = threads::spawn("hsu-calls", STACK, move || {
+            // What it had in hand is known to nobody: this process ends as after a module's panic.
+            if threads::ours("hsu-calls", || Self::serve(&member)).is_err() {
+                member.leave(PANICKED);
+            }
+        });
         if started.is_err() {
             let mut state = lock(&host.crew.state);
             state.threads -= 1;
@@ -111,6 +116,7 @@ impl Crew {
     fn serve(host: &Arc<Host>) {
         while let Ok(token) = host.crew.poller.wait() {
             lock(&host.crew.state).free -= 1;
+            threads::fail_point("hsu-calls");
             match token {
                 SOCKET => Self::attend(host),
                 TIMER => host.crew.relieve(host),

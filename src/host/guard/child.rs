@@ -11,7 +11,7 @@ use super::keeper::Keeper;
 use super::{MAX_LINE, Ward, Word};
 use crate::host::attached::Attached;
 use crate::host::proc::{self, Marks};
-use crate::host::sys;
+use crate::host::{sys, threads};
 use crate::worker::WorkerId;
 
 /// How long processes have between being asked to end and being killed.
@@ -36,10 +36,8 @@ pub(crate) fn guard_main(place: Option<OsString>) -> i32 {
     sys::name_process("hsu-guard");
     let descriptors = sys::nofile_limit().map_or(0, |limit| limit.soft);
     let mut known = Known { keeper: Keeper::of(place, descriptors), ..Known::default() };
-    if !known.listen(socket) {
-        known.end_all();
-    }
-    known.keeper.keep(&known.nonce);
+    let done = known.listen(socket);
+    known.conclude(done);
     0
 }
 
@@ -93,9 +91,20 @@ impl Known {
         }
     }
 
+    /// The master has ended; `done`: in order. Nobody is there any more who could take over should
+    /// this break off, so each part is done once more then.
+    pub(super) fn conclude(&mut self, done: bool) {
+        if !done {
+            let _said = threads::twice("hsu-guard", || self.end_all());
+        }
+        let Self { keeper, nonce, .. } = self;
+        let _said = threads::twice("hsu-keeper", || keeper.keep(nonce));
+    }
+
     /// Ends what the master has left, and nothing else: a process counts only as long as it is the
     /// very one that was told, or bears the master's own marks.
     pub(super) fn end_all(&self) {
+        threads::fail_point("guardian");
         let mut left = Vec::new();
         let mut unheld = Vec::new();
         for ward in self.wards.values() {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::estate;
 use crate::host::sys::{self, Dir, FifoEnd, Poller, Wakes};
+use crate::host::threads;
 use crate::worker::WorkerId;
 
 /// The token of what tells of changes in the state directory.
@@ -55,7 +56,8 @@ impl Keeper {
     /// the former one's.
     pub(super) fn keep(&mut self, nonce: &str) {
         self.drop_needless();
-        let Some(place) = self.place.take().filter(|_| !self.held.is_empty()) else { return };
+        let Some(place) = self.place.clone().filter(|_| !self.held.is_empty()) else { return };
+        threads::fail_point("keeper");
         let (root, changes, news) = match self.watch(&place) {
             Ok(watched) => watched,
             Err(error) => {

@@ -286,6 +286,7 @@ impl Shared {
             // It never says anything: this is the end of its life.
             while let Ok([false]) = sys::wait_readable([Some(ear)], None) {}
             let ended = child.wait();
+            threads::fail_point("hsu-guardian");
             let mut state = self.lock();
             if matches!(state.post, Post::Closed) {
                 return;

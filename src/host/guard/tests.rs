@@ -1,15 +1,21 @@
 //! The guardian as a function of what it hears: on real processes, and never on a stranger.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::child::Known;
+use super::keeper::Keeper;
 use super::*;
 use crate::host::attached::Attached;
-use crate::host::proc;
+use crate::host::estate::{HOLDER, fifos_of};
+use crate::host::roles::Program;
+use crate::host::sys::{Dir, FifoEnd};
+use crate::host::threads::fail_points::{arm, is_armed, passed};
+use crate::host::{alone, proc};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -149,4 +155,70 @@ fn a_master_that_is_done_leaves_nothing_to_do() {
     let alive = Marked::start("exec sleep 1000", &marks("c"), "w");
     let (_, done) = told(&[nonce("c"), Word::Started(alive.ward("w", true)), Word::Done]);
     assert!(done);
+}
+
+#[test]
+fn s17_a_guardian_ends_what_is_left_and_holds_what_was_written_after_a_fault_of_ours() {
+    if !alone::here(
+        &[],
+        s17_a_guardian_ends_what_is_left_and_holds_what_was_written_after_a_fault_of_ours,
+    ) {
+        return;
+    }
+    let mut left = Marked::start("exec sleep 1000", &marks("d"), "w");
+    let (mut known, done) = told(&[nonce("d"), Word::Started(left.ward("w", true))]);
+    let place = tempfile::tempdir().unwrap();
+    let root = Dir::open(place.path()).unwrap();
+    let workers = root.subdirectory("workers").unwrap();
+    let worker = WorkerId::new("kept").unwrap();
+    let held = fifos_of(&worker).map(|name| {
+        workers.make_fifo(&name).unwrap();
+        workers.open_fifo(&name, FifoEnd::Both).unwrap()
+    });
+    (&held[0]).write_all(b"x").unwrap();
+    known.keeper = Keeper::of(Some(place.path().into()), 1024);
+    known.keeper.hold(worker);
+    // The next master is there, so that what is held is held no longer than this takes.
+    let next = br#"{"version":1,"boot_id":"b","master":"next","pid":1,"start_time":1}"#;
+    root.replace(HOLDER, next).unwrap();
+    arm("guardian");
+    arm("keeper");
+    known.conclude(done);
+    assert_eq!(left.end(), Some(15));
+    assert!(!is_armed("guardian") && !is_armed("keeper"));
+    assert_eq!(passed("keeper"), 2);
+}
+
+#[test]
+fn s17_a_guardian_is_replaced_though_who_watches_over_it_panics() {
+    if !alone::here(&[], s17_a_guardian_is_replaced_though_who_watches_over_it_panics) {
+        return;
+    }
+    // Each tells that it is there, and lives as long as its line.
+    let around = tempfile::tempdir().unwrap();
+    let (script, there) = (around.path().join("guardian"), around.path().join("there"));
+    assert!(Command::new("mkfifo").arg(&there).status().unwrap().success());
+    let text = format!("#!/bin/sh\necho $$ > {}\nexec cat > /dev/null\n", there.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let told = std::fs::File::options().read(true).write(true).open(&there).unwrap();
+    let mut pids = BufReader::new(told).lines();
+    let guardian = Guardian::new(Some(Program { path: script, name: None }), "n", None);
+    let mut next = || {
+        let pid = pids.next().unwrap().unwrap().parse().unwrap();
+        // It may tell of itself before its master knows it; this waits for that.
+        guardian.ended(pid);
+        Attached::of(pid).unwrap()
+    };
+    guardian.begin();
+    let first = next();
+    arm("hsu-guardian");
+    assert!(first.signal(9).unwrap());
+    let second = next();
+    assert!(!is_armed("hsu-guardian"));
+    // The one who watches over it now hears of its end, too.
+    assert!(second.signal(9).unwrap());
+    let third = next();
+    guardian.done();
+    assert!(third.wait(Some(LONG)));
 }

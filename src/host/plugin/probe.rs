@@ -51,7 +51,7 @@ enum Verdict {
 pub(crate) fn probe_main(file: &OsStr, symbol: &OsStr) -> i32 {
     panics::install_hook();
     let path = Path::new(file);
-    let bounded = end_after(PATIENCE + GRACE).map_err(|error| {
+    let bounded = end_after(PATIENCE + GRACE, path).map_err(|error| {
         refused(path, format!("cannot be tried: no thread to bound the trial: {error}"))
     });
     let tried = bounded.and_then(|()| {
@@ -61,29 +61,40 @@ pub(crate) fn probe_main(file: &OsStr, symbol: &OsStr) -> i32 {
         Ok(description) => (Verdict::Sound(description), 0),
         Err(failure) => (Verdict::Refused(failure), 1),
     };
-    let line = serde_json::to_string(&verdict).unwrap_or_default();
+    if say(&verdict).is_ok() { code } else { 2 }
+}
+
+fn say(verdict: &Verdict) -> io::Result<()> {
+    let line = serde_json::to_string(verdict).unwrap_or_default();
     // A line of its own, whatever the library has written before.
-    let written = writeln!(io::stdout().lock(), "\n{line}");
-    if written.is_ok() { code } else { 2 }
+    writeln!(io::stdout().lock(), "\n{line}")
 }
 
 /// Ends this process after so long, or as soon as nobody holds the other end of its standard input,
 /// and what it has started: who was to do so may be gone.
-fn end_after(time: Duration) -> io::Result<()> {
+fn end_after(time: Duration, library: &Path) -> io::Result<()> {
     let deadline = Instant::now() + time;
     let running = Arc::new(Barrier::new(2));
     let line = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     // By hand it may be anything else, which says nothing.
     let line = line.metadata()?.file_type().is_fifo().then_some(line);
-    let started = Arc::clone(&running);
+    let (started, library) = (Arc::clone(&running), library.to_owned());
     let wait = move || {
-        started.wait();
-        let mut left = time;
-        while !left.is_zero() {
-            match sys::wait_readable([line.as_ref().map(AsFd::as_fd)], Some(left)) {
-                Ok([false]) => left = deadline.saturating_duration_since(Instant::now()),
-                Ok([true]) | Err(_) => break,
+        let waited = threads::ours("hsu-trial-end", || {
+            threads::fail_point("hsu-trial-end");
+            started.wait();
+            let mut left = time;
+            while !left.is_zero() {
+                match sys::wait_readable([line.as_ref().map(AsFd::as_fd)], Some(left)) {
+                    Ok([false]) => left = deadline.saturating_duration_since(Instant::now()),
+                    Ok([true]) | Err(_) => break,
+                }
             }
+        });
+        // There is no trial without a bound, and the library is not to blame.
+        if let Err(fault) = waited {
+            let _ = say(&Verdict::Refused(refused(&library, fault)));
+            sys::exit_now(1);
         }
         // Its own group, if it leads one.
         let _ = sys::signal(Target::Group(std::process::id()), sys::SIGKILL);
@@ -293,6 +304,8 @@ pub(crate) fn look(file: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::alone;
+    use crate::host::threads::fail_points::arm;
 
     fn tried(script: &str, patience: Duration) -> Result<ModuleDescription, String> {
         let mut command = Command::new("/bin/sh");
@@ -332,5 +345,20 @@ mod tests {
         let begun = Instant::now();
         tried("sleep 3600 & exit 0", Duration::from_secs(1800)).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(1800));
+    }
+
+    #[test]
+    fn s17_a_trial_whose_bound_is_lost_ends_with_a_verdict_that_says_so() {
+        let test = s17_a_trial_whose_bound_is_lost_ends_with_a_verdict_that_says_so;
+        let Some(ended) = alone::run(&[], test) else {
+            arm("hsu-trial-end");
+            let _ = end_after(Duration::from_secs(30), Path::new("lib.so"));
+            unreachable!("it has gone on");
+        };
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        let Some(Verdict::Refused(failure)) = verdict(&ended.stdout) else { panic!("{said}") };
+        assert!(failure.message.contains("lib.so: an internal fault: panicked in"), "{failure}");
+        assert!(!failure.permanent, "{failure}");
     }
 }

@@ -14,7 +14,7 @@ use super::staged::{self, Stage};
 use super::variables::Variables;
 use super::{Life, ProcessPlan, Settings, preflight};
 use crate::error::{ErrorCategory, Failure};
-use crate::host::{Report, protocol};
+use crate::host::{Report, protocol, threads};
 use crate::worker::{Exit, LogMode};
 
 /// Brings a life to the point where its process runs and has a monitor, and reports each step.
@@ -44,6 +44,7 @@ pub(super) fn launch(life: Life) {
     if !linked {
         (life.report)(Report::Started { pid: Some(process.id()) });
     }
+    threads::fail_point("launcher");
     process.put_down();
     // Before anything of its output is read.
     life.means.output.started(&life.worker, life.incarnation, process.id());

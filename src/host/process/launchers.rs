@@ -8,7 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Life, launcher};
 use crate::error::{ErrorCategory, Failure};
-use crate::host::panics::guarded;
 use crate::host::{Report, threads};
 use crate::worker::Exit;
 
@@ -56,7 +55,11 @@ impl Launchers {
         state.threads += 1;
         drop(state);
         let here = Here(Arc::clone(&self.0));
-        if let Err(error) = threads::spawn("hsu-launcher", STACK, move || here.0.work()) {
+        let work = move || {
+            threads::fail_point("launchers");
+            here.0.work();
+        };
+        if let Err(error) = threads::vital("hsu-launcher", STACK, work) {
             self.0.give_up(&format!("cannot start a thread to launch the process: {error}"));
         }
     }
@@ -92,9 +95,7 @@ impl Shared {
                 drop(state);
                 let name = life.to_string();
                 // What it owes it has paid by then; the next in the queue must not wait for ever.
-                if let Err(failure) = guarded("launch", || launcher::launch(life)) {
-                    log::error!("{name}: a fault of the master's own: {failure}");
-                }
+                let _said = threads::ours(&name, || launcher::launch(life));
                 state = self.lock();
             } else if state.closed || state.idle == KEPT {
                 return;

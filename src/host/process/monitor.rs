@@ -111,6 +111,7 @@ impl Monitor {
         let monitor = Self(Arc::default());
         let handover = Arc::clone(&monitor.0);
         let wait = move || {
+            threads::fail_point("monitor-start");
             if let Some(watched) = handover.wait() {
                 watched.run();
             }
@@ -168,18 +169,39 @@ struct Watched {
 impl Watched {
     fn run(self) {
         // Declared first, hence dropped last.
-        let gone = self.gone;
+        let mut gone = self.gone;
         let Process { leader, ended, mut output } = self.process;
         let life = Arc::clone(&gone.life);
         let pid = leader.child.id();
         let line = life.link.as_ref().and_then(|link| Listening::at(link, pid));
         let _hold = life.plan.afterwards.keep.then(|| life.means.estate.hold());
-        if watch(&life, ended.as_fd(), &mut output, line.as_ref()) == Outcome::LeftBehind {
-            output.let_go();
-            leader.let_go();
-            return gone.untold();
-        }
+        let mut again = false;
+        let watched = threads::twice(&life, || {
+            threads::fail_point("monitor");
+            if mem::replace(&mut again, true) {
+                // What was just being read may be there still, and is no news any more.
+                output.read_ready([true, true]);
+                line.iter().for_each(Listening::hear_again);
+            }
+            watch(&life, ended.as_fd(), &mut output, line.as_ref())
+        });
+        let fault = match watched {
+            Ok(Outcome::LeftBehind) => {
+                output.let_go();
+                leader.let_go();
+                return gone.untold();
+            }
+            Ok(Outcome::Ended) => None,
+            Err(fault) => {
+                log::error!("{life}: cannot watch the process, so it is killed");
+                life.gate.force();
+                Some(fault)
+            }
+        };
         let exit = leader.end();
+        let exit = fault.map_or(exit, Exit::Failed);
+        gone.is_to_tell(&exit);
+        threads::fail_point("monitor-end");
         life.end_escapees();
         output.drain();
         life.read_out();
@@ -241,17 +263,23 @@ pub(super) fn watch(
 /// Owes the report `Gone`, and pays it also when the thread that has it panics.
 pub(super) struct Gone {
     life: Arc<Life>,
-    exit: Exit,
+    /// `None`: nobody has come to know it, for a fault of ours.
+    exit: Option<Exit>,
     owed: bool,
 }
 
 impl Gone {
     pub(super) fn owed_by(life: &Arc<Life>) -> Self {
-        Self { life: Arc::clone(life), exit: Exit::Unknown, owed: true }
+        Self { life: Arc::clone(life), exit: None, owed: true }
+    }
+
+    /// This is told, whatever breaks before it is.
+    pub(super) fn is_to_tell(&mut self, exit: &Exit) {
+        self.exit = Some(exit.clone());
     }
 
     pub(super) fn told(mut self, exit: Exit) {
-        self.exit = exit;
+        self.exit = Some(exit);
     }
 
     /// It is not gone: its master is.
@@ -271,7 +299,11 @@ impl Drop for Gone {
             return;
         }
         self.life.gate.close();
-        (self.life.report)(Report::Gone(mem::replace(&mut self.exit, Exit::Unknown)));
+        let exit = self.exit.take().unwrap_or_else(|| {
+            let message = "an internal fault: the thread that had it in hand is no more";
+            Exit::Failed(Failure::new(ErrorCategory::Internal, message))
+        });
+        (self.life.report)(Report::Gone(exit));
     }
 }
 

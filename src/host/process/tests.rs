@@ -4,6 +4,7 @@
 mod links;
 mod lives;
 mod output;
+mod panics;
 mod refusals;
 
 use std::fs::{self, File, OpenOptions};

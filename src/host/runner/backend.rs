@@ -1,6 +1,6 @@
 //! What stands behind a module's context: its threads, its stop token and the way of its reports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -34,10 +34,15 @@ pub(in crate::host) struct Backend {
     report: Reporter,
     threads: Mutex<Threads>,
     tasks: Arc<AtomicUsize>,
-    /// Actions of the stop token, from its firing until they run.
-    on_stop: Arc<Mutex<Vec<StopAction>>>,
+    on_stop: Arc<OnStop>,
+}
+
+/// Actions of the stop token, from its firing until they run.
+#[derive(Default)]
+struct OnStop {
+    actions: Mutex<VecDeque<StopAction>>,
     /// There was no thread for them.
-    on_stop_late: AtomicBool,
+    late: AtomicBool,
 }
 
 #[derive(Default)]
@@ -73,7 +78,6 @@ impl Backend {
             threads: Mutex::default(),
             tasks: Arc::default(),
             on_stop: Arc::default(),
-            on_stop_late: AtomicBool::new(false),
         }
     }
 
@@ -100,30 +104,28 @@ impl Backend {
         if actions.is_empty() {
             return;
         }
-        self.on_stop().extend(actions);
+        self.on_stop.actions().extend(actions);
         let (identity, waiting) = (self.identity(), Arc::clone(&self.on_stop));
         let spawned = self.start_thread("on_stop", move || {
             identity::assume(identity);
-            run_all(&waiting);
+            // Twice a fault of ours, so that what is left waits for the apartment.
+            let ran = threads::twice("on_stop", || waiting.run_all());
+            waiting.late.store(ran.is_err(), Ordering::SeqCst);
         });
         if let Err(error) = spawned {
             log::error!(
                 "{}: its on_stop actions must wait for its own thread: {error}",
                 self.worker
             );
-            self.on_stop_late.store(true, Ordering::SeqCst);
+            self.on_stop.late.store(true, Ordering::SeqCst);
         }
     }
 
     /// Runs the actions for which there was no thread, on the apartment.
     pub(super) fn run_late_actions(&self) {
-        if self.on_stop_late.load(Ordering::SeqCst) {
-            run_all(&self.on_stop);
+        if self.on_stop.late.load(Ordering::SeqCst) {
+            self.on_stop.run_all();
         }
-    }
-
-    fn on_stop(&self) -> MutexGuard<'_, Vec<StopAction>> {
-        self.on_stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for all threads of the module, those included that they start meanwhile.
@@ -174,10 +176,17 @@ impl Backend {
         // What a refused thread would have run is the module's: its drop must not meet our lock.
         let work = Arc::new(Mutex::new(Some(work)));
         let taken = Arc::clone(&work);
+        let (called, report) = (name.clone(), Arc::clone(&self.report));
         let spawned = threads::spawn(&name, self.stack_size, move || {
             let work = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(work) = work {
+            let Some(work) = work else { return };
+            // The module's own panics are caught in there.
+            let worked = threads::ours(&called, || {
                 work();
+                threads::fail_point("module-thread");
+            });
+            if let Err(fault) = worked {
+                report(Report::Failed(fault));
             }
         });
         let result = spawned.map(|handle| threads.handles.push(handle));
@@ -212,11 +221,18 @@ impl Backend {
     }
 }
 
-/// Runs actions one after another. What one of them breaks is logged by the panic hook.
-fn run_all(actions: &Mutex<Vec<StopAction>>) {
-    let actions = std::mem::take(&mut *actions.lock().unwrap_or_else(PoisonError::into_inner));
-    for action in actions {
-        let _ = guarded("on_stop", action);
+impl OnStop {
+    fn actions(&self) -> MutexGuard<'_, VecDeque<StopAction>> {
+        self.actions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs actions one after another. What one of them breaks is logged by the panic hook.
+    fn run_all(&self) {
+        loop {
+            threads::fail_point("on_stop");
+            let Some(action) = self.actions().pop_front() else { return };
+            let _ = guarded("on_stop", action);
+        }
     }
 }
 

@@ -178,7 +178,11 @@ impl Functions {
         };
         let taken = Arc::clone(&reply);
         let spawned = threads::spawn(&self.thread, self.stack_size, move || {
-            let outcome = running.0.call(&name, &payload);
+            let outcome = threads::ours(&running.0.thread, || {
+                threads::fail_point("module-call");
+                running.0.call(&name, &payload)
+            });
+            let outcome = outcome.and_then(|outcome| outcome);
             drop(running);
             if let Some(reply) = take(&taken) {
                 reply(outcome);

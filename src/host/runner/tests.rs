@@ -2,6 +2,7 @@
 //! does.
 
 mod functions;
+mod panics;
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::host::alone;
+use crate::host::threads::fail_points::arm;
 
 fn private() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -176,4 +178,19 @@ fn p11_the_socket_is_private_from_the_moment_it_is_there() {
         watcher.join().unwrap()
     });
     assert_eq!(modes, [0o600].into());
+}
+
+#[test]
+fn s17_a_lock_is_held_by_nobody_of_us_when_who_waits_for_it_panics() {
+    if !alone::here(&[], s17_a_lock_is_held_by_nobody_of_us_when_who_waits_for_it_panics) {
+        return;
+    }
+    let around = private();
+    let path = around.path().join("lock");
+    let open = || File::options().create(true).append(true).open(&path).unwrap();
+    arm("hsu-lock");
+    assert!(wait_for(open()).unwrap().is_none(), "who asked is answered");
+    let held = wait_for(open()).unwrap().unwrap();
+    assert!(open().try_lock().is_err());
+    drop(held);
 }

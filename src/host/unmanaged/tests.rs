@@ -15,7 +15,8 @@ use super::find::*;
 use super::processes::*;
 use super::*;
 use crate::error::{ErrorCategory, Failure};
-use crate::host::{Report, sys};
+use crate::host::threads::fail_points::{arm, arm_for, is_armed};
+use crate::host::{Report, alone, sys};
 use crate::worker::Exit;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -311,4 +312,43 @@ fn its_own_end_is_heard_and_a_dropped_handle_lets_go() {
     assert_eq!(next(&told), Report::Launched);
     process.kill();
     assert_eq!(next(&told), Report::Gone(Exit::Unknown));
+}
+
+#[test]
+fn s17_a_watcher_that_panics_watches_on_and_at_the_second_time_lets_go() {
+    if !alone::here(&[], s17_a_watcher_that_panics_watches_on_and_at_the_second_time_lets_go) {
+        return;
+    }
+    let process = Stranger::asleep(7_051);
+    let file = PidFile::with(process.0.to_string());
+    let what = UnmanagedConfig::pid_file(&file.path).can_terminate(true);
+    arm("unmanaged-find");
+    arm("unmanaged");
+    let (host, told) = launched(what.clone());
+    assert_eq!(next(&told), Report::Launched);
+    host.order(&Order::Start);
+    assert_eq!(next(&told), Report::Started { pid: Some(process.0) });
+    process.kill();
+    assert_eq!(next(&told), Report::Gone(Exit::Unknown));
+    assert!(!is_armed("unmanaged-find") && !is_armed("unmanaged"));
+
+    let process = Stranger::asleep(7_052);
+    fs::write(&file.path, process.0.to_string()).unwrap();
+    let told_as = |report| {
+        let Report::Gone(Exit::Failed(failure)) = report else { panic!("{report:?}") };
+        assert_eq!(failure.category, ErrorCategory::Internal);
+        assert!(!failure.permanent, "it is looked for again");
+        failure.message
+    };
+    arm_for("unmanaged-find", 2);
+    let (_host, told) = launched(what.clone());
+    assert!(told_as(next(&told)).contains("told to at unmanaged-find"));
+    arm_for("unmanaged", 2);
+    let (host, told) = launched(what.clone());
+    assert_eq!(next(&told), Report::Launched);
+    assert!(told_as(next(&told)).contains("told to at unmanaged"));
+    host.order(&Order::Force { patience: PATIENCE });
+    assert!(process.lives(), "it was let go of");
+    let (_host, told) = launched(what);
+    assert_eq!(next(&told), Report::Launched);
 }

@@ -13,7 +13,6 @@ use crate::control::server::streams::Stream;
 use crate::control::server::work::{Answer, Work};
 use crate::control::wire::{self, Method, Misread, Request};
 use crate::error::{Error, ErrorCategory, Result};
-use crate::host::panics::guarded;
 use crate::host::protocol::payload;
 use crate::host::threads;
 use crate::master::Master;
@@ -251,8 +250,11 @@ impl Connection<'_> {
 
 /// What a job comes to, as text. Whoever waits for it is answered even if it panics.
 fn text_of<T: Serialize>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<Vec<u8>> {
-    guarded(what, || work().and_then(|result| Answer::text(&result)))
-        .unwrap_or_else(|failure| Err(Error::from(&failure)))
+    let done = threads::ours(what, || {
+        threads::fail_point("control-job");
+        work().and_then(|result| Answer::text(&result))
+    });
+    done.unwrap_or_else(|fault| Err(Error::from(&fault)))
 }
 
 /// What the log says of a command.
@@ -271,7 +273,7 @@ mod tests {
     fn a_job_that_panics_has_an_answer() {
         assert_eq!(text_of("plan", || Ok(vec![1, 2])).unwrap(), b"[1,2]");
         let error = text_of("plan", || -> Result<()> { panic!("not today") }).unwrap_err();
-        assert!(error.is_panic(), "{error}");
+        assert_eq!(error.category(), ErrorCategory::Internal, "{error}");
         assert!(error.message().contains("plan: not today"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use super::{Ends, Link, Phase};
 use crate::error::{ErrorCategory, Failure};
 use crate::host::protocol::frames::Frames;
 use crate::host::sys::{self, Wakes};
+use crate::host::threads;
 use crate::worker::Exit;
 
 /// How long a process may live on after it has closed its end.
@@ -73,6 +74,16 @@ impl Listening {
         }
         drop(reader);
         self.link.ring();
+        self.link.tell();
+    }
+
+    /// Hears the lines that were left when this was broken off in their midst: they are no news.
+    pub(in crate::host::process) fn hear_again(&self) {
+        let mut reader = self.link.try_reader();
+        if let Some(reader) = reader.as_deref_mut().and_then(Option::as_mut) {
+            reader.hear(&self.link);
+        }
+        drop(reader);
         self.link.tell();
     }
 
@@ -171,6 +182,7 @@ impl Reader {
     /// Hears all whole lines that are there.
     fn hear(&mut self, link: &Link) {
         let broken = loop {
+            threads::fail_point("line");
             match self.frames.next() {
                 Ok(None) => return,
                 Ok(Some(line)) => {

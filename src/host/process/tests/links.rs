@@ -2,6 +2,7 @@
 //! input is the socket: `read` hears, `>&0` speaks.
 
 use super::*;
+use crate::host::threads::fail_points::{arm, is_armed};
 use crate::host::{RemoteFunctions, Reply};
 use crate::module::{EndpointInfo, EndpointType};
 
@@ -276,4 +277,18 @@ fn two_siblings_do_not_hold_each_others_lines() {
         watched.host.order(&FORCE);
         watched.gone();
     }
+}
+
+#[test]
+fn s17_what_a_worker_said_is_heard_though_who_heard_it_panicked() {
+    if !alone::here(&[], s17_what_a_worker_said_is_heard_though_who_heard_it_panicked) {
+        return;
+    }
+    // Of the first line nothing is left in the socket then.
+    arm("line");
+    let mut watched = up("hear; ok");
+    assert!(!is_armed("line"));
+    watched.host.order(&ASK);
+    assert_eq!(watched.gone(), Exit::Code(0));
+    watched.nothing_more();
 }

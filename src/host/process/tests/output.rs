@@ -77,19 +77,22 @@ impl OutputSink for Broken {
 }
 
 #[test]
-fn a_monitor_that_panics_leaves_no_process_and_reports_its_end() {
+fn s17_a_monitor_that_panics_while_it_hands_on_leaves_no_process_and_reports_its_end() {
     let (tell, told) = unbounded();
     let shared = ProcessShared::new(Arc::new(Broken), None, estate()).unwrap();
     let report: Reporter = Arc::new(move |report| {
         let _ = tell.send(report);
     });
-    let plan = Arc::new(shell("sleep 1000 & echo; wait"));
+    let plan = Arc::new(shell("yes & wait"));
     let host = ProcessHost::launch(WorkerId::new("api").unwrap(), 1, plan, &shared, report);
     host.order(&Order::Start);
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Report::Launched));
     let started = told.recv_timeout(PATIENCE).unwrap();
     let Report::Started { pid: Some(pid) } = started else { panic!("{started:?}") };
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(Report::Gone(Exit::Unknown)));
+    let Report::Gone(Exit::Failed(fault)) = told.recv_timeout(PATIENCE).unwrap() else {
+        panic!("another end");
+    };
+    assert_eq!(fault.message, "an internal fault: panicked in api#1: planted");
     assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "it was not reaped");
     assert_eq!(told.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
 }
