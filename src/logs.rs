@@ -282,6 +282,7 @@ impl Logs {
 impl Drop for Shared {
     /// Where it did not come to an orderly end: threads may still hold files.
     fn drop(&mut self) {
+        self.known().logs.values().for_each(|log| log.stay(false));
         if let Some(home) = &self.home {
             home.give_up();
         }

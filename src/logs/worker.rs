@@ -23,7 +23,7 @@ use crate::host::Outlet;
 use crate::host::sys::find_last_byte;
 use crate::worker::{LogMode, LogOverflow, LogTrouble, LogsConfig, WorkerId};
 use losing::{RETRY, Trouble, loss};
-use queue::{Message, Queue};
+use queue::{Message, Piece, Queue};
 
 /// The target of the log lines that the master writes into a worker's log.
 const MASTER: &str = "master";
@@ -201,37 +201,40 @@ impl WorkerLog {
             return self.queue_output(queue, from, bytes);
         }
         add(&self.counts[which].taken, bytes.len() as u64);
-        self.write_output(settings, from, bytes, None);
+        self.write_output(settings, from, &[(None, bytes)]);
     }
 
-    /// Writes what a process wrote; `None`: it came now.
-    fn write_output(
-        &self,
-        settings: LogsConfig,
-        from: Outlet<'_>,
-        bytes: &[u8],
-        stamp: Option<Stamp>,
-    ) {
+    /// Writes what a process wrote, in one piece or several.
+    fn write_output(&self, settings: LogsConfig, from: Outlet<'_>, pieces: &[Piece<'_>]) {
         let Some((mut written, limits)) = self.lock_written(settings) else { return };
         let which = index(from.stream);
+        let mut left: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
         if !self.is_ready(&mut written, limits, settings, false) {
-            self.drop_bytes(&mut written, from.stream, bytes.len());
+            self.drop_bytes(&mut written, from.stream, left);
             return;
         }
         if settings.timestamps {
             let origin = self.origin(from);
             self.means.with_batch(|batch| {
-                let (stamp, mut rest) = (stamp.unwrap_or_else(Stamp::now), bytes);
-                while !rest.is_empty() {
-                    rest = written.lines.take(origin, &stamp, rest, batch);
-                    if !self.write(&mut written, batch, Some(which), limits) {
-                        self.drop_bytes(&mut written, from.stream, rest.len());
-                        break;
+                for (stamp, bytes) in pieces {
+                    let (stamp, mut rest) = (stamp.unwrap_or_else(Stamp::now), *bytes);
+                    while !rest.is_empty() {
+                        left -= rest.len();
+                        rest = written.lines.take(origin, &stamp, rest, batch);
+                        left += rest.len();
+                        let is_due = left == 0 || batch.is_full();
+                        if is_due && !self.write(&mut written, batch, Some(which), limits) {
+                            self.drop_bytes(&mut written, from.stream, left);
+                            return;
+                        }
                     }
                 }
             });
-        } else {
+        } else if let [(_, bytes)] = pieces {
             self.write_raw(&mut written, bytes, which, limits);
+        } else {
+            let bytes: Vec<&[u8]> = pieces.iter().map(|(_, bytes)| *bytes).collect();
+            self.write_raw(&mut written, &bytes.concat(), which, limits);
         }
         drop(written);
         self.means.bell.ring();

@@ -244,13 +244,13 @@ fn a_disk_that_never_answers_does_not_hold_up_the_end() {
     for number in 0..1_000 {
         room.out(line(number).as_bytes());
     }
-    // The first one is taken out, to be written.
+    // The first ones are taken out, to be written.
     let end = Instant::now() + PATIENCE;
-    let in_hand = 100;
-    while room.log.waiting(0) != 100_000 - in_hand {
+    while room.log.waiting(0) == 100_000 {
         assert!(Instant::now() < end, "nobody writes");
         thread::yield_now();
     }
+    let in_hand = 100_000 - room.log.waiting(0);
     room.log.finish(Instant::now());
     assert_eq!(room.log.counts(0), [100_000, 0, 100_000 - in_hand]);
     room.out(b"too late\n");
@@ -317,4 +317,67 @@ fn a_panic_of_the_thread_that_writes_costs_what_it_had_in_hand() {
     let mark = "- WARN master: 20 bytes lost: a fault of the master's own";
     assert_eq!(lines, ["o before", mark, "o after"]);
     assert_eq!(log.counts(0), [33, 13, 20]);
+}
+
+#[test]
+fn pieces_that_are_written_together_are_whole_and_in_order_over_all_files() {
+    let small = dropping().max_size(4096).max_files(1000);
+    for settings in [dropping(), small, small.timestamps(false)] {
+        let room = Room::new(settings);
+        let held = room.log.hold();
+        let all: String = (0..1_000).map(line).collect();
+        for part in all.as_bytes().chunks(77) {
+            room.out(part);
+        }
+        room.err(b"between\n");
+        room.out(b"behind\n");
+        drop(held);
+        settle(&room.log);
+        assert_eq!(room.log.totals(), (100_015, 0));
+        let text = room.whole();
+        let head = if settings.timestamps { 27 } else { 0 };
+        let written = text.lines().map(|line| &line[head..]);
+        assert!(written.eq(all.lines().chain(["between", "behind"])));
+        assert_eq!(room.files().len() > 20, settings.max_size == 4096);
+        room.balanced(0, 0);
+        room.balanced(1, 0);
+    }
+}
+
+#[test]
+fn whoever_writes_beside_others_is_kept_in_order_and_counted() {
+    let room = Room::new(dropping());
+    let text = "z".repeat(500);
+    thread::scope(|scope| {
+        let module = |name: &'static str| {
+            let (room, text) = (&room, &text);
+            scope.spawn(move || {
+                for number in 0..3_000 {
+                    room.log.record(Level::Info, name, &format!("{number} {text}"));
+                }
+            })
+        };
+        let writers = ["one", "two", "three"].map(module);
+        for number in 0..10_000 {
+            room.out(line(number).as_bytes());
+        }
+        // A disk that answers now and then.
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            let _held = room.log.hold();
+            thread::yield_now();
+        }
+    });
+    room.end();
+    settle(&room.log);
+    [0, 1, 2].map(|which| room.balanced(which, 0));
+    let lines = room.lines();
+    let (marks, kept): (Vec<_>, Vec<_>) =
+        lines.into_iter().partition(|line| line.starts_with("- WARN master"));
+    assert_eq!(marked(&marks), room.log.totals().1);
+    for name in ["- INFO one: ", "- INFO two: ", "- INFO three: ", "o "] {
+        let mine = kept.iter().filter_map(|line| line.strip_prefix(name));
+        let number = |text: &str| text.split_once(' ').unwrap().0.parse().unwrap();
+        let mine: Vec<u32> = mine.map(number).collect();
+        assert!(mine.is_sorted() && !mine.is_empty(), "{name}{mine:?}");
+    }
 }

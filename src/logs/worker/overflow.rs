@@ -1,6 +1,7 @@
 //! A log whose worker never waits for the disk (`logs.overflow: drop`): what comes is queued, and a
 //! thread of the log's own writes it. It is there while there may be something to write.
 
+use std::iter;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Instant, SystemTime};
 
@@ -71,7 +72,7 @@ impl WorkerLog {
     ) {
         let waiting = Waiting { incarnation, stamp: Stamp::now(), message };
         let Some(queue) = self.queue(settings) else {
-            self.perform(waiting);
+            self.perform(waiting, &[]);
             return;
         };
         let mut state = queue.lock();
@@ -129,9 +130,9 @@ impl WorkerLog {
     }
 
     fn write_queue(&self, queue: &Queue, name: &str) {
-        while let Next::Write(waiting) = queue.next(|lost| self.keeps_up(lost)) {
+        while let Next::Write(waiting, more) = queue.next(|lost| self.keeps_up(lost)) {
             threads::fail_point(name);
-            let torn = self.perform(waiting);
+            let torn = self.perform(waiting, &more);
             if torn > 0 {
                 queue.lock().lost_since(torn, None);
             }
@@ -158,14 +159,16 @@ impl WorkerLog {
         state.lost_since(lost, Some(PANICKED));
     }
 
-    /// Writes what waited. How much is lost in addition to what a gap says.
-    fn perform(&self, waiting: Waiting) -> u64 {
+    /// Writes what waited, and `more` of the same. How much is lost beside what a gap says.
+    fn perform(&self, waiting: Waiting, more: &[Waiting]) -> u64 {
         let Waiting { incarnation, stamp, message } = waiting;
         let (worker, settings) = (&self.worker, self.settings());
         match message {
             Message::Output { stream, dialect, bytes } => {
                 let from = Outlet { worker, incarnation, stream, dialect };
-                self.write_output(settings, from, &bytes, Some(stamp));
+                let more = more.iter().filter_map(Waiting::output);
+                let pieces: Vec<_> = iter::once((Some(stamp), &bytes[..])).chain(more).collect();
+                self.write_output(settings, from, &pieces);
             }
             Message::End { stream, dialect } => {
                 self.write_end(settings, Outlet { worker, incarnation, stream, dialect });

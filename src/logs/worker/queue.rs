@@ -18,6 +18,9 @@ use crate::logs::format::{MAX_LINE, Stamp, index};
 pub(in crate::logs) const MOST: usize = 1 << 20;
 /// So much more by what is no output: ends, and lines of the master's own.
 pub(in crate::logs) const RESERVE: usize = 64 << 10;
+/// So much output is written at once, as far as it is of one stream: on a disk that is slow each
+/// write may take its time.
+const AT_ONCE: usize = 256 << 10;
 /// Nothing was lost for so long: the disk keeps up again.
 const CALM: Duration = Duration::from_secs(2);
 
@@ -90,11 +93,41 @@ impl Waiting {
     fn cost(&self) -> usize {
         size_of::<Self>() + self.message.heap()
     }
+
+    /// If it is output, when it came and what it is.
+    pub(super) fn output(&self) -> Option<Piece<'_>> {
+        match &self.message {
+            Message::Output { bytes, .. } => Some((Some(self.stamp), bytes)),
+            Message::End { .. }
+            | Message::Record { .. }
+            | Message::Own { .. }
+            | Message::Gap(_)
+            | Message::Rests => None,
+        }
+    }
+
+    /// Whether both are output of one stream.
+    fn is_more_of(&self, other: &Self) -> bool {
+        let stream = |message: &Message| match message {
+            Message::Output { stream, dialect, .. } => Some((*stream, *dialect)),
+            Message::End { .. }
+            | Message::Record { .. }
+            | Message::Own { .. }
+            | Message::Gap(_)
+            | Message::Rests => None,
+        };
+        let (own, others) = (stream(&self.message), stream(&other.message));
+        own.is_some() && own == others && self.incarnation == other.incarnation
+    }
 }
+
+/// Some output, and when it came; `None`: it comes now.
+pub(super) type Piece<'b> = (Option<Stamp>, &'b [u8]);
 
 /// What the thread that writes is to do.
 pub(super) enum Next {
-    Write(Waiting),
+    /// If it is output, more of the same stream may follow it.
+    Write(Waiting, Vec<Waiting>),
     /// There is nothing to write, and nobody who would write soon.
     End,
 }
@@ -111,7 +144,9 @@ pub(super) struct State {
     /// The memory of what waits and of what is being written.
     cost: usize,
     /// Of that, what is being written.
-    in_hand: usize,
+    in_hand: InHand,
+    /// So many gaps are not written yet.
+    gaps: usize,
     /// Of each stream so many bytes wait.
     bytes: [u64; 3],
     lines: [Line; 2],
@@ -137,6 +172,14 @@ pub(super) struct State {
     given_up: bool,
 }
 
+/// What is being written: so many messages, of which so many are gaps.
+#[derive(Default)]
+struct InHand {
+    cost: usize,
+    messages: u64,
+    gaps: usize,
+}
+
 /// Where a stream is.
 #[derive(Default)]
 struct Line {
@@ -158,7 +201,8 @@ impl Default for State {
         Self {
             waiting: VecDeque::new(),
             cost: 0,
-            in_hand: 0,
+            in_hand: InHand::default(),
+            gaps: 0,
             bytes: [0; 3],
             lines: Default::default(),
             full: false,
@@ -203,7 +247,8 @@ impl Queue {
                 calm(lost);
             }
             if let Some(waiting) = taken {
-                return Next::Write(waiting);
+                let more = state.take_more(&waiting);
+                return Next::Write(waiting, more);
             }
             if ends {
                 state.is_served = false;
@@ -255,7 +300,7 @@ impl Queue {
         let mut state = self.lock();
         state.given_up = true;
         state.waiting = VecDeque::new();
-        state.cost = state.in_hand;
+        state.cost = state.in_hand.cost;
         self.changed.notify_all();
         mem::take(&mut state.bytes)
     }
@@ -369,6 +414,7 @@ impl State {
             let gap = Waiting { incarnation: 0, stamp: Stamp::now(), message };
             self.cost += gap.cost();
             self.pushed += 1;
+            self.gaps += 1;
             self.waiting.push_front(gap);
         }
     }
@@ -387,15 +433,16 @@ impl State {
         }
         self.cost += waiting.cost();
         self.pushed += 1;
+        self.gaps += usize::from(matches!(waiting.message, Message::Gap(_)));
         self.waiting.push_back(waiting);
     }
 
     /// What was being written is.
     fn finish(&mut self) {
-        if self.in_hand > 0 {
-            self.cost -= mem::take(&mut self.in_hand);
-            self.done += 1;
-        }
+        let InHand { cost, messages, gaps } = mem::take(&mut self.in_hand);
+        self.cost -= cost;
+        self.done += messages;
+        self.gaps -= gaps;
         self.full &= self.cost > MOST / 2;
     }
 
@@ -411,12 +458,30 @@ impl State {
                 self.append(Waiting { incarnation: 0, stamp: Stamp::now(), message });
             }
         }
+        self.take_one()
+    }
+
+    fn take_one(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
         if let Some((which, bytes)) = waiting.message.counted() {
             self.bytes[which] -= bytes;
         }
-        self.in_hand = waiting.cost();
+        self.in_hand.cost += waiting.cost();
+        self.in_hand.messages += 1;
+        self.in_hand.gaps += usize::from(matches!(waiting.message, Message::Gap(_)));
         Some(waiting)
+    }
+
+    /// What can be written together with this.
+    fn take_more(&mut self, first: &Waiting) -> Vec<Waiting> {
+        let mut more = Vec::new();
+        while self.in_hand.cost < AT_ONCE
+            && let Some(next) = self.waiting.front()
+            && next.is_more_of(first)
+        {
+            more.extend(self.take_one());
+        }
+        more
     }
 
     /// So many bytes of a stream wait.
@@ -437,7 +502,8 @@ impl State {
     /// How much was lost until the disk kept up again, if it does now.
     fn calmed(&mut self, ends: bool) -> Option<u64> {
         let is_over = |losing: &Losing| ends || losing.last.elapsed() >= CALM;
-        let is_calm = !self.full && self.gap.is_none() && self.losing.as_ref().is_some_and(is_over);
+        let is_said = self.gap.is_none() && self.gaps == 0;
+        let is_calm = !self.full && is_said && self.losing.as_ref().is_some_and(is_over);
         if is_calm { self.losing.take().map(|losing| losing.lost) } else { None }
     }
 
