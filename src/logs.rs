@@ -201,8 +201,8 @@ impl Logs {
         }
     }
 
-    /// Nothing more comes: what is queued and the journal are written to their ends, which is waited
-    /// for, for a while, and readers that follow end.
+    /// Nothing more comes: what is queued and the journal are written to their ends, which is
+    /// waited for, for a while, and readers that follow end.
     pub(crate) fn end(&self) {
         let logs: Vec<_> = self.0.known().logs.values().cloned().collect();
         logs.iter().for_each(WorkerLog::flush);

@@ -369,7 +369,7 @@ fn whoever_writes_beside_others_is_kept_in_order_and_counted() {
     });
     room.end();
     settle(&room.log);
-    [0, 1, 2].map(|which| room.balanced(which, 0));
+    (0..3).for_each(|which| room.balanced(which, 0));
     let lines = room.lines();
     let (marks, kept): (Vec<_>, Vec<_>) =
         lines.into_iter().partition(|line| line.starts_with("- WARN master"));

@@ -14,7 +14,8 @@ use crate::support::{NEVER, PATIENCE, answer, skipped, until};
 
 /// Processes, and as many modules.
 const WORKERS: usize = 1000;
-/// For each process: the ends of its two pipes, its pidfd, and its log, which stays open for what comes.
+/// For each process: the ends of its two pipes, its pidfd, and its log, which stays open for what
+/// comes. A module that logs nothing has none.
 const DESCRIPTORS: usize = 4;
 /// Of the master itself, of starts that are under way, and of this test.
 const OTHERS: usize = 500;
