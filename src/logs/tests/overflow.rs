@@ -348,6 +348,8 @@ fn pieces_that_are_written_together_are_whole_and_in_order_over_all_files() {
 fn whoever_writes_beside_others_is_kept_in_order_and_counted() {
     let room = Room::new(dropping());
     let text = "z".repeat(500);
+    // There is room for one of each.
+    ["one", "two", "three"].iter().for_each(|name| room.log.record(Level::Info, name, "0 first"));
     thread::scope(|scope| {
         let module = |name: &'static str| {
             let (room, text) = (&room, &text);
