@@ -251,6 +251,17 @@ web
     }
 
     #[test]
+    fn that_lines_may_be_lost_is_told() {
+        let of = |policy: &str| {
+            let mut known = description(json!({}));
+            known.config.log_overflow = Some(policy.to_owned());
+            described(&known, now())
+        };
+        assert!(of("drop").contains("\n  log overflow   drop\n"), "{}", of("drop"));
+        assert!(!of("block").contains("overflow"), "{}", of("block"));
+    }
+
+    #[test]
     fn what_is_one_is_told_as_one() {
         let uses = |threads: u64| {
             let usage = json!({ "cpu_percent": null, "rss_bytes": 2048, "threads": threads });

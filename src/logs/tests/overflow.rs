@@ -41,6 +41,16 @@ fn settle(log: &WorkerLog) {
     }
 }
 
+/// Waits until all output is in the hands of who writes.
+#[track_caller]
+fn in_hand(room: &Room) {
+    let end = Instant::now() + PATIENCE;
+    while room.log.waiting(0) > 0 {
+        assert!(Instant::now() < end, "nobody writes");
+        thread::yield_now();
+    }
+}
+
 /// Fills the queue by what a module logs.
 fn fill(room: &Room) {
     let text = "y".repeat(1000);
@@ -134,6 +144,29 @@ fn a_line_is_kept_or_lost_as_a_whole_and_those_of_other_streams_stay() {
 }
 
 #[test]
+fn of_a_line_that_is_lost_nothing_is_kept_that_still_waits() {
+    let room = Room::new(dropping().timestamps(false));
+    let held = room.log.hold();
+    room.out(b"in hand\n");
+    in_hand(&room);
+    room.out(b"one\nbegi");
+    room.out(b"n: ");
+    room.err(b"another stream: ");
+    fill(&room);
+    room.out(b"its rest\n");
+    drop(held);
+    settle(&room.log);
+    room.out(b"two\n");
+    settle(&room.log);
+    let text = room.whole();
+    assert!(text.starts_with("in hand\none\nanother stream: INFO t: yyy"), "{}", &text[..50]);
+    let lost = room.log.totals().1;
+    assert!(text.ends_with(&format!("y\n({lost} bytes lost: {WHY})\ntwo\n")));
+    (0..3).for_each(|which| room.balanced(which, 0));
+    assert_eq!(room.log.counts(0), [32, 16, 16]);
+}
+
+#[test]
 fn what_fits_in_part_is_cut_where_a_line_ends() {
     for timestamps in [true, false] {
         let room = Room::new(dropping().timestamps(timestamps));
@@ -168,6 +201,7 @@ fn a_mark_is_a_line_of_its_own_whatever_is_before_it() {
     let held = room.log.hold();
     let [begin, middle] = ["x".repeat(900 << 10), "x".repeat(200 << 10)];
     room.out(begin.as_bytes());
+    in_hand(&room);
     room.out(middle.as_bytes());
     drop(held);
     settle(&room.log);

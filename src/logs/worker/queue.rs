@@ -369,15 +369,40 @@ impl State {
             return 0;
         }
         let line = &mut self.lines[which];
-        let torn = mem::take(&mut line.begun);
+        let has_begun = mem::take(&mut line.begun);
         match find_last_byte(b'\n', part) {
             Some(end) => line.lost = part.len() - end - 1,
             None => line.lost += part.len(),
         }
+        let (begin, torn) = if has_begun { self.lose_begin(which) } else { (0, false) };
+        let lost = begin + part.len() as u64;
         let gap = self.gap();
         gap.torn[which] |= torn;
-        gap.lost += part.len() as u64;
-        part.len() as u64
+        gap.lost += lost;
+        lost
+    }
+
+    /// The line of a stream that has begun goes on in what is lost, and is lost with it, as far as
+    /// it still waits. How much that is, and whether some of it may not wait any more.
+    fn lose_begin(&mut self, which: usize) -> (u64, bool) {
+        let (mut lost, mut torn) = (0, true);
+        for waiting in self.waiting.iter_mut().rev() {
+            if let Message::Output { stream, bytes, .. } = &mut waiting.message
+                && index(*stream) == which
+            {
+                let whole = find_last_byte(b'\n', bytes).map_or(0, |end| end + 1);
+                lost += bytes.len() - whole;
+                bytes.truncate(whole);
+                bytes.shrink_to_fit();
+                if whole > 0 {
+                    torn = false;
+                    break;
+                }
+            }
+        }
+        self.cost -= lost;
+        self.bytes[which] -= lost as u64;
+        (lost as u64, torn)
     }
 
     fn gap(&mut self) -> &mut Gap {
