@@ -1,17 +1,18 @@
 //! What waits to be written into the log of a worker that never waits for its disk: in order, of
 //! bounded size, and exact about what did not fit.
 
+mod message;
+
 use std::collections::VecDeque;
 use std::mem;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::Level;
-
+use crate::host::Outlet;
 use crate::host::sys::{find_byte, find_last_byte};
-use crate::host::{Dialect, Outlet, Stream};
 use crate::logs::format::{MAX_LINE, Stamp, index};
+pub(super) use message::{Gap, Message, Piece, Waiting};
 
 /// So much memory may be taken by what waits and what is being written. When it is full, all that
 /// comes is lost until half of it is free: one long gap is better than many short ones.
@@ -23,106 +24,6 @@ pub(in crate::logs) const RESERVE: usize = 64 << 10;
 const AT_ONCE: usize = 256 << 10;
 /// Nothing was lost for so long: the disk keeps up again.
 const CALM: Duration = Duration::from_secs(2);
-
-/// What there is to be written.
-pub(super) enum Message {
-    Output {
-        stream: Stream,
-        dialect: Dialect,
-        bytes: Vec<u8>,
-    },
-    /// Nothing more comes of a stream.
-    End {
-        stream: Stream,
-        dialect: Dialect,
-    },
-    /// What a module's thread logged.
-    Record {
-        level: Level,
-        target: String,
-        text: String,
-    },
-    /// A line of the master's own; `begins`: with it an incarnation does.
-    Own {
-        text: String,
-        begins: bool,
-    },
-    /// What came here is lost.
-    Gap(Gap),
-    /// The master ends: so do lines that have begun.
-    Rests,
-}
-
-impl Message {
-    /// As many bytes as it takes beside itself.
-    fn heap(&self) -> usize {
-        match self {
-            Self::Output { bytes, .. } => bytes.len(),
-            Self::Record { target, text, .. } => target.len() + text.len(),
-            Self::Own { text, .. } => text.len(),
-            Self::End { .. } | Self::Gap(_) | Self::Rests => 0,
-        }
-    }
-
-    /// Whose bytes it has, and how many.
-    fn counted(&self) -> Option<(usize, u64)> {
-        match self {
-            Self::Output { stream, bytes, .. } => Some((index(*stream), bytes.len() as u64)),
-            Self::Record { text, .. } => Some((super::LOGGED, super::record_bytes(text))),
-            Self::End { .. } | Self::Own { .. } | Self::Gap(_) | Self::Rests => None,
-        }
-    }
-}
-
-/// What is lost in one place.
-pub(super) struct Gap {
-    pub(super) lost: u64,
-    /// Of which streams the begin of a line was taken that goes on in the gap.
-    pub(super) torn: [bool; 2],
-    pub(super) why: &'static str,
-}
-
-/// A message on its way.
-pub(super) struct Waiting {
-    pub(super) incarnation: u64,
-    pub(super) stamp: Stamp,
-    pub(super) message: Message,
-}
-
-impl Waiting {
-    fn cost(&self) -> usize {
-        size_of::<Self>() + self.message.heap()
-    }
-
-    /// If it is output, when it came and what it is.
-    pub(super) fn output(&self) -> Option<Piece<'_>> {
-        match &self.message {
-            Message::Output { bytes, .. } => Some((Some(self.stamp), bytes)),
-            Message::End { .. }
-            | Message::Record { .. }
-            | Message::Own { .. }
-            | Message::Gap(_)
-            | Message::Rests => None,
-        }
-    }
-
-    /// Whether both are output of one stream.
-    fn is_more_of(&self, other: &Self) -> bool {
-        let stream = |message: &Message| match message {
-            Message::Output { stream, dialect, .. } => Some((*stream, *dialect)),
-            Message::End { .. }
-            | Message::Record { .. }
-            | Message::Own { .. }
-            | Message::Gap(_)
-            | Message::Rests => None,
-        };
-        let (own, others) = (stream(&self.message), stream(&other.message));
-        own.is_some() && own == others && self.incarnation == other.incarnation
-    }
-}
-
-/// Some output, and when it came; `None`: it comes now.
-pub(super) type Piece<'b> = (Option<Stamp>, &'b [u8]);
 
 /// What the thread that writes is to do.
 pub(super) enum Next {
