@@ -123,8 +123,8 @@ pub use settings::MasterConfig;
 pub use worker::{
     DIFFERENCES, Deployment, Difference, EndpointKind, ExecutionConfig, Exit, HardLimits,
     HealthCheckConfig, HealthCheckType, HealthStatus, Integration, LastError, LimitsConfig,
-    LogMode, LogTrouble, LogsConfig, ModuleType, OnMasterExit, OnUnhealthy, Ratio, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS, UnmanagedConfig, WaitFor,
-    WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint, WorkerId, WorkerState,
-    WorkerType,
+    LogMode, LogOverflow, LogTrouble, LogsConfig, ModuleType, OnMasterExit, OnUnhealthy, Ratio,
+    RestartConfig, RestartPolicy, StartConfig, StopConfig, SuccessCodes, TRANSITIONS,
+    UnmanagedConfig, WaitFor, WorkerCapabilities, WorkerConfig, WorkerDiagnostics, WorkerEndpoint,
+    WorkerId, WorkerState, WorkerType,
 };

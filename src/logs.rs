@@ -20,6 +20,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::time::{Duration, Instant};
 
 use log::Level;
 
@@ -41,6 +42,9 @@ pub(crate) use worker::WorkerLog;
 
 /// As many idle batches are kept; there may be more in use.
 const SPARE_BATCHES: usize = 4;
+
+/// So long a reader waits for what is still queued, on a disk that is slow.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The logs of all workers of a master, and its journal. Cheap to clone.
 #[derive(Clone)]
@@ -166,7 +170,8 @@ impl Logs {
     /// A worker is no more. Its files stay.
     pub(crate) fn forget(&self, worker: &WorkerId) {
         let mut known = self.0.known_mut();
-        if known.logs.contains_key(worker) {
+        if let Some(log) = known.logs.get(worker) {
+            log.stay(false);
             known.leaving.insert(worker.clone());
         }
         known.sweep();
@@ -196,9 +201,13 @@ impl Logs {
         }
     }
 
-    /// Nothing more comes: the journal is written to its end, and readers that follow end.
+    /// Nothing more comes: what is queued and the journal are written to their ends, which is
+    /// waited for, for a while, and readers that follow end.
     pub(crate) fn end(&self) {
-        self.0.known().logs.values().for_each(|log| log.flush());
+        let logs: Vec<_> = self.0.known().logs.values().cloned().collect();
+        logs.iter().for_each(WorkerLog::flush);
+        let until = Instant::now() + journal::LAST;
+        logs.iter().for_each(|log| log.finish(until));
         if let Some(scribe) = &self.0.means.scribe {
             scribe.end();
         }
@@ -217,6 +226,7 @@ impl Logs {
             let message = "this master keeps no logs: it was given no state_dir and no log_dir";
             return Err(Error::new(ErrorCategory::Refused, message));
         }
+        let until = Instant::now() + SETTLED;
         let mut sources = Vec::new();
         for worker in workers {
             if let Some(left) = self.left_of(worker) {
@@ -224,6 +234,7 @@ impl Logs {
                 continue;
             }
             let log = self.worker(worker);
+            log.settle(until);
             if query.stdout != query.stderr && !log.settings().timestamps {
                 let message = "its log does not tell the streams apart: logs.timestamps is false";
                 return Err(Error::new(ErrorCategory::Refused, message).of_worker(log.worker()));
@@ -271,6 +282,7 @@ impl Logs {
 impl Drop for Shared {
     /// Where it did not come to an orderly end: threads may still hold files.
     fn drop(&mut self) {
+        self.known().logs.values().for_each(|log| log.stay(false));
         if let Some(home) = &self.home {
             home.give_up();
         }

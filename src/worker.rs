@@ -26,7 +26,7 @@ pub use diagnostics::{
 };
 pub use differences::{DIFFERENCES, Deployment, Difference};
 pub use limits::{HardLimits, LimitsConfig};
-pub use logs::{LogMode, LogsConfig};
+pub use logs::{LogMode, LogOverflow, LogsConfig};
 pub use policy::{
     HealthCheckConfig, HealthCheckType, OnUnhealthy, Ratio, RestartConfig, RestartPolicy,
     StartConfig, StopConfig, SuccessCodes,

@@ -7,7 +7,7 @@ use super::words::{address, ago, lost_log, millis, stamp, waited};
 use super::{Outcome, explain, print, print_json};
 use crate::control::{Client, ConfigReport, Description, UnmanagedReport, WorkerReport};
 use crate::error::Result;
-use crate::worker::Exit;
+use crate::worker::{Exit, LogOverflow};
 
 pub(super) fn describe(client: &Client, id: &str, json: bool) -> Result<Outcome> {
     let known = client.describe(id)?;
@@ -121,6 +121,9 @@ fn sought(config: &UnmanagedReport) -> String {
     }
 }
 
+/// The policy that needs no word: nothing is lost by it.
+const BLOCK: &str = LogOverflow::Block.as_str();
+
 /// How it is started, kept and stopped.
 fn rules(config: &ConfigReport) -> Vec<Line> {
     let check = config.health_check.as_ref().zip(config.health_interval_ms);
@@ -136,6 +139,7 @@ fn rules(config: &ConfigReport) -> Vec<Line> {
         ("health check", check),
         ("success codes", Some(codes).filter(|codes| !codes.is_empty())),
         ("on master exit", config.on_master_exit.clone()),
+        ("log overflow", config.log_overflow.clone().filter(|policy| policy != BLOCK)),
     ]
 }
 
@@ -244,6 +248,17 @@ web
     cannot: \\u{1b}[31mrefused
 "
         );
+    }
+
+    #[test]
+    fn that_lines_may_be_lost_is_told() {
+        let of = |policy: &str| {
+            let mut known = description(json!({}));
+            known.config.log_overflow = Some(policy.to_owned());
+            described(&known, now())
+        };
+        assert!(of("drop").contains("\n  log overflow   drop\n"), "{}", of("drop"));
+        assert!(!of("block").contains("overflow"), "{}", of("block"));
     }
 
     #[test]

@@ -14,8 +14,9 @@ use super::worker::{self, EXECUTION, UNMANAGED};
 use super::yaml::{Mark, Node, Value};
 use crate::fnv::Fnv;
 use crate::worker::{
-    HealthCheckConfig, HealthCheckType, LogMode, LogsConfig, Mistake, OnUnhealthy, RestartConfig,
-    RestartPolicy, StartConfig, StopConfig, UnmanagedConfig, WorkerConfig, WorkerId, signal_number,
+    HealthCheckConfig, HealthCheckType, LogMode, LogOverflow, LogsConfig, Mistake, OnUnhealthy,
+    RestartConfig, RestartPolicy, StartConfig, StopConfig, UnmanagedConfig, WorkerConfig, WorkerId,
+    signal_number,
 };
 
 /// What is said of a file without workers: it is more likely a mistake than a wish.
@@ -184,6 +185,10 @@ pub(super) const LOGS: &[Key<LogsConfig>] = &[
     }),
     ("max_files", |r, node, logs| r.set(node, &mut logs.max_files, Reader::count)),
     ("timestamps", |r, node, logs| r.set(node, &mut logs.timestamps, Reader::boolean)),
+    ("overflow", |r, node, logs| {
+        let words = LogOverflow::ALL.map(|overflow| (overflow.as_str(), overflow));
+        r.set(node, &mut logs.overflow, |r, node| r.word(node, &words));
+    }),
 ];
 
 /// The keys of a mapping.

@@ -292,11 +292,15 @@ fn contradictions(node: &Node, config: &WorkerConfig) -> Vec<Mistake> {
     };
     let logs: &[(&str, &str)] = match config.logs.mode {
         LogMode::Capture => &[],
-        LogMode::File => &[("logs.timestamps", "is for `mode: capture`: the process writes it")],
+        LogMode::File => &[
+            ("logs.timestamps", "is for `mode: capture`: the process writes it"),
+            ("logs.overflow", "is for `mode: capture`: the process waits for its own file"),
+        ],
         LogMode::Inherit | LogMode::Discard => &[
             ("logs.max_size", "has no file to be applied to: the mode is inherit or discard"),
             ("logs.max_files", "has no file to be applied to: the mode is inherit or discard"),
             ("logs.timestamps", "has no file to be applied to: the mode is inherit or discard"),
+            ("logs.overflow", "has no file to be applied to: the mode is inherit or discard"),
         ],
     };
     let mut found = written(node, without_meaning);

@@ -18,6 +18,7 @@ pub(super) const MAX_LINE: usize = 16 << 10;
 const BATCH: usize = 256 << 10;
 
 /// When something came, as it is written.
+#[derive(Clone, Copy)]
 pub(super) struct Stamp([u8; Self::LENGTH]);
 
 impl Stamp {

@@ -23,7 +23,7 @@ pub(super) const MOST: usize = 65_536;
 /// Lines are written together up to this size.
 const BATCH: usize = 64 << 10;
 /// How long the last ones may take at the master's end.
-const LAST: Duration = Duration::from_secs(5);
+pub(super) const LAST: Duration = Duration::from_secs(5);
 /// How long a file that could not be written is left alone.
 const RETRY: Duration = Duration::from_secs(2);
 const STACK: usize = 128 << 10;

@@ -245,7 +245,7 @@ impl Rotating {
     }
 
     /// Whether what comes next begins a line.
-    fn is_at_a_line(&self) -> bool {
+    pub(super) fn is_at_a_line(&self) -> bool {
         !self.ends_within_a_line()
     }
 

@@ -2,6 +2,7 @@
 
 mod home;
 mod journal;
+mod overflow;
 mod reading;
 mod rotation;
 mod traced;

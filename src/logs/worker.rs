@@ -1,13 +1,16 @@
 //! The log of one worker: takes what comes of it, writes it, and counts what could not be written.
 //! Whoever writes here is never held up by a file that cannot be written, and never fails.
 
+mod ending;
+mod losing;
+mod overflow;
+pub(super) mod queue;
 mod reading;
 
-use std::fs::File;
-use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use log::Level;
 
@@ -16,13 +19,12 @@ use super::format::{Batch, Lines, Origin, Stamp, index};
 use super::home::Home;
 use super::last::Last;
 use super::rotating::{Limits, Rotating};
-use super::trouble::LogNews;
+use crate::host::Outlet;
 use crate::host::sys::find_last_byte;
-use crate::host::{Outlet, Stream};
-use crate::worker::{LogMode, LogTrouble, LogsConfig, WorkerId};
+use crate::worker::{LogMode, LogOverflow, LogTrouble, LogsConfig, WorkerId};
+use losing::{RETRY, Trouble, loss};
+use queue::{Message, Piece, Queue};
 
-/// How long a file that could not be written is left alone.
-const RETRY: Duration = Duration::from_secs(2);
 /// The target of the log lines that the master writes into a worker's log.
 const MASTER: &str = "master";
 /// Beside the two streams: what a module's threads log.
@@ -43,6 +45,9 @@ pub(crate) struct WorkerLog {
     reopen: AtomicBool,
     /// `None`: there is no directory for logs.
     file: Option<Mutex<Written>>,
+    path: Option<PathBuf>,
+    /// Where what comes waits while its worker is not to wait; see `overflow`.
+    queue: OnceLock<Box<Queue>>,
 }
 
 /// Bytes of one stream: what was taken is what was stored, what was dropped, and a line that has
@@ -52,6 +57,14 @@ struct Count {
     taken: AtomicU64,
     stored: AtomicU64,
     dropped: AtomicU64,
+}
+
+impl Count {
+    /// What was taken, stored and dropped.
+    fn all(&self) -> [u64; 3] {
+        let Self { taken, stored, dropped } = self;
+        [taken, stored, dropped].map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 struct Written {
@@ -65,15 +78,6 @@ struct Written {
     begun: u64,
 }
 
-/// The file cannot be written.
-pub(super) struct Trouble {
-    why: String,
-    retry_at: Instant,
-    lost: u64,
-    /// What was lost before, since the trouble was last told.
-    before: u64,
-}
-
 impl std::fmt::Debug for WorkerLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WorkerLog").field("worker", &self.worker).finish_non_exhaustive()
@@ -84,22 +88,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a trouble has cost, and why.
-fn loss(lost: u64, why: &str) -> String {
-    match lost {
-        0 => format!("nothing lost but lines of the master's own: {why}"),
-        lost => format!("{lost} bytes lost: {why}"),
-    }
-}
-
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
+/// So much of what was logged counts: not the ends of its lines.
+fn record_bytes(text: &str) -> u64 {
+    text.split('\n').map(|line| line.len() as u64).sum()
+}
+
 impl WorkerLog {
     pub(super) fn new(worker: &WorkerId, home: Option<&Arc<Home>>, means: &Arc<Means>) -> Self {
+        let name = format!("{worker}.log");
         let written = |home: &Arc<Home>| {
-            let file = Rotating::new(home, &format!("{worker}.log"));
+            let file = Rotating::new(home, &name);
             let (lines, trouble, mending) = (Lines::default(), None, None);
             Mutex::new(Written { file, lines, trouble, mending, begun: 0 })
         };
@@ -113,6 +115,8 @@ impl WorkerLog {
             reopen: AtomicBool::new(false),
             shown: Mutex::default(),
             file: home.map(written),
+            path: home.map(|home| home.path().join(&name)),
+            queue: OnceLock::new(),
         }
     }
 
@@ -123,6 +127,7 @@ impl WorkerLog {
     /// These settings hold from now on. Never waits for a file.
     pub(crate) fn configure(&self, settings: LogsConfig) {
         *lock(&self.settings) = settings;
+        self.stay(settings.overflow == LogOverflow::Drop);
     }
 
     pub(super) fn settings(&self) -> LogsConfig {
@@ -156,8 +161,7 @@ impl WorkerLog {
     /// For tests: what was taken, stored and dropped of one stream.
     #[cfg(test)]
     pub(super) fn counts(&self, which: usize) -> [u64; 3] {
-        let Count { taken, stored, dropped } = &self.counts[which];
-        [taken, stored, dropped].map(|count| count.load(Ordering::Relaxed))
+        self.counts[which].all()
     }
 
     fn limits(&self, settings: LogsConfig) -> Limits {
@@ -169,11 +173,15 @@ impl WorkerLog {
         }
     }
 
-    /// The file, if what comes through the master is to be written into it.
-    fn captured(&self) -> Option<(MutexGuard<'_, Written>, LogsConfig, Limits)> {
+    /// The settings by which what comes through the master is to be written, if it is.
+    fn captured(&self) -> Option<LogsConfig> {
         let settings = self.settings();
-        let file = self.file.as_ref().filter(|_| settings.mode == LogMode::Capture)?;
-        Some((self.lock_file(file), settings, self.limits(settings)))
+        (self.file.is_some() && settings.mode == LogMode::Capture).then_some(settings)
+    }
+
+    /// The file, if there is to be one.
+    fn lock_written(&self, settings: LogsConfig) -> Option<(MutexGuard<'_, Written>, Limits)> {
+        Some((self.lock_file(self.file.as_ref()?), self.limits(settings)))
     }
 
     fn lock_file<'f>(&self, file: &'f Mutex<Written>) -> MutexGuard<'f, Written> {
@@ -185,29 +193,48 @@ impl WorkerLog {
     }
 
     /// Takes bytes as a process wrote them.
-    pub(super) fn output(&self, from: Outlet<'_>, bytes: &[u8]) {
+    pub(super) fn output(self: &Arc<Self>, from: Outlet<'_>, bytes: &[u8]) {
         let which = index(from.stream);
         lock(&self.last).take(from.incarnation, which, bytes);
-        let Some((mut written, settings, limits)) = self.captured() else { return };
+        let Some(settings) = self.captured() else { return };
+        if let Some(queue) = self.queue(settings) {
+            return self.queue_output(queue, from, bytes);
+        }
         add(&self.counts[which].taken, bytes.len() as u64);
+        self.write_output(settings, from, &[(None, bytes)]);
+    }
+
+    /// Writes what a process wrote, in one piece or several.
+    fn write_output(&self, settings: LogsConfig, from: Outlet<'_>, pieces: &[Piece<'_>]) {
+        let Some((mut written, limits)) = self.lock_written(settings) else { return };
+        let which = index(from.stream);
+        let mut left: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
         if !self.is_ready(&mut written, limits, settings, false) {
-            self.drop_bytes(&mut written, from.stream, bytes.len());
+            self.drop_bytes(&mut written, from.stream, left);
             return;
         }
         if settings.timestamps {
             let origin = self.origin(from);
             self.means.with_batch(|batch| {
-                let (stamp, mut rest) = (Stamp::now(), bytes);
-                while !rest.is_empty() {
-                    rest = written.lines.take(origin, &stamp, rest, batch);
-                    if !self.write(&mut written, batch, Some(which), limits) {
-                        self.drop_bytes(&mut written, from.stream, rest.len());
-                        break;
+                for (stamp, bytes) in pieces {
+                    let (stamp, mut rest) = (stamp.unwrap_or_else(Stamp::now), *bytes);
+                    while !rest.is_empty() {
+                        left -= rest.len();
+                        rest = written.lines.take(origin, &stamp, rest, batch);
+                        left += rest.len();
+                        let is_due = left == 0 || batch.is_full();
+                        if is_due && !self.write(&mut written, batch, Some(which), limits) {
+                            self.drop_bytes(&mut written, from.stream, left);
+                            return;
+                        }
                     }
                 }
             });
-        } else {
+        } else if let [(_, bytes)] = pieces {
             self.write_raw(&mut written, bytes, which, limits);
+        } else {
+            let bytes: Vec<&[u8]> = pieces.iter().map(|(_, bytes)| *bytes).collect();
+            self.write_raw(&mut written, &bytes.concat(), which, limits);
         }
         drop(written);
         self.means.bell.ring();
@@ -219,8 +246,14 @@ impl WorkerLog {
     }
 
     /// Nothing more comes of a stream.
-    pub(super) fn end_of_output(&self, from: Outlet<'_>) {
-        let Some((mut written, settings, limits)) = self.captured() else { return };
+    pub(super) fn end_of_output(self: &Arc<Self>, from: Outlet<'_>) {
+        let Some(settings) = self.captured() else { return };
+        let Outlet { incarnation, stream, dialect, .. } = from;
+        self.do_in_turn(settings, incarnation, Message::End { stream, dialect });
+    }
+
+    fn write_end(&self, settings: LogsConfig, from: Outlet<'_>) {
+        let Some((mut written, limits)) = self.lock_written(settings) else { return };
         let which = index(from.stream);
         if written.trouble.is_some() && !self.is_ready(&mut written, limits, settings, true) {
             self.drop_bytes(&mut written, from.stream, 0);
@@ -242,52 +275,76 @@ impl WorkerLog {
     }
 
     /// Says in the log that a process was started.
-    pub(super) fn started(&self, incarnation: u64, pid: u32) {
+    pub(super) fn started(self: &Arc<Self>, incarnation: u64, pid: u32) {
+        let text = format!("started, pid {pid} (incarnation {incarnation})");
+        self.say(incarnation, text, true);
+    }
+
+    /// Says in the log that what comes now was written while no master ran.
+    pub(super) fn unattended(self: &Arc<Self>, incarnation: u64) {
+        let text = format!("written while no master ran (incarnation {incarnation}):");
+        self.say(incarnation, text, false);
+    }
+
+    fn say(self: &Arc<Self>, incarnation: u64, text: String, begins: bool) {
         self.launched(incarnation);
-        let Some((mut written, ..)) = self.captured() else { return };
-        written.begun = incarnation;
-        self.say(&mut written, &format!("started, pid {pid} (incarnation {incarnation})"));
+        let Some(settings) = self.captured() else { return };
+        self.do_in_turn(settings, incarnation, Message::Own { text, begins });
+    }
+
+    /// Writes a line of the master's own; with it an incarnation may begin.
+    fn write_line(
+        &self,
+        settings: LogsConfig,
+        (incarnation, begins): (u64, bool),
+        text: &str,
+        stamp: &Stamp,
+    ) {
+        let Some((mut written, limits)) = self.lock_written(settings) else { return };
+        if begins {
+            written.begun = incarnation;
+        }
+        if settings.timestamps && self.is_ready(&mut written, limits, settings, false) {
+            self.write_own(&mut written, (Level::Info, text), stamp, limits);
+        }
         drop(written);
         self.means.bell.ring();
     }
 
-    /// Says in the log that what comes now was written while no master ran.
-    pub(super) fn unattended(&self, incarnation: u64) {
-        self.launched(incarnation);
-        let Some((mut written, ..)) = self.captured() else { return };
-        let text = format!("written while no master ran (incarnation {incarnation}):");
-        self.say(&mut written, &text);
-    }
-
-    fn say(&self, written: &mut Written, text: &str) {
-        let settings = self.settings();
-        let limits = self.limits(settings);
-        if settings.timestamps && self.is_ready(written, limits, settings, false) {
-            self.write_own(written, Level::Info, text, limits);
-        }
-    }
-
     /// Takes what a module's thread logged.
-    pub(super) fn record(&self, level: Level, target: &str, text: &str) {
+    pub(super) fn record(self: &Arc<Self>, level: Level, target: &str, text: &str) {
         let incarnation = self.launched.load(Ordering::Relaxed);
         for line in text.split('\n') {
             let line = format!("{level} {target}: {line}\n");
             lock(&self.last).take(incarnation, LOGGED, line.as_bytes());
         }
-        let Some((mut written, settings, limits)) = self.captured() else { return };
-        add(&self.counts[LOGGED].taken, text.split('\n').map(|line| line.len() as u64).sum());
-        if !self.is_ready(&mut written, limits, settings, false) {
-            let lost = text.split('\n').map(|line| line.len() as u64).sum();
-            self.lose(&mut written, LOGGED, lost);
-            return;
+        let Some(settings) = self.captured() else { return };
+        let record = (level, target, text);
+        if let Some(queue) = self.queue(settings) {
+            return self.queue_record(queue, incarnation, record);
         }
+        add(&self.counts[LOGGED].taken, record_bytes(text));
+        self.write_record(settings, incarnation, record, None);
+    }
+
+    fn write_record(
+        &self,
+        settings: LogsConfig,
+        incarnation: u64,
+        (level, target, text): (Level, &str, &str),
+        stamp: Option<Stamp>,
+    ) {
+        let Some((mut written, limits)) = self.lock_written(settings) else { return };
+        if !self.is_ready(&mut written, limits, settings, false) {
+            return self.lose(&mut written, LOGGED, record_bytes(text));
+        }
+        let stamp = stamp.unwrap_or_else(Stamp::now);
         if settings.timestamps && written.begun < incarnation {
             written.begun = incarnation;
             let text = format!("started (incarnation {incarnation})");
-            self.write_own(&mut written, Level::Info, &text, limits);
+            self.write_own(&mut written, (Level::Info, &text), &stamp, limits);
         }
         self.means.with_batch(|batch| {
-            let stamp = Stamp::now();
             for line in text.split('\n') {
                 if settings.timestamps {
                     batch.log_line(&stamp, level, target, line.as_bytes());
@@ -325,68 +382,12 @@ impl WorkerLog {
             return false;
         }
         let Some((lost, before, why)) = lost else { return true };
-        let text = loss(lost, &why);
-        let told = if settings.timestamps {
-            self.write_own(written, Level::Warn, &text, limits)
-        } else {
-            written.file.write(format!("({text})\n").as_bytes(), limits, true).is_ok()
-        };
+        let told = self.write_mark(written, &loss(lost, &why), (limits, settings));
         if told {
             written.trouble = None;
             written.mending = Some((before + lost, why));
         }
         told
-    }
-
-    /// What could not be written for a while is written again.
-    fn mended(&self, written: &mut Written) {
-        let Some((dropped, why)) = written.mending.take() else { return };
-        if let Some(shown) = &mut *lock(&self.shown) {
-            shown.since = None;
-        }
-        let (worker, path) = (&self.worker, written.file.path().to_owned());
-        let notice = format!("{worker}: its log is written again; {}", loss(dropped, &why));
-        self.means.notice(Level::Warn, notice);
-        self.means.told.tell(Some(worker), LogNews::Recovered { path, dropped });
-    }
-
-    /// Begins a trouble, or goes on with the one there is.
-    fn trouble(&self, written: &mut Written, error: &io::Error, lost: u64) {
-        let (message, at) = (error.to_string(), SystemTime::now());
-        let mut shown = lock(&self.shown);
-        let since = shown.as_ref().and_then(|shown| shown.since).or(Some(at));
-        *shown = Some(LogTrouble { message: message.clone(), at, since });
-        drop(shown);
-        if let Some(trouble) = &mut written.trouble {
-            trouble.lost += lost;
-            return;
-        }
-        let retry_at = Instant::now() + RETRY;
-        // One that seemed to be over and was not is told once.
-        let (before, is_new) = match written.mending.take() {
-            Some((before, _)) => (before, false),
-            None => (0, true),
-        };
-        written.trouble = Some(Trouble { why: message.clone(), retry_at, lost, before });
-        if is_new {
-            let (worker, path) = (&self.worker, written.file.path().to_owned());
-            let notice = format!("{worker}: its log cannot be written, and is lost: {message}");
-            self.means.notice(Level::Error, notice);
-            self.means.told.tell(Some(worker), LogNews::Degraded { path, message });
-        }
-    }
-
-    fn lose(&self, written: &mut Written, which: usize, lost: u64) {
-        add(&self.counts[which].dropped, lost);
-        if let Some(trouble) = &mut written.trouble {
-            trouble.lost += lost;
-        }
-    }
-
-    /// What has just come of a stream is lost, with what its line began with.
-    fn drop_bytes(&self, written: &mut Written, stream: Stream, bytes: usize) {
-        let lost = written.lines.forget(stream) + bytes as u64;
-        self.lose(written, index(stream), lost);
     }
 
     /// Writes the records of a batch. False: not all of them could be.
@@ -443,70 +444,37 @@ impl WorkerLog {
         }
     }
 
-    /// Writes a line of the master's own.
-    fn write_own(&self, written: &mut Written, level: Level, text: &str, limits: Limits) -> bool {
-        self.means.with_batch(|batch| {
-            batch.log_line(&Stamp::now(), level, MASTER, text.as_bytes());
-            self.write(written, batch, None, limits)
-        })
-    }
-
-    /// Its file, for a process that is to write into it by itself.
-    ///
-    /// # Errors
-    /// There is no directory for logs, or the file cannot be opened.
-    pub(super) fn file(&self) -> io::Result<File> {
-        let Some(file) = &self.file else {
-            let message =
-                "there is no directory for logs: give the master a state_dir or a log_dir";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-        };
-        let mut written = lock(file);
-        written.file.rotate_if_full(self.limits(self.settings()))?;
-        written.file.duplicate()
-    }
-
-    /// Has the file opened again before it is used. Never waits for it.
-    pub(super) fn reopen(&self) {
-        self.reopen.store(true, Ordering::Relaxed);
-    }
-
-    /// The master ends: a line that has begun is kept as it is. Never waits for who writes now.
-    pub(super) fn flush(&self) {
-        let Some(file) = &self.file else { return };
-        let Ok(mut written) = file.try_lock() else { return };
-        let settings = self.settings();
-        let limits = self.limits(settings);
-        self.means.with_batch(|batch| {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                let taken = written.lines.end_any(self.worker.as_str(), stream, batch);
-                if taken {
-                    self.write_last(&mut written, batch, index(stream), (limits, settings));
-                }
-            }
-        });
-    }
-
-    /// Writes what a stream ends with, or counts it as lost.
-    fn write_last(
+    /// Writes what is lost here. False: it cannot be.
+    fn write_mark(
         &self,
         written: &mut Written,
-        batch: &mut Batch,
-        which: usize,
+        text: &str,
         (limits, settings): (Limits, LogsConfig),
-    ) {
-        if self.is_ready(written, limits, settings, false) {
-            self.write(written, batch, Some(which), limits);
-        } else {
-            self.lose(written, which, batch.taken.iter().map(|count| u64::from(*count)).sum());
-            batch.clear();
+    ) -> bool {
+        if settings.timestamps {
+            return self.write_own(written, (Level::Warn, text), &Stamp::now(), limits);
+        }
+        let before = if written.file.is_at_a_line() { "" } else { "\n" };
+        match written.file.write(format!("{before}({text})\n").as_bytes(), limits, true) {
+            Ok(()) => true,
+            Err(short) => {
+                self.trouble(written, &short.error, 0);
+                false
+            }
         }
     }
 
-    /// Closes the file, which is opened again when there is something to be written.
-    pub(crate) fn close(&self) {
-        if let Some(file) = &self.file {
-            lock(file).file.close();
-        }
+    /// Writes a line of the master's own.
+    fn write_own(
+        &self,
+        written: &mut Written,
+        (level, text): (Level, &str),
+        stamp: &Stamp,
+        limits: Limits,
+    ) -> bool {
+        self.means.with_batch(|batch| {
+            batch.log_line(stamp, level, MASTER, text.as_bytes());
+            self.write(written, batch, None, limits)
+        })
     }
 }

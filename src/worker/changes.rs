@@ -72,6 +72,7 @@ const KEYS: &[Key] = &[
     ("logs.max_size", |a, b| a.logs.max_size == b.logs.max_size),
     ("logs.max_files", |a, b| a.logs.max_files == b.logs.max_files),
     ("logs.timestamps", |a, b| a.logs.timestamps == b.logs.timestamps),
+    ("logs.overflow", |a, b| a.logs.overflow == b.logs.overflow),
     ("stop.signal", |a, b| a.stop.signal == b.stop.signal),
     ("stop.kill_group", |a, b| a.stop.kill_group == b.stop.kill_group),
     ("stop.timeout", |a, b| a.stop.timeout == b.stop.timeout),

@@ -32,6 +32,30 @@ impl LogMode {
     }
 }
 
+/// What happens when a worker writes faster than the disk takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LogOverflow {
+    /// The worker waits, and nothing is lost.
+    #[default]
+    Block,
+    /// The worker never waits: what does not fit into a bounded queue is dropped and counted.
+    Drop,
+}
+
+impl LogOverflow {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 2] = [Self::Block, Self::Drop];
+
+    /// The word used in configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// Where a worker's output goes, and how much of it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -45,11 +69,20 @@ pub struct LogsConfig {
     /// True: each line is kept with its time and stream. False: the bytes as they were written.
     /// Default true.
     pub timestamps: bool,
+    /// What happens when it writes faster than the disk takes it. Default block. Of no meaning but
+    /// where it is captured.
+    pub overflow: LogOverflow,
 }
 
 impl Default for LogsConfig {
     fn default() -> Self {
-        Self { mode: LogMode::Capture, max_size: 10_000_000, max_files: 5, timestamps: true }
+        Self {
+            mode: LogMode::Capture,
+            max_size: 10_000_000,
+            max_files: 5,
+            timestamps: true,
+            overflow: LogOverflow::Block,
+        }
     }
 }
 
@@ -77,6 +110,13 @@ impl LogsConfig {
     #[must_use]
     pub fn timestamps(mut self, timestamps: bool) -> Self {
         self.timestamps = timestamps;
+        self
+    }
+
+    /// What happens when it writes faster than the disk takes it.
+    #[must_use]
+    pub fn overflow(mut self, overflow: LogOverflow) -> Self {
+        self.overflow = overflow;
         self
     }
 

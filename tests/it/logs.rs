@@ -6,6 +6,7 @@ mod modes;
 mod quiet;
 mod slow;
 mod told;
+mod vanished;
 
 use std::fs;
 use std::path::PathBuf;

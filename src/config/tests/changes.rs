@@ -48,6 +48,7 @@ fn times_limits_and_policies_need_no_restart_and_what_runs_does() {
     for (text, restart) in [
         ("command: x, stop: {timeout: 3s}, restart: {policy: always}, start: {timeout: 1s}", false),
         ("command: x, success_codes: [3]", false),
+        ("command: x, logs: {overflow: drop, max_files: 3}", false),
         ("command: y", true),
         ("command: x, stop: {signal: INT}", true),
         ("command: x, execution: {environment: {A: b}}, restart: {policy: always}", true),

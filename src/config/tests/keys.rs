@@ -10,8 +10,8 @@ use super::super::worker::{ENDPOINT, WORKER};
 use super::{MasterConfig, problems, read};
 use crate::worker::{
     ExecutionConfig, HardLimits, HealthCheckConfig, HealthCheckType, Integration, LogMode,
-    ModuleType, OnMasterExit, OnUnhealthy, RestartPolicy, UnmanagedConfig, WorkerConfig,
-    WorkerType,
+    LogOverflow, ModuleType, OnMasterExit, OnUnhealthy, RestartPolicy, UnmanagedConfig,
+    WorkerConfig, WorkerType,
 };
 
 pub(super) type Shows = fn(&MasterConfig) -> bool;
@@ -139,6 +139,7 @@ pub(super) const KEYS: &[(&str, &str, &str, Shows)] = &[
     ("logs.max_size", PROGRAM, "1MiB", |c| first(c).logs.max_size == 1 << 20),
     ("logs.max_files", PROGRAM, "7", |c| first(c).logs.max_files == 7),
     ("logs.timestamps", PROGRAM, "false", |c| !first(c).logs.timestamps),
+    ("logs.overflow", PROGRAM, "drop", |c| first(c).logs.overflow == LogOverflow::Drop),
     ("success_codes", PROGRAM, "[3, SIGTERM]", |c| {
         first(c).success_codes.codes == [3] && first(c).success_codes.signals == [15]
     }),

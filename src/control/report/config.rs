@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::millis;
 use crate::control::redact::redacted;
 use crate::worker::{
-    HealthCheckType, OnMasterExit, RestartConfig, RestartPolicy, UnmanagedConfig, WorkerConfig,
-    WorkerDiagnostics, WorkerType,
+    HealthCheckType, LogMode, OnMasterExit, RestartConfig, RestartPolicy, UnmanagedConfig,
+    WorkerConfig, WorkerDiagnostics, WorkerType,
 };
 
 /// The part of a worker's configuration that explains what it does, as it takes effect: what does
@@ -59,6 +59,10 @@ pub struct ConfigReport {
     /// What becomes of its process when the master ends without having stopped it: `stop` or
     /// `keep`. Null: nobody sees to it, as of a process that somebody else has started.
     pub on_master_exit: Option<String>,
+    /// What happens when it writes faster than the disk takes it: `block` or `drop`. Null where
+    /// nothing of it is captured.
+    #[serde(default)]
+    pub log_overflow: Option<String>,
 }
 
 /// How a process that somebody else starts is found, by one of three ways, and what may be done to
@@ -104,6 +108,7 @@ impl ConfigReport {
         let process = config.worker_type == WorkerType::Process;
         let stops = config.can_be_killed();
         let own = process && config.unmanaged.is_none();
+        let captured = config.logs.mode == LogMode::Capture && config.unmanaged.is_none();
         let check = config.effective_health_check();
         let kind = |check: Option<HealthCheckType>| check.unwrap_or(HealthCheckType::Module);
         // Of a module and of others' processes no exit is a success.
@@ -130,6 +135,7 @@ impl ConfigReport {
             success_codes: success.map(|success| success.codes.clone()),
             success_signals: success.map(|success| success.signals.clone()),
             on_master_exit: afterwards(config, guarded).map(|what| what.as_str().to_owned()),
+            log_overflow: captured.then(|| config.logs.overflow.as_str().to_owned()),
         }
     }
 }
@@ -187,6 +193,11 @@ mod tests {
             (Some(vec![0, 7]), Some(vec![15]))
         );
         assert_eq!(program.on_master_exit, None, "without a guardian nobody sees to it");
+        assert_eq!(program.log_overflow.as_deref(), Some("block"));
+        let dropping = report("{ id: a, command: x, logs: { overflow: drop } }", true);
+        assert_eq!(dropping.log_overflow.as_deref(), Some("drop"));
+        let silent = report("{ id: a, command: x, logs: { mode: discard } }", true);
+        assert_eq!(silent.log_overflow, None);
         assert_eq!(report("{ id: a, command: x }", true).on_master_exit.as_deref(), Some("stop"));
         let ours = "{ id: a, unmanaged: { port: 80, can_terminate: true } }";
         let ours = report(ours, true);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hsu_master::WaitFor;
 
 use super::{Row, Scene};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, until};
 
 /// The worker's log files, the newest first, once the worker has written all it had.
 fn files(scene: &Scene, directory: &str) -> Vec<PathBuf> {
@@ -17,6 +17,14 @@ fn files(scene: &Scene, directory: &str) -> Vec<PathBuf> {
     files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("w.log"));
     files.sort();
     files
+}
+
+/// Whether a thread of this process has this name. No other test has a worker `w` that is never
+/// to wait for its log.
+fn has_thread(name: &str) -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let named = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
+    threads.filter_map(|thread| named(thread).ok()).any(|found| found.trim_end() == name)
 }
 
 /// How many files the log is.
@@ -50,6 +58,21 @@ pub(super) const ROWS: &[Row] = &[
               workers: [{id: w, command: echo hello, logs: {timestamps: %}}]}",
         values: [("true", "stamped"), ("false", "bare")],
         observe: content,
+    },
+    Row {
+        key: "logs.overflow",
+        file: "{master: {state_dir: state, log_dir: logs},
+              workers: [{id: w, logs: {overflow: %},
+              command: [/bin/sh, -c, echo hello; exec sleep 1000]}]}",
+        values: [("block", "its monitor"), ("drop", "another thread")],
+        observe: |scene, expected| {
+            scene.start().unwrap();
+            let path = scene.directory.path().join("logs/w.log");
+            let text = || std::fs::read_to_string(&path).unwrap_or_default();
+            until(|| text().ends_with(" hello\n"));
+            let is_there = scene.comes(expected == "another thread", || has_thread("w-log"));
+            if is_there { "another thread" } else { "its monitor" }.to_owned()
+        },
     },
     Row {
         key: "logs.max_size",

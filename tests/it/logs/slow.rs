@@ -1,12 +1,13 @@
 //! Disks that are slower than a worker, or full: a slow one slows down its worker alone and loses
-//! nothing, a full one holds nobody up and loses what is counted (FAULTS L14, L05).
+//! nothing, or, where that is asked for, holds nobody up and loses what is counted, as a full one
+//! does (FAULTS L14, L05).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hsu_master::{LogsConfig, Master, MasterConfig, WaitFor};
+use hsu_master::{EventKind, LogOverflow, LogsConfig, Master, MasterConfig, WaitFor};
 
 use super::shell;
 use crate::support::{Fifo, PATIENCE, once, skipped};
@@ -39,29 +40,37 @@ fn kib(name: &str) -> u64 {
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Every write into one worker's log takes twenty milliseconds longer than it would.
-#[test]
-fn l14_a_slow_disk_slows_down_its_worker_alone_and_loses_nothing() {
-    let room = match std::env::var_os(ROOM) {
-        Some(room) => return while_the_disk_is_slow(&PathBuf::from(room)),
-        None => tempfile::tempdir().unwrap(),
-    };
-    let inject = ["-qqq", "-e", "trace=write", "-e", "inject=write:delay_enter=20000"];
+/// Runs a test again in a process in which every write into one worker's log takes so many
+/// microseconds longer than it would. There it does `work`; the whole log is what is returned here.
+/// `None`: it is done, or cannot be.
+fn on_a_slow_disk<F: Fn()>(delay: u32, test: F, work: fn(&Path)) -> Option<Vec<u8>> {
+    if let Some(room) = std::env::var_os(ROOM) {
+        work(Path::new(&room));
+        return None;
+    }
+    let room = tempfile::tempdir().unwrap();
+    let delay = format!("inject=write:delay_enter={delay}");
+    let inject = ["-qqq", "-e", "trace=write", "-e", &delay];
     if !works(&[&["strace", "-f", "--seccomp-bpf"], &inject[..], &["true"]].concat()) {
-        return skipped("no strace here that may trace and delay what a process calls");
+        skipped("no strace here that may trace and delay what a process calls");
+        return None;
     }
     let path = room.path().join("logs/w.log");
     let (path, room_is) = (path.to_str().unwrap(), format!("{ROOM}={}", room.path().display()));
     let strace = ["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-P", path];
     let prefix = [&["env", &room_is], &strace[..], &inject].concat();
-    assert!(!alone::here(&prefix, l14_a_slow_disk_slows_down_its_worker_alone_and_loses_nothing));
-
-    // Over all its files, it is what was written.
+    assert!(!alone::here(&prefix, test));
     let older = (1..).map(|number| format!("{path}.{number}"));
     let mut files: Vec<_> = older.take_while(|path| Path::new(path).exists()).collect();
-    assert!(files.len() > 3, "{files:?}");
     files.insert(0, path.to_owned());
-    let log: Vec<u8> = files.iter().rev().flat_map(|path| fs::read(path).unwrap()).collect();
+    Some(files.iter().rev().flat_map(|path| fs::read(path).unwrap()).collect())
+}
+
+#[test]
+fn l14_a_slow_disk_slows_down_its_worker_alone_and_loses_nothing() {
+    let this = l14_a_slow_disk_slows_down_its_worker_alone_and_loses_nothing;
+    let Some(log) = on_a_slow_disk(20_000, this, while_the_disk_is_slow) else { return };
+    // Over all its files, it is what was written.
     let written = Command::new("seq").args(["1", &LAST.to_string()]).output().unwrap().stdout;
     assert!(log == written, "{} of {} bytes", log.len(), written.len());
 }
@@ -92,6 +101,60 @@ fn while_the_disk_is_slow(room: &Path) {
     master.wait_for("w", WaitFor::Completed, VERY_LONG).unwrap();
     let known = master.worker_diagnostics("w").unwrap();
     assert_eq!((known.log_bytes, known.log_dropped), (WRITTEN, 0));
+    let growth = kib("VmHWM").saturating_sub(before);
+    assert!(growth < 8 << 10, "{growth} KiB more than before");
+    assert!(room.join("logs/w.log.4").exists(), "it is rotated");
+    master.shutdown().unwrap();
+}
+
+/// Slower by far than any machine writes.
+#[test]
+fn l14_who_may_lose_lines_never_waits_for_a_slow_disk_and_what_is_lost_is_marked() {
+    let this = l14_who_may_lose_lines_never_waits_for_a_slow_disk_and_what_is_lost_is_marked;
+    let Some(log) = on_a_slow_disk(200_000, this, while_lines_are_lost) else { return };
+    let (mut last, mut kept, mut lost) = (0, 0, 0);
+    for line in String::from_utf8(log).unwrap().lines() {
+        let (tag, text) = line[25..].split_once(' ').unwrap();
+        if let Some(bytes) =
+            text.strip_suffix(" bytes lost: it writes faster than the disk takes it")
+        {
+            let bytes = bytes.strip_prefix("WARN master: ").unwrap();
+            lost += bytes.parse::<u64>().unwrap();
+        } else if tag == "o" {
+            let number: u32 = text.parse().unwrap();
+            assert!(number > last, "{number} comes after {last}");
+            (last, kept) = (number, kept + text.len() as u64 + 1);
+        } else {
+            assert!(text.starts_with("INFO master: started"), "{line}");
+        }
+    }
+    assert!(kept > 256 << 10, "{kept}");
+    assert_eq!(kept + lost, WRITTEN);
+}
+
+fn while_lines_are_lost(room: &Path) {
+    let master = master_in(&room.join("logs"));
+    let told = master.subscribe();
+    let logs = LogsConfig::default().overflow(LogOverflow::Drop);
+    master.add_worker(shell("w", &format!("exec seq 1 {LAST}")).logs(logs)).unwrap();
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = kib("VmRSS");
+
+    master.start_worker("w").unwrap();
+    master.wait_for("w", WaitFor::Completed, VERY_LONG).unwrap();
+    let known = master.worker_diagnostics("w").unwrap();
+    assert_eq!(known.log_bytes, WRITTEN);
+    assert!(known.log_dropped > WRITTEN / 8, "{}", known.log_dropped);
+    assert!(known.log_trouble.unwrap().message.contains("faster than the disk"));
+    // All that was queued is written at the worker's end, and that is told.
+    let mut lost = 0;
+    while lost < known.log_dropped {
+        let event = told.recv_timeout(PATIENCE).expect("it was not told to keep up again");
+        if let EventKind::LogRecovered { dropped, .. } = event.kind {
+            lost += dropped;
+        }
+    }
+    assert_eq!(lost, known.log_dropped);
     let growth = kib("VmHWM").saturating_sub(before);
     assert!(growth < 8 << 10, "{growth} KiB more than before");
     master.shutdown().unwrap();
