@@ -358,7 +358,7 @@ impl Leader {
         }
         if let Some(reason) = life.means.kills.reason(self.child.id()) {
             let exit = exit_of(ended);
-            let message = format!("{exit}, most likely out of memory: {reason}");
+            let message = format!("{exit}, {reason}");
             let failure = Failure::new(ErrorCategory::ResourceLimit, message);
             (life.report)(Report::Presumed(failure));
         }

@@ -1,12 +1,16 @@
-//! Whether the kernel has killed a process for want of memory. It does not say so of a process, but
-//! it counts such kills, in each memory cgroup and on the whole machine: what is said here is a
-//! conclusion from these counts.
+//! Whether the kernel has killed a process for want of memory. It counts such kills, in each memory
+//! cgroup and on the whole machine, and names whom it killed in its log. Not everybody may read
+//! that; then what is said here is a conclusion from the counts.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use crate::host::sys;
 
 /// So long after a kill was counted a process may end of which nobody knows yet that it was the one
 /// that was killed: where several are, they do not end at once.
@@ -15,6 +19,14 @@ const RECENT: Duration = Duration::from_secs(10);
 const MOST: usize = 256;
 /// The word before the count, in all the files that have one.
 const KEY: &str = "oom_kill";
+/// The space of process numbers that the kernel's log means: it has this name on every Linux.
+const FIRST_SPACE: &str = "pid:[4026531836]";
+/// The kernel kills first, and logs it then: so long after a process's end at most.
+const LATE: Duration = Duration::from_millis(200);
+/// So many records of the log are looked through.
+const MOST_RECORDS: usize = 1 << 16;
+/// None is longer.
+const RECORD: usize = 8 << 10;
 
 /// The kernel's counts as this master has seen them. They are looked at when a process was killed
 /// by somebody else: no other end, and no start, is to wait for that.
@@ -60,21 +72,33 @@ impl Kills {
     /// words; `None` where nothing speaks for want of memory.
     pub(super) fn reason(&self, pid: u32) -> Option<String> {
         let (machine, cgroup) = (machine()?, cgroup_of(pid));
+        let counted = self.seen().judge(machine, cgroup.as_ref(), Now::get())?;
+        let told = match logged(pid) {
+            // It was somebody else.
+            Some(false) => return None,
+            Some(true) => format!("out of memory: so says the kernel's log; {counted}"),
+            None => format!("most likely out of memory: {counted}"),
+        };
+        self.seen().claim(cgroup.as_ref());
+        Some(told)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         // Every change of a count leaves it whole.
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.judge(machine, cgroup, Now::get())
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Seen {
-    /// `cgroup`: the name and the count of the one that the process was in, if these are known;
-    /// then nothing else counts.
-    fn judge(&mut self, machine: u64, cgroup: Option<(String, u64)>, now: Now) -> Option<String> {
+    /// What speaks for a process's having been killed so. `cgroup`: the name and the count of the
+    /// one that it was in, if these are known; then nothing else counts.
+    fn judge(&mut self, machine: u64, cgroup: Option<&(String, u64)>, now: Now) -> Option<String> {
         self.machine.look(machine, now);
         let Some((name, value)) = cgroup else {
-            return self.machine.claim().map(|counted| format!("{counted} on this machine"));
+            return self.machine.told().map(|counted| format!("{counted} on this machine"));
         };
-        if self.cgroups.len() >= MOST && !self.cgroups.contains_key(&name) {
+        let value = *value;
+        if self.cgroups.len() >= MOST && !self.cgroups.contains_key(name) {
             self.cgroups.clear();
         }
         // Of one that was never looked at, what the machine has not counted since is of before.
@@ -82,9 +106,15 @@ impl Seen {
         let first = || Count::of(value.saturating_sub(open), Now(now.0, since));
         let count = self.cgroups.entry(name.clone()).or_insert_with(first);
         count.look(value, now);
-        let counted = count.claim()?;
-        let _ = self.machine.claim();
-        Some(format!("{counted} in its memory cgroup, {name}"))
+        count.told().map(|counted| format!("{counted} in its memory cgroup, {name}"))
+    }
+
+    /// Puts a kill down to a process that has ended.
+    fn claim(&mut self, cgroup: Option<&(String, u64)>) {
+        let count = cgroup.and_then(|(name, _)| self.cgroups.get_mut(name));
+        for count in [Some(&mut self.machine), count].into_iter().flatten() {
+            count.open = count.open.saturating_sub(1);
+        }
     }
 }
 
@@ -110,13 +140,52 @@ impl Count {
         (self.value, self.looked) = (value, wall);
     }
 
-    /// Puts a kill down to a process that has ended, if there is one.
-    fn claim(&mut self) -> Option<String> {
-        self.open = self.open.checked_sub(1)?;
+    /// In words, if there is a kill that is put down to nobody.
+    fn told(&self) -> Option<String> {
         let since = humantime::format_rfc3339_seconds(self.since);
         let kills = if self.recent == 1 { "kill" } else { "kills" };
-        Some(format!("since {since} the kernel counts {} such {kills}", self.recent))
+        let told = || format!("since {since} the kernel counts {} such {kills}", self.recent);
+        (self.open > 0).then(told)
     }
+}
+
+/// Whether the kernel's log says that it has killed this process for want of memory; `None`: it is
+/// not for us to read, or knows processes by other numbers.
+fn logged(pid: u32) -> Option<bool> {
+    if fs::read_link("/proc/self/ns/pid").ok()? != Path::new(FIRST_SPACE) {
+        return None;
+    }
+    let mut log = sys::open_without_waiting(Path::new("/dev/kmsg")).ok()?;
+    let mut record = vec![0; RECORD];
+    let until = Instant::now() + LATE;
+    for _ in 0..MOST_RECORDS {
+        match log.read(&mut record) {
+            Ok(length) if names(&record[..length], pid) => return Some(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Some(false);
+                }
+                sys::wait_readable([Some(log.as_fd())], Some(left)).ok()?;
+            }
+            // What was to be read next is overwritten by now: the next one is read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// Whether a record of the kernel's log, `6,1234,5678,-;text`, is of the kernel's own and tells of
+/// this process's being killed.
+fn names(record: &[u8], pid: u32) -> bool {
+    let record = String::from_utf8_lossy(record);
+    let Some((about, text)) = record.split_once(';') else { return false };
+    // Eight levels, and then those of other facilities: what programs have written.
+    let level = about.split(',').next().and_then(|level| level.parse::<u32>().ok());
+    level.is_some_and(|level| level < 8) && text.contains(&format!("Killed process {pid} ("))
 }
 
 /// How many processes the kernel has killed on this machine, in whatever cgroup.
@@ -174,6 +243,20 @@ mod tests {
         Seen { machine: Count::of(machine, at(0)), cgroups: BTreeMap::new() }
     }
 
+    impl Seen {
+        /// Judges a process that nothing else speaks of.
+        fn ended(
+            &mut self,
+            machine: u64,
+            cgroup: Option<(String, u64)>,
+            now: Now,
+        ) -> Option<String> {
+            let told = self.judge(machine, cgroup.as_ref(), now)?;
+            self.claim(cgroup.as_ref());
+            Some(told)
+        }
+    }
+
     fn in_cgroup(name: &str, count: u64) -> Option<(String, u64)> {
         Some((name.to_owned(), count))
     }
@@ -181,47 +264,47 @@ mod tests {
     #[test]
     fn s15_a_count_that_has_risen_is_said_with_the_time_in_which_it_has() {
         let mut seen = seen(4);
-        assert_eq!(seen.judge(4, None, at(10)), None);
-        let told = seen.judge(5, None, at(70)).unwrap();
+        assert_eq!(seen.ended(4, None, at(10)), None);
+        let told = seen.ended(5, None, at(70)).unwrap();
         let expected = "since 1970-01-01T00:00:10Z the kernel counts 1 such kill on this machine";
         assert_eq!(told, expected);
-        assert_eq!(seen.judge(5, None, at(71)), None, "each kill is put down to one process");
+        assert_eq!(seen.ended(5, None, at(71)), None, "each kill is put down to one process");
     }
 
     #[test]
     fn s15_several_that_were_killed_at_once_are_each_put_down_to_it() {
         let mut seen = seen(0);
         for n in 0..3 {
-            let told = seen.judge(3, None, at(50 + n)).unwrap();
+            let told = seen.ended(3, None, at(50 + n)).unwrap();
             assert!(told.contains("since 1970-01-01T00:00:00Z the kernel counts 3 such kills"));
         }
-        assert_eq!(seen.judge(3, None, at(53)), None);
+        assert_eq!(seen.ended(3, None, at(53)), None);
         // A kill that no end belonged to is none of what ends later.
-        assert!(seen.judge(5, None, at(100)).is_some());
-        assert_eq!(seen.judge(5, None, at(111)), None);
+        assert!(seen.ended(5, None, at(100)).is_some());
+        assert_eq!(seen.ended(5, None, at(111)), None);
     }
 
     #[test]
     fn s15_the_count_of_its_own_cgroup_is_all_that_counts() {
         let mut seen = seen(7);
         // It was killed elsewhere: by an operator, while another group ran out of memory.
-        assert_eq!(seen.judge(8, in_cgroup("/a", 0), at(1)), None);
-        let told = seen.judge(9, in_cgroup("/a", 1), at(2)).unwrap();
+        assert_eq!(seen.ended(8, in_cgroup("/a", 0), at(1)), None);
+        let told = seen.ended(9, in_cgroup("/a", 1), at(2)).unwrap();
         assert!(told.ends_with("counts 1 such kill in its memory cgroup, /a"), "{told}");
-        assert_eq!(seen.judge(9, in_cgroup("/a", 1), at(60)), None);
+        assert_eq!(seen.ended(9, in_cgroup("/a", 1), at(60)), None);
         // What is seen for the first time may have counted long ago, or just now.
-        assert_eq!(seen.judge(9, in_cgroup("/old", 6), at(61)), None);
-        let told = seen.judge(10, in_cgroup("/new", 6), at(62)).unwrap();
+        assert_eq!(seen.ended(9, in_cgroup("/old", 6), at(61)), None);
+        let told = seen.ended(10, in_cgroup("/new", 6), at(62)).unwrap();
         assert!(told.contains("since 1970-01-01T00:01:01Z the kernel counts 1 such"), "{told}");
         // One that was made again under its name.
-        assert!(seen.judge(11, in_cgroup("/new", 1), at(90)).is_some());
+        assert!(seen.ended(11, in_cgroup("/new", 1), at(90)).is_some());
     }
 
     #[test]
     fn s15_only_so_many_cgroups_are_remembered() {
         let mut seen = seen(0);
         for n in 0..2 * MOST {
-            assert_eq!(seen.judge(0, in_cgroup(&format!("/{n}"), 5), at(1)), None);
+            assert_eq!(seen.ended(0, in_cgroup(&format!("/{n}"), 5), at(1)), None);
             assert!(seen.cgroups.len() <= MOST);
         }
     }
@@ -258,5 +341,29 @@ mod tests {
         ] {
             assert_eq!(directory_of(name, mount), None, "{name:?} {mount:?}");
         }
+    }
+
+    #[test]
+    fn s15_the_log_names_whom_the_kernel_has_killed() {
+        let record = |text: &str| names(text.as_bytes(), 4711);
+        let killed = "3,9,8,-;Memory cgroup out of memory: Killed process 4711 (tail) total-vm:1kB";
+        assert!(
+            record(killed) && record("6,1,2,-,caller=T1;Killed process 4711 (a b), UID 0\n K=V")
+        );
+        for other in [
+            "",
+            "3,9,8,-",
+            "3,9,8,-;oom_reaper: reaped process 4711 (tail), now anon-rss:0kB",
+            "3,9,8,-;Out of memory: Killed process 47112 (tail) total-vm:1kB",
+            "3,9,8,-;Out of memory: Killed process 14711 (tail) total-vm:1kB",
+            // A program has written it there.
+            "11,9,8,-;Out of memory: Killed process 4711 (tail) total-vm:1kB",
+            "x,9,8,-;Out of memory: Killed process 4711 (tail) total-vm:1kB",
+        ] {
+            assert!(!record(other), "{other}");
+        }
+        assert!(!names(b"\xff\xfe;\0", 0));
+        // Whoever can read it finds nothing of one that lives.
+        assert_ne!(logged(std::process::id()), Some(true));
     }
 }

@@ -2,6 +2,7 @@
 //! (FAULTS S15).
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,18 +74,28 @@ fn end(bench: &Bench, worker: &str) -> (ErrorCategory, String) {
     (error.category, error.message)
 }
 
+/// What is told of a worker that somebody else has killed.
+fn killed(bench: &Bench, worker: &str) -> (ErrorCategory, String) {
+    bench.add(once(shell(worker, "exec sleep 1000")));
+    bench.master.start_worker(worker).unwrap();
+    let pid = bench.known(worker).pid.unwrap().to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    end(bench, worker)
+}
+
+/// What is told of an end of which nothing more is known.
+fn crash() -> (ErrorCategory, String) {
+    (ErrorCategory::Crash, "signal SIGKILL (9)".to_owned())
+}
+
 #[test]
 fn s15_a_process_that_ran_out_of_memory_is_told_as_such_and_one_that_was_killed_is_not() {
     let before = counted();
     let bench = bench();
-    bench.add(once(shell("killed", "exec sleep 1000")));
-    bench.master.start_worker("killed").unwrap();
-    let pid = bench.known("killed").pid.unwrap().to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-    let told = end(&bench, "killed");
+    let told = killed(&bench, "killed");
     // Others on this machine may have run out of memory meanwhile: what is told is wrong then.
     if counted() == before {
-        assert_eq!(told, (ErrorCategory::Crash, "signal SIGKILL (9)".to_owned()));
+        assert_eq!(told, crash());
     }
     let Some(narrow) = Narrow::new() else {
         return skipped("no memory cgroup can be made here: nothing runs out of memory");
@@ -95,12 +106,22 @@ fn s15_a_process_that_ran_out_of_memory_is_told_as_such_and_one_that_was_killed_
     bench.master.start_worker("hungry").unwrap();
     let (category, message) = end(&bench, "hungry");
     assert_eq!(category, ErrorCategory::ResourceLimit, "{message}");
-    assert!(message.starts_with("signal SIGKILL (9), most likely out of memory: since "));
+    // The kernel's log is exact, where it is for us to read.
+    let exact =
+        message.starts_with("signal SIGKILL (9), out of memory: so says the kernel's log; ");
+    let likely = message.starts_with("signal SIGKILL (9), most likely out of memory: since ");
+    assert!(exact || likely, "{message}");
     // Version 1 has forgotten by then where it was.
     let place = match narrow.0.starts_with("/sys/fs/cgroup/memory") {
-        true => "such kill on this machine",
-        false => "such kill in its memory cgroup, ",
+        true => " on this machine",
+        false => " in its memory cgroup, ",
     };
     assert!(message.contains(place), "{message}");
+    if exact {
+        // Nor is anybody taken for one whom the kernel has killed elsewhere meanwhile.
+        let stranger = Command::new("/bin/sh").args(["-c", &eat]).status().unwrap();
+        assert_eq!(stranger.signal(), Some(9));
+        assert_eq!(killed(&bench, "neighbour"), crash());
+    }
     bench.finish();
 }
