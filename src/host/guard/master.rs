@@ -277,6 +277,18 @@ impl Shared {
         Ok((line, child, ear))
     }
 
+    /// As `hire`, in the place of one that died: the next one may die before it is known, too.
+    fn hire_another(&self, state: &State) -> io::Result<(Line, Child, OwnedFd)> {
+        let mut why = io::Error::other("one after the other dies");
+        for _ in state.young..MOST_YOUNG {
+            match self.hire(state) {
+                Ok(hired) => return Ok(hired),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
     /// Waits for the end of one guardian after the other.
     fn watch(&self, child: &mut Child, ear: &OwnedFd) {
         let mut hired = Instant::now();
@@ -293,13 +305,10 @@ impl Shared {
             }
             state.young = if hired.elapsed() < YOUTH { state.young + 1 } else { 0 };
             let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-            let again = if state.young < MOST_YOUNG {
+            if state.young < MOST_YOUNG {
                 log::warn!("the guardian died ({how}): another one takes its place");
-                self.hire(&state)
-            } else {
-                Err(io::Error::other("one after the other dies"))
-            };
-            match again {
+            }
+            match self.hire_another(&state) {
                 Ok((line, next, ear)) => {
                     state.post = Post::Held(line);
                     hired = Instant::now();
