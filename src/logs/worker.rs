@@ -41,8 +41,8 @@ pub(crate) struct WorkerLog {
     shown: Mutex<Option<LogTrouble>>,
     /// The file is to be opened again before it is used.
     reopen: AtomicBool,
-    /// `None`: there is no directory for logs.
-    file: Option<Mutex<Written>>,
+    /// `None`: there is no directory for logs. Boxed, since it is large.
+    file: Option<Box<Mutex<Written>>>,
 }
 
 /// Bytes of one stream: what was taken is what was stored, what was dropped, and a line that has
@@ -101,7 +101,7 @@ impl WorkerLog {
         let written = |home: &Arc<Home>| {
             let file = Rotating::new(home, &format!("{worker}.log"));
             let (lines, trouble, mending) = (Lines::default(), None, None);
-            Mutex::new(Written { file, lines, trouble, mending, begun: 0 })
+            Box::new(Mutex::new(Written { file, lines, trouble, mending, begun: 0 }))
         };
         Self {
             worker: worker.clone(),

@@ -111,7 +111,7 @@ impl Monitor {
         let monitor = Self(Arc::default());
         let handover = Arc::clone(&monitor.0);
         let wait = move || {
-            if let Some(watched) = handover.wait() {
+            if let Some(watched) = Handover::wait(handover) {
                 watched.run();
             }
         };
@@ -151,7 +151,8 @@ impl Handover {
         self.decided.notify_one();
     }
 
-    fn wait(&self) -> Option<Watched> {
+    /// Takes itself, so that what has room for a process is there no longer than that takes.
+    fn wait(self: Arc<Self>) -> Option<Watched> {
         let decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
         let decision = self.decided.wait_while(decision, |decision| decision.is_none());
         decision.unwrap_or_else(PoisonError::into_inner).take().flatten()
