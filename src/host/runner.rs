@@ -4,14 +4,13 @@
 
 mod backend;
 pub(crate) mod functions;
+mod orders;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::identity;
 use super::panics::{self, guarded};
@@ -26,6 +25,7 @@ use crate::worker::Exit;
 pub(super) use backend::Backend;
 use functions::Functions;
 pub(super) use functions::check_call;
+use orders::Orders;
 
 /// Takes the orders for one incarnation of a module.
 ///
@@ -54,7 +54,7 @@ pub(crate) struct Setting {
 
 struct Apartment {
     backend: Arc<Backend>,
-    orders: Sender<Order>,
+    orders: Arc<Orders>,
 }
 
 impl ModuleRunner {
@@ -72,14 +72,14 @@ impl ModuleRunner {
             }
             (Order::Ask { patience }, Some(apartment)) => {
                 apartment.backend.fire(Instant::now().checked_add(patience));
-                apartment.send(Order::Ask { patience });
+                apartment.orders.give(Order::Ask { patience });
             }
             (Order::Force { patience }, Some(apartment)) => {
                 apartment.backend.fire(Instant::now().checked_add(patience));
-                apartment.send(Order::Force { patience });
+                apartment.orders.give(Order::Force { patience });
             }
             (order @ (Order::Start | Order::Probe { .. } | Order::Info), Some(apartment)) => {
-                apartment.send(order);
+                apartment.orders.give(order);
             }
             // A thread cannot be ended against its will; being forgotten is nothing it could hear.
             (Order::Abandon | Order::Launch(_), Some(_)) => {}
@@ -117,19 +117,22 @@ impl ModuleRunner {
         #[cfg(target_os = "linux")]
         super::reaper::others_run();
         let backend = Arc::new(Backend::new(&launch, &self.setting, Arc::clone(report)));
-        let (sender, orders) = unbounded();
+        let orders = Arc::<Orders>::default();
+        let given = Arc::clone(&orders);
         let name = format!("{}#{}", launch.worker, launch.incarnation);
-        let life = Life { backend: Arc::clone(&backend), source };
+        // Boxed, since what a thread begins with is copied through several frames of its stack,
+        // which keeps every page that was ever used.
+        let life = Box::new(Life { backend: Arc::clone(&backend), source });
         let config = launch.config;
         let (called, told) = (name.clone(), Arc::clone(report));
         let work = move || {
             // The module's own panics are caught where they happen.
-            if let Err(failure) = guarded(&called, || life.run(config, &orders)) {
+            if let Err(failure) = guarded(&called, move || life.run(config, &given)) {
                 told(Report::Gone(Exit::Failed(failure)));
             }
         };
         match threads::spawn(&name, self.setting.stack_size, work) {
-            Ok(_) => Some(Apartment { backend, orders: sender }),
+            Ok(_) => Some(Apartment { backend, orders }),
             Err(error) => refuse(Failure::new(
                 ErrorCategory::ResourceLimit,
                 format!("cannot start a thread for the module: {error}"),
@@ -142,14 +145,8 @@ impl Drop for ModuleRunner {
     fn drop(&mut self) {
         if let Some(apartment) = &self.apartment {
             apartment.backend.fire(None);
+            apartment.orders.close();
         }
-    }
-}
-
-impl Apartment {
-    fn send(&self, order: Order) {
-        // An apartment that has ended needs no orders.
-        let _ = self.orders.send(order);
     }
 }
 
@@ -206,7 +203,7 @@ pub(super) struct Instance {
 }
 
 impl Life {
-    fn run(self, config: serde_json::Value, orders: &Receiver<Order>) {
+    fn run(&self, config: serde_json::Value, orders: &Orders) {
         identity::assume(self.backend.identity());
         let ctx = ModuleContext::new(self.backend.clone());
         let mut instance = Instance::default();
@@ -216,13 +213,13 @@ impl Life {
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
         loop {
-            match orders.recv() {
-                Ok(Order::Start) => self.start(&mut instance, &ctx),
-                Ok(Order::Probe { probe }) => self.probe(&mut instance, probe),
-                Ok(Order::Info) => self.inform(&mut instance),
+            match orders.take() {
+                Some(Order::Start) => self.start(&mut instance, &ctx),
+                Some(Order::Probe { probe }) => self.probe(&mut instance, probe),
+                Some(Order::Info) => self.inform(&mut instance),
                 // Without a master there is nobody to live for.
-                Ok(Order::Ask { .. } | Order::Force { .. }) | Err(_) => break,
-                Ok(Order::Launch(_) | Order::Abandon) => {}
+                Some(Order::Ask { .. } | Order::Force { .. }) | None => break,
+                Some(Order::Launch(_) | Order::Abandon) => {}
             }
         }
         let exit = self.wind_down(instance, &ctx).map_or_else(Exit::Failed, |()| Exit::Returned);
@@ -296,7 +293,7 @@ impl Life {
             return;
         }
         match self.info(instance) {
-            Ok(info) => self.backend.report(Report::Informed(info)),
+            Ok(info) => self.backend.report(Report::Informed(info.into())),
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
     }

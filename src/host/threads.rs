@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 
 use super::panics::guarded;
 use super::sys;
@@ -45,10 +45,9 @@ pub(crate) fn spawn(
         let message = format!("{MAX_THREADS} threads run already");
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
     }
-    let known = name.to_owned();
     Builder::new().name(name.to_owned()).stack_size(stack_size).spawn(move || {
         let _counted = counted;
-        sys::named(&known, work);
+        sys::named(thread::current().name().unwrap_or_default(), work);
     })
 }
 
@@ -161,8 +160,6 @@ pub(crate) mod fail_points {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
     use crate::host::alone;
 

@@ -55,7 +55,7 @@ impl Loop {
             Report::Completed => core::Report::Completed,
             Report::Failed(failure) => core::Report::Failed(failure),
             Report::Gone(exit) => {
-                slot.hosts.remove(&incarnation);
+                slot.hosts.remove(incarnation);
                 slot.facts.line.gone(incarnation);
                 if current {
                     slot.facts.pid = None;
@@ -107,7 +107,7 @@ impl Loop {
         endpoints: Vec<EndpointInfo>,
     ) {
         let Some(slot) = self.workers.get_mut(worker) else { return };
-        if slot.current != incarnation || !slot.hosts.contains_key(&incarnation) {
+        if slot.current != incarnation || !slot.hosts.contains(incarnation) {
             return;
         }
         let mut moved = endpoints;
