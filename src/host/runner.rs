@@ -203,15 +203,13 @@ pub(super) struct Instance {
 }
 
 impl Life {
+    /// The steps are not inlined: each has a frame that goes when it is done. In one frame they
+    /// would all have room for ever, which is a page more for each module that idles.
     fn run(&self, config: serde_json::Value, orders: &Orders) {
         identity::assume(self.backend.identity());
         let ctx = ModuleContext::new(self.backend.clone());
         let mut instance = Instance::default();
-        let created = self.create(&mut instance);
-        match created.and_then(|()| self.initialize(&mut instance, &ctx, config)) {
-            Ok(()) => self.backend.report(Report::Launched),
-            Err(failure) => self.backend.report(Report::Failed(failure)),
-        }
+        self.launch(&mut instance, &ctx, config);
         loop {
             match orders.take() {
                 Some(Order::Start) => self.start(&mut instance, &ctx),
@@ -222,7 +220,21 @@ impl Life {
                 Some(Order::Launch(_) | Order::Abandon) => {}
             }
         }
-        let exit = self.wind_down(instance, &ctx).map_or_else(Exit::Failed, |()| Exit::Returned);
+        self.end(instance, &ctx);
+    }
+
+    #[inline(never)]
+    fn launch(&self, instance: &mut Instance, ctx: &ModuleContext, config: serde_json::Value) {
+        let created = self.create(instance);
+        match created.and_then(|()| self.initialize(instance, ctx, config)) {
+            Ok(()) => self.backend.report(Report::Launched),
+            Err(failure) => self.backend.report(Report::Failed(failure)),
+        }
+    }
+
+    #[inline(never)]
+    fn end(&self, instance: Instance, ctx: &ModuleContext) {
+        let exit = self.wind_down(instance, ctx).map_or_else(Exit::Failed, |()| Exit::Returned);
         self.backend.report(Report::Gone(exit));
     }
 
@@ -244,6 +256,7 @@ impl Life {
         instance.note(initialized)
     }
 
+    #[inline(never)]
     fn start(&self, instance: &mut Instance, ctx: &ModuleContext) {
         match self.try_start(instance, ctx).and_then(|()| self.info(instance)) {
             Ok(info) => {
@@ -267,6 +280,7 @@ impl Life {
         Ok(())
     }
 
+    #[inline(never)]
     fn probe(&self, instance: &mut Instance, probe: u64) {
         // A module that failed is about to be ended; its health is no news.
         if instance.usable().is_none() {
@@ -288,6 +302,7 @@ impl Life {
         instance.note(health)
     }
 
+    #[inline(never)]
     fn inform(&self, instance: &mut Instance) {
         if instance.usable().is_none() {
             return;
