@@ -427,7 +427,7 @@ impl Loop {
             narrate::transition(&transition, status.as_ref(), pid);
         }
         let failed = transition.to == WorkerState::Failed;
-        let failure = status.as_ref().filter(|_| failed).and_then(|s| s.last_failure.as_ref());
+        let failure = status.as_ref().filter(|_| failed).and_then(|s| s.last_failure.as_deref());
         let is_its =
             |end: &&(WorkerId, u64, Exit)| end.0 == *worker && end.1 == transition.incarnation;
         let exit = self.ended.as_ref().filter(is_its).map(|(.., exit)| exit);

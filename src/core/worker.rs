@@ -2,6 +2,7 @@
 //! state computed from them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Retired;
 pub(super) use super::event::Goal;
@@ -141,7 +142,8 @@ pub(super) struct Worker {
     /// Published or judged healthy in this turn: dependants look again.
     pub(super) news: bool,
     pub(super) exit: Option<Exit>,
-    pub(super) last_failure: Option<(Failure, Moment)>,
+    /// Shared with every status that is told.
+    pub(super) last_failure: Option<Arc<(Failure, Moment)>>,
     pub(super) warning: Option<String>,
     timer: Option<Moment>,
 }

@@ -244,6 +244,7 @@ impl Life {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn initialize(
         &self,
         instance: &mut Instance,

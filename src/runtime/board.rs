@@ -466,7 +466,7 @@ impl Board {
                 .collect(),
             cause: status.cause.as_str().to_owned(),
             exit: status.exit.clone(),
-            last_error: status.last_failure.as_ref().map(|(failure, at)| LastError {
+            last_error: status.last_failure.as_deref().map(|(failure, at)| LastError {
                 category: failure.category,
                 message: failure.to_string(),
                 at: self.clock.wall(*at),

@@ -55,7 +55,7 @@ impl Kept {
     fn new(transition: &Transition, status: Option<&Status>) -> Self {
         let &Transition { worker: _, incarnation, from, to, cause } = transition;
         let failed = matches!(cause, Cause::Failed(_) | Cause::GaveUp);
-        let failure = status.filter(|_| failed).and_then(|status| status.last_failure.as_ref());
+        let failure = status.filter(|_| failed).and_then(|status| status.last_failure.as_deref());
         let down = matches!(to, WorkerState::Failed | WorkerState::Stopped);
         let beside = Beside {
             message: failure.map(|(failure, _)| failure.to_string()),
