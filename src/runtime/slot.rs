@@ -138,8 +138,8 @@ impl Slot {
     }
 }
 
-/// What runs the incarnations of one worker: mostly one, and older ones that are on their way out or
-/// written off.
+/// What runs the incarnations of one worker: mostly one, and older ones that are on their way out
+/// or written off.
 #[derive(Default)]
 pub(super) struct Hosts(Vec<(u64, Host)>);
 
