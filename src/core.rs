@@ -58,7 +58,8 @@ const MAX_RETIRED: usize = 4096;
 /// The decider. See the module's documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct Core {
-    workers: BTreeMap<WorkerId, Worker>,
+    /// Boxed, since a map has room for more than it holds.
+    workers: BTreeMap<WorkerId, Box<Worker>>,
     /// What must outlive a removed worker: its incarnations go on when it comes back.
     retired: BTreeMap<WorkerId, Retired>,
     /// No id that is not in `retired` had a later incarnation.
@@ -232,7 +233,7 @@ impl Core {
                     if waits { worker.wait(turn) } else { worker.launch(turn) }
                 });
             }
-            if self.workers.get_mut(&id).is_some_and(Worker::take_news) {
+            if self.workers.get_mut(&id).is_some_and(|worker| worker.take_news()) {
                 touched.extend(self.waiting_for(&id));
             }
             if self.retire(&id, effects) {
@@ -274,8 +275,9 @@ impl Core {
 
     /// Forgets a worker that is to be gone and has no incarnation. True if it did.
     fn retire(&mut self, id: &WorkerId, effects: &mut Vec<Effect>) -> bool {
-        let done = self.workers.get(id).is_some_and(Worker::is_removed);
-        let Some(worker) = self.workers.get(id).filter(|_| done) else { return false };
+        let Some(worker) = self.workers.get(id).filter(|worker| worker.is_removed()) else {
+            return false;
+        };
         let retired = worker.retired();
         self.forget_dependant(id);
         self.remember(id, retired);
@@ -302,7 +304,8 @@ impl Core {
     /// Ends the shutdown once nothing but stuck incarnations is left.
     fn end_shutdown(&mut self, effects: &mut Vec<Effect>) {
         let Some(shutdown) = &mut self.shutdown else { return };
-        if shutdown.result.is_some() || self.workers.values().any(Worker::holds_shutdown) {
+        let holds = |worker: &Worker| worker.holds_shutdown();
+        if shutdown.result.is_some() || self.workers.values().any(|worker| holds(worker)) {
             return;
         }
         let of = |wanted: fn(&Worker) -> bool| -> Vec<WorkerId> {

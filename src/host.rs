@@ -104,8 +104,8 @@ pub(crate) enum Report {
     Started { pid: Option<u32> },
     /// The answer to a probe; the reason says what is wrong when it is not healthy.
     Probed { probe: u64, healthy: bool, reason: String },
-    /// What it is.
-    Informed(ModuleInfo),
+    /// What it is. Boxed, since an inbox has room for many of the largest.
+    Informed(Box<ModuleInfo>),
     /// Something can be reached at this address.
     Endpoint(EndpointInfo),
     /// The module says that its work is done.

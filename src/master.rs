@@ -10,6 +10,7 @@ mod faults;
 mod function;
 mod handle;
 mod heirs;
+mod held;
 mod leftovers;
 mod logs;
 mod modules;
@@ -23,9 +24,9 @@ mod signals;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 pub use builder::MasterBuilder;
 use checks::check_worker;
@@ -37,6 +38,7 @@ pub(crate) use function::Callable;
 pub use function::Function;
 pub use handle::Worker;
 use heirs::Inherited;
+use held::Held;
 #[cfg(feature = "cli")]
 pub(crate) use modules::known as known_modules;
 pub use modules::{KnownModule, ModuleRuntime};
@@ -55,7 +57,6 @@ use crate::host::state::{StateDir, Tenure};
 use crate::logs::Logs;
 use crate::module::ModuleRegistry;
 use crate::runtime::{Handle, Input, Origin, ReplySender, ShutdownReport, Ticket};
-use crate::settings::MasterConfig;
 use crate::worker::{WorkerConfig, WorkerId};
 
 /// A supervisor of workers: one event loop on a thread of its own that owns every worker's state.
@@ -86,9 +87,7 @@ struct Shared {
     registry: ModuleRegistry,
     host: Host,
     /// The configuration that holds.
-    current: Mutex<MasterConfig>,
-    /// Since when it does.
-    held_since: Mutex<SystemTime>,
+    current: Mutex<Held>,
     /// Held by who puts another one in its place: one at a time.
     reloading: Mutex<()>,
     source: Option<reload::ConfigSource>,
@@ -159,9 +158,13 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once; a worker of this id exists or is being removed.
     pub fn add_worker(&self, config: WorkerConfig) -> Result<()> {
+        self.make_known(Arc::new(config))
+    }
+
+    fn make_known(&self, config: Arc<WorkerConfig>) -> Result<()> {
         self.refuse_deadlock(Some(&config.id))?;
         self.await_leftover(&config.id);
-        self.add_worker_nowait(config)?.wait()
+        self.make_known_nowait(config)?.wait()
     }
 
     /// As [`add_worker`](Self::add_worker), without waiting: neither for the loop nor for what is
@@ -170,6 +173,10 @@ impl Master {
     /// # Errors
     /// Every problem of the configuration at once.
     pub fn add_worker_nowait(&self, config: WorkerConfig) -> Result<Ticket<()>> {
+        self.make_known_nowait(Arc::new(config))
+    }
+
+    fn make_known_nowait(&self, config: Arc<WorkerConfig>) -> Result<Ticket<()>> {
         let Shared { registry, host, state, .. } = &*self.shared;
         let problems = check_worker(&config, registry, *host, state.is_some());
         if !problems.is_empty() {
@@ -332,6 +339,10 @@ impl Master {
             return Err(Error::new(ErrorCategory::Internal, "the master's event loop died"));
         }
         Ok(ended)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A ticket for a request, and the end that answers it.

@@ -71,13 +71,14 @@ pub(crate) enum Input {
     /// A command, and where its reply goes.
     Command { command: Command, reply: ReplySender },
     /// Give a worker another configuration; `restart`: its incarnation cannot live with it.
-    Update { worker: WorkerId, config: Box<WorkerConfig>, restart: bool, reply: ReplySender },
-    /// Tell everybody of something that happened to the master as a whole.
-    Tell(EventKind),
+    Update { worker: WorkerId, config: Arc<WorkerConfig>, restart: bool, reply: ReplySender },
+    /// Tell everybody of something that happened to the master as a whole. Boxed, since there is
+    /// room for many of the largest.
+    Tell(Box<EventKind>),
     /// Of a file of logs, a worker's or that of the events.
     Log { worker: Option<WorkerId>, news: LogNews },
     /// Make a worker known.
-    Add { worker: WorkerId, config: Box<WorkerConfig>, left: Left, reply: ReplySender },
+    Add { worker: WorkerId, config: Arc<WorkerConfig>, left: Left, reply: ReplySender },
     /// End what a former master has left of a worker that is none now; the reply is that to its
     /// removal. `noted`: what is written down of the worker stays.
     End { left: Box<Adoption>, noted: bool, reply: ReplySender },
@@ -169,7 +170,8 @@ struct Loop {
     inbox: Receiver<Input>,
     sender: Sender<Input>,
     parts: Parts,
-    workers: BTreeMap<WorkerId, Slot>,
+    /// Boxed, since a map has room for more than it holds.
+    workers: BTreeMap<WorkerId, Box<Slot>>,
     replies: BTreeMap<u64, ReplySender>,
     tickets: u64,
     feed: Feed,
@@ -233,7 +235,7 @@ impl Loop {
         match input {
             Input::Command { command, reply } => self.admit(now, command, reply),
             Input::Add { worker, config, left, reply } => {
-                self.add_heir(now, worker, (*config, left), reply);
+                self.add_heir(now, worker, (config, left), reply);
             }
             Input::End { left, noted, reply } => self.end_left(now, *left, noted, reply),
             Input::GiveUp { worker } => self.give_up(&worker),
@@ -244,9 +246,9 @@ impl Loop {
                 self.hear_aside(&worker, incarnation, &aside);
             }
             Input::Update { worker, config, restart, reply } => {
-                self.update(now, worker, *config, restart, reply);
+                self.update(now, worker, config, restart, reply);
             }
-            Input::Tell(kind) => self.feed.tell(&Event::of_master(kind)),
+            Input::Tell(kind) => self.feed.tell(&Event::of_master(*kind)),
             Input::Log { worker, news } => self.hear_of_log(worker.as_ref(), news),
             Input::Subscribe(subscriber) => self.feed.subscribe(subscriber),
             // What follows is what follows when the loop itself is at fault.
@@ -266,13 +268,13 @@ impl Loop {
         &mut self,
         now: Moment,
         worker: WorkerId,
-        (config, past): (WorkerConfig, u64),
+        (config, past): (Arc<WorkerConfig>, u64),
         reply: ReplySender,
     ) {
         if !self.workers.contains_key(&worker) {
             let log = self.parts.logs.configured(&worker, config.logs);
             let slot = Slot::new(config, &self.parts, self.directory.line(&worker), log);
-            self.workers.insert(worker.clone(), slot);
+            self.workers.insert(worker.clone(), Box::new(slot));
         }
         let spec = self.workers.get(&worker).map(|slot| worker_spec(&slot.config));
         let Some(spec) = spec else { return };
@@ -284,7 +286,7 @@ impl Loop {
         &mut self,
         now: Moment,
         worker: WorkerId,
-        config: WorkerConfig,
+        config: Arc<WorkerConfig>,
         restart: bool,
         reply: ReplySender,
     ) {
@@ -364,7 +366,7 @@ impl Loop {
         let incarnation = transition.incarnation;
         if transition.to != WorkerState::Running {
             slot.facts.line.disconnect();
-        } else if let Some(callee) = slot.hosts.get(&incarnation).and_then(Host::callee) {
+        } else if let Some(callee) = slot.hosts.get(incarnation).and_then(Host::callee) {
             slot.facts.line.connect(incarnation, callee);
         }
     }
@@ -428,7 +430,7 @@ impl Loop {
             narrate::transition(&transition, status.as_ref(), pid);
         }
         let failed = transition.to == WorkerState::Failed;
-        let failure = status.as_ref().filter(|_| failed).and_then(|s| s.last_failure.as_ref());
+        let failure = status.as_ref().filter(|_| failed).and_then(|s| s.last_failure.as_deref());
         let is_its =
             |end: &&(WorkerId, u64, Exit)| end.0 == *worker && end.1 == transition.incarnation;
         let exit = self.ended.as_ref().filter(is_its).map(|(.., exit)| exit);
@@ -458,7 +460,7 @@ impl Drop for Loop {
             if slot.config.is_kept() && std::thread::panicking() {
                 continue;
             }
-            for host in slot.hosts.values_mut() {
+            for host in slot.hosts.all_mut() {
                 host.end_with_loop();
             }
         }

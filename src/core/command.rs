@@ -95,7 +95,7 @@ impl Core {
         }
         let worker = Worker::new(id.clone(), self.added, spec, retired, self.now);
         self.added += 1;
-        self.workers.insert(id.clone(), worker);
+        self.workers.insert(id.clone(), Box::new(worker));
         effects.push(Effect::Reply { ticket, reply: Ok(Done::Added) });
         touched.push_back(id);
     }

@@ -1,6 +1,7 @@
 //! The core's closed vocabulary: what it hears (commands, reports, the passing of time) and what it
 //! wants done (effects). Who wants to know what this program can do reads this file.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::moment::Moment;
@@ -315,7 +316,7 @@ pub(crate) struct Status {
     pub(crate) completed: bool,
     pub(crate) waiting_for: Vec<(WorkerId, Condition)>,
     pub(crate) exit: Option<Exit>,
-    pub(crate) last_failure: Option<(Failure, Moment)>,
+    pub(crate) last_failure: Option<Arc<(Failure, Moment)>>,
     pub(crate) warning: Option<String>,
     /// Incarnations that did not end: written off, or stuck now.
     pub(crate) abandoned: usize,

@@ -1,5 +1,6 @@
 //! A life, step by step: launch, start, up, and the one way to end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Cause, Condition, Done, Effect, Refusal, Report, Since, WorkerSpec};
@@ -136,7 +137,7 @@ impl Worker {
             Report::Completed => self.completed(turn),
             Report::Failed(failure) => self.failed(turn, failure),
             Report::Presumed(failure) => {
-                self.presumed = Some(failure);
+                self.presumed = Some(Box::new(failure));
                 false
             }
             Report::Gone(exit) => {
@@ -223,7 +224,7 @@ impl Worker {
         let category = failure.category;
         self.answer_starts(turn, &Err(Refusal::Failed(failure.clone())));
         self.enter_ending(turn, why, failure.permanent);
-        self.last_failure = Some((failure, turn.now));
+        self.last_failure = Some(Arc::new((failure, turn.now)));
         self.publish(turn, Cause::Failed(category));
     }
 
@@ -321,7 +322,8 @@ impl Worker {
         ending.deadline = None;
         self.verdict = Verdict::Failed;
         let message = "it did not end although everything was tried";
-        self.last_failure = Some((Failure::new(ErrorCategory::Stuck, message), turn.now));
+        let stuck = Failure::new(ErrorCategory::Stuck, message);
+        self.last_failure = Some(Arc::new((stuck, turn.now)));
         self.publish(turn, Cause::Failed(ErrorCategory::Stuck));
         let (worker, incarnation) = (self.id.clone(), self.incarnation);
         turn.effects.push(Effect::Abandon { worker, incarnation });
@@ -385,7 +387,7 @@ impl Worker {
         }
         let failure = match (exit, self.presumed.take()) {
             (Exit::Failed(failure), _) => failure.clone(),
-            (Exit::Signal { .. }, Some(presumed)) if !success => presumed,
+            (Exit::Signal { .. }, Some(presumed)) if !success => *presumed,
             (
                 Exit::Code(_) | Exit::Signal { .. } | Exit::Returned | Exit::Unknown | Exit::LetGo,
                 _,

@@ -47,7 +47,7 @@ fn s15_what_an_end_was_most_likely_due_to_is_its_failure_and_a_crash_to_the_poli
     for up in [false, true] {
         let plain = after(&[], up, &[Report::Gone(KILLED)]);
         let told = after(&[], up, &[presumed(), Report::Gone(KILLED)]);
-        let (failure, _) = told.last_failure.clone().unwrap();
+        let (failure, _) = &**told.last_failure.as_ref().unwrap();
         assert_eq!((failure.category, failure.permanent), (ErrorCategory::ResourceLimit, false));
         assert_eq!(failure.message, "out of memory");
         // All else is as it was.
@@ -63,7 +63,7 @@ fn s15_what_is_presumed_counts_only_for_an_end_that_it_explains() {
     assert!(success.completed && success.last_failure.is_none(), "{success:?}");
     let message = |exit| {
         let told = after(&[], true, &[presumed(), Report::Gone(exit)]);
-        told.last_failure.unwrap().0.message
+        told.last_failure.unwrap().0.message.clone()
     };
     let broke = Failure::new(ErrorCategory::Crash, "its last words");
     assert_eq!(message(Exit::Failed(broke)), "its last words");

@@ -2,6 +2,7 @@
 //! state computed from them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Retired;
 pub(super) use super::event::Goal;
@@ -142,8 +143,9 @@ pub(super) struct Worker {
     pub(super) news: bool,
     pub(super) exit: Option<Exit>,
     /// Why the present incarnation has ended, as long as how it did is not known.
-    pub(super) presumed: Option<Failure>,
-    pub(super) last_failure: Option<(Failure, Moment)>,
+    pub(super) presumed: Option<Box<Failure>>,
+    /// Shared with every status that is told.
+    pub(super) last_failure: Option<Arc<(Failure, Moment)>>,
     pub(super) warning: Option<String>,
     timer: Option<Moment>,
 }

@@ -88,7 +88,7 @@ pub(crate) struct ProcessPlan {
     /// What it goes by in lists of processes; `None`: its path.
     pub(crate) name: Option<OsString>,
     /// It speaks the worker protocol.
-    pub(crate) link: Option<LinkPlan>,
+    pub(crate) link: Option<Box<LinkPlan>>,
     /// Where its output goes.
     pub(crate) output: LogMode,
     /// What becomes of it when the master ends.
@@ -257,7 +257,7 @@ struct Life {
 impl Life {
     /// Where its output comes from, and how its lines are to be read.
     fn outlet(&self, stream: Stream) -> Outlet<'_> {
-        let dialect = match &self.plan.link {
+        let dialect = match self.plan.link.as_deref() {
             None => Dialect::Plain,
             Some(LinkPlan { hosted: false, .. }) => Dialect::Leveled,
             Some(LinkPlan { hosted: true, .. }) => Dialect::Records,
@@ -442,7 +442,7 @@ fn open_link(
     means: &Arc<Means>,
     report: &Reporter,
 ) -> Result<Option<Arc<Link>>, Failure> {
-    let Some(plan) = &plan.link else { return Ok(None) };
+    let Some(plan) = plan.link.as_deref() else { return Ok(None) };
     let (module, config) = (plan.module.clone(), plan.config.clone());
     let launch = Launch { worker: worker.to_string(), incarnation, module, config };
     let (means, report) = (Arc::clone(means), Arc::clone(report));

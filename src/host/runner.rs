@@ -4,14 +4,13 @@
 
 mod backend;
 pub(crate) mod functions;
+mod orders;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::identity;
 use super::panics::{self, guarded};
@@ -26,6 +25,7 @@ use crate::worker::Exit;
 pub(super) use backend::Backend;
 use functions::Functions;
 pub(super) use functions::check_call;
+use orders::Orders;
 
 /// Takes the orders for one incarnation of a module.
 ///
@@ -54,7 +54,7 @@ pub(crate) struct Setting {
 
 struct Apartment {
     backend: Arc<Backend>,
-    orders: Sender<Order>,
+    orders: Arc<Orders>,
 }
 
 impl ModuleRunner {
@@ -72,14 +72,14 @@ impl ModuleRunner {
             }
             (Order::Ask { patience }, Some(apartment)) => {
                 apartment.backend.fire(Instant::now().checked_add(patience));
-                apartment.send(Order::Ask { patience });
+                apartment.orders.give(Order::Ask { patience });
             }
             (Order::Force { patience }, Some(apartment)) => {
                 apartment.backend.fire(Instant::now().checked_add(patience));
-                apartment.send(Order::Force { patience });
+                apartment.orders.give(Order::Force { patience });
             }
             (order @ (Order::Start | Order::Probe { .. } | Order::Info), Some(apartment)) => {
-                apartment.send(order);
+                apartment.orders.give(order);
             }
             // A thread cannot be ended against its will; being forgotten is nothing it could hear.
             (Order::Abandon | Order::Launch(_), Some(_)) => {}
@@ -117,19 +117,22 @@ impl ModuleRunner {
         #[cfg(target_os = "linux")]
         super::reaper::others_run();
         let backend = Arc::new(Backend::new(&launch, &self.setting, Arc::clone(report)));
-        let (sender, orders) = unbounded();
+        let orders = Arc::<Orders>::default();
+        let given = Arc::clone(&orders);
         let name = format!("{}#{}", launch.worker, launch.incarnation);
-        let life = Life { backend: Arc::clone(&backend), source };
+        // Boxed, since what a thread begins with is copied through several frames of its stack,
+        // which keeps every page that was ever used.
+        let life = Box::new(Life { backend: Arc::clone(&backend), source });
         let config = launch.config;
         let (called, told) = (name.clone(), Arc::clone(report));
         let work = move || {
-            let lived = threads::ours(&called, || life.run(&called, config, &orders));
+            let lived = threads::ours(&called, || life.run(&called, config, &given));
             if let Err(fault) = lived {
                 told(Report::Gone(Exit::Failed(fault)));
             }
         };
         match threads::spawn(&name, self.setting.stack_size, work) {
-            Ok(_) => Some(Apartment { backend, orders: sender }),
+            Ok(_) => Some(Apartment { backend, orders }),
             Err(error) => refuse(Failure::new(
                 ErrorCategory::ResourceLimit,
                 format!("cannot start a thread for the module: {error}"),
@@ -142,14 +145,8 @@ impl Drop for ModuleRunner {
     fn drop(&mut self) {
         if let Some(apartment) = &self.apartment {
             apartment.backend.fire(None);
+            apartment.orders.close();
         }
-    }
-}
-
-impl Apartment {
-    fn send(&self, order: Order) {
-        // An apartment that has ended needs no orders.
-        let _ = self.orders.send(order);
     }
 }
 
@@ -206,7 +203,7 @@ pub(super) struct Instance {
 }
 
 impl Life {
-    fn run(self, name: &str, config: serde_json::Value, orders: &Receiver<Order>) {
+    fn run(&self, name: &str, config: serde_json::Value, orders: &Orders) {
         identity::assume(self.backend.identity());
         let ctx = ModuleContext::new(self.backend.clone());
         let mut instance = Instance::default();
@@ -215,30 +212,24 @@ impl Life {
         if let Err(fault) = lived {
             self.backend.report(Report::Failed(fault));
             // It is to be ended as any that has failed.
-            while orders.recv().is_ok_and(|order| !is_end(&order)) {}
+            while orders.take().is_some_and(|order| !is_end(&order)) {}
         }
-        let ended = threads::ours(name, || self.wind_down(&mut instance, &ctx));
-        // There may be something left of it if that broke off.
-        let dropped = guarded("drop", move || drop(instance));
-        let ended = ended.and_then(|ended| ended).and(dropped);
-        self.backend.report(Report::Gone(ended.map_or_else(Exit::Failed, |()| Exit::Returned)));
+        self.end(name, instance, &ctx);
     }
 
-    /// From its making until it is to end.
+    /// From its making until it is to end. The steps are not inlined: each has a frame that goes
+    /// when it is done. In one frame they would all have room for ever, which is a page more for
+    /// each module that idles.
     fn live(
         &self,
         instance: &mut Instance,
         ctx: &ModuleContext,
         config: serde_json::Value,
-        orders: &Receiver<Order>,
+        orders: &Orders,
     ) {
-        let created = self.create(instance);
-        match created.and_then(|()| self.initialize(instance, ctx, config)) {
-            Ok(()) => self.backend.report(Report::Launched),
-            Err(failure) => self.backend.report(Report::Failed(failure)),
-        }
+        self.launch(instance, ctx, config);
         // Without a master there is nobody to live for.
-        while let Ok(order) = orders.recv() {
+        while let Some(order) = orders.take() {
             match order {
                 Order::Start => self.start(instance, ctx),
                 Order::Probe { probe } => self.probe(instance, probe),
@@ -250,12 +241,31 @@ impl Life {
         }
     }
 
+    #[inline(never)]
+    fn launch(&self, instance: &mut Instance, ctx: &ModuleContext, config: serde_json::Value) {
+        let created = self.create(instance);
+        match created.and_then(|()| self.initialize(instance, ctx, config)) {
+            Ok(()) => self.backend.report(Report::Launched),
+            Err(failure) => self.backend.report(Report::Failed(failure)),
+        }
+    }
+
+    #[inline(never)]
+    fn end(&self, name: &str, mut instance: Instance, ctx: &ModuleContext) {
+        let ended = threads::ours(name, || self.wind_down(&mut instance, ctx));
+        // There may be something left of it if that broke off.
+        let dropped = guarded("drop", move || drop(instance));
+        let ended = ended.and_then(|ended| ended).and(dropped);
+        self.backend.report(Report::Gone(ended.map_or_else(Exit::Failed, |()| Exit::Returned)));
+    }
+
     pub(super) fn create(&self, instance: &mut Instance) -> Result<(), Failure> {
         let made = instance.note(self.source.create())?;
         instance.module = Some(made);
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn initialize(
         &self,
         instance: &mut Instance,
@@ -268,6 +278,7 @@ impl Life {
         instance.note(initialized)
     }
 
+    #[inline(never)]
     fn start(&self, instance: &mut Instance, ctx: &ModuleContext) {
         match self.try_start(instance, ctx).and_then(|()| self.info(instance)) {
             Ok(info) => {
@@ -291,6 +302,7 @@ impl Life {
         Ok(())
     }
 
+    #[inline(never)]
     fn probe(&self, instance: &mut Instance, probe: u64) {
         // A module that failed is about to be ended; its health is no news.
         if instance.usable().is_none() {
@@ -312,12 +324,13 @@ impl Life {
         instance.note(health)
     }
 
+    #[inline(never)]
     fn inform(&self, instance: &mut Instance) {
         if instance.usable().is_none() {
             return;
         }
         match self.info(instance) {
-            Ok(info) => self.backend.report(Report::Informed(info)),
+            Ok(info) => self.backend.report(Report::Informed(info.into())),
             Err(failure) => self.backend.report(Report::Failed(failure)),
         }
     }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 
 use super::panics::{guarded, pass_on};
 use super::sys;
@@ -65,7 +65,6 @@ pub(crate) fn spawn(
         let message = format!("{MAX_THREADS} threads run already");
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
     }
-    let known = name.to_owned();
     // Threads have the turns of who spawns them, and processes those of the thread.
     let inherits = IS_PROMPT.get();
     Builder::new().name(name.to_owned()).stack_size(stack_size).spawn(move || {
@@ -73,8 +72,10 @@ pub(crate) fn spawn(
         if inherits {
             let _ = sys::set_slice(0);
         }
-        sys::named(&known, || {
-            if let Err(fault) = ours(&known, work) {
+        let this = thread::current();
+        let name = this.name().unwrap_or_default();
+        sys::named(name, || {
+            if let Err(fault) = ours(name, work) {
                 // Who joins it is to see that.
                 pass_on(fault);
             }
@@ -224,8 +225,6 @@ pub(crate) mod fail_points {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
     use crate::host::alone;
 

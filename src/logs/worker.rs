@@ -43,8 +43,8 @@ pub(crate) struct WorkerLog {
     shown: Mutex<Option<LogTrouble>>,
     /// The file is to be opened again before it is used.
     reopen: AtomicBool,
-    /// `None`: there is no directory for logs.
-    file: Option<Mutex<Written>>,
+    /// `None`: there is no directory for logs. Boxed, since it is large.
+    file: Option<Box<Mutex<Written>>>,
     path: Option<PathBuf>,
     /// Where what comes waits while its worker is not to wait; see `overflow`.
     queue: OnceLock<Box<Queue>>,
@@ -103,7 +103,7 @@ impl WorkerLog {
         let written = |home: &Arc<Home>| {
             let file = Rotating::new(home, &name);
             let (lines, trouble, mending) = (Lines::default(), None, None);
-            Mutex::new(Written { file, lines, trouble, mending, begun: 0 })
+            Box::new(Mutex::new(Written { file, lines, trouble, mending, begun: 0 }))
         };
         Self {
             worker: worker.clone(),

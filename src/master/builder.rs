@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use super::checks::check_workers;
 use super::heirs::Inherited;
+use super::held::Held;
 use super::leftovers;
 use super::output::{LineSink, Output, OutputLine, Outputs};
 use super::own::OwnProcess;
@@ -248,8 +248,7 @@ impl MasterBuilder {
             handle,
             registry: self.registry,
             host,
-            current: Mutex::new(self.config),
-            held_since: Mutex::new(SystemTime::now()),
+            current: Mutex::new(Held::new(self.config)),
             reloading: Mutex::new(()),
             source: self.source,
             reader: self.reader,

@@ -86,7 +86,7 @@ impl Master {
     /// Makes a worker known, together with what a former master has left of it: one copy of it,
     /// whoever else asks for what meanwhile. What is left and does not go on is its incarnation
     /// until that has ended.
-    pub(super) fn add_heir(&self, worker: WorkerId, config: WorkerConfig) -> Ticket<()> {
+    pub(super) fn add_heir(&self, worker: WorkerId, config: Arc<WorkerConfig>) -> Ticket<()> {
         let (ticket, reply) = self.ticket(Some(worker.as_str()), made_known);
         // Nothing is claimed for a request that is not made.
         let Some(reply) = reply.admitted(self.shared.handle.realm) else { return ticket };
@@ -98,7 +98,7 @@ impl Master {
     }
 
     /// A configured worker, and its process.
-    pub(super) fn add_with(&self, process: Remnant, config: WorkerConfig) -> Result<()> {
+    pub(super) fn add_with(&self, process: Remnant, config: Arc<WorkerConfig>) -> Result<()> {
         let worker = WorkerId::new(&config.id)?;
         let (ticket, reply) = self.ticket(Some(worker.as_str()), made_known);
         let mut left = self.inherited().claim(&worker, &config);
@@ -107,8 +107,13 @@ impl Master {
         ticket.wait()
     }
 
-    fn send_heir(&self, worker: WorkerId, config: WorkerConfig, left: Left, reply: ReplySender) {
-        let config = Box::new(config);
+    fn send_heir(
+        &self,
+        worker: WorkerId,
+        config: Arc<WorkerConfig>,
+        left: Left,
+        reply: ReplySender,
+    ) {
         self.shared.handle.send(Input::Add { worker, config, left, reply });
     }
 
@@ -282,7 +287,8 @@ mod tests {
             master.stop_worker("x").unwrap();
         }
         master.remove_worker("x").unwrap();
-        master.add_with(Remnant::GoesOn(Box::new(adoption)), kept()).unwrap();
+        let process = Remnant::GoesOn(Box::new(adoption));
+        master.add_with(process, Arc::new(kept())).unwrap();
         assert_eq!(known(&master), (WorkerState::Running, Some(left.0.id()), 3));
         estate.close(true);
     }

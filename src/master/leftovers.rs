@@ -26,10 +26,11 @@ impl Master {
     /// Makes the configured workers known. What is left of one is its incarnation: if it does not
     /// go on, until it has ended, so that the next one comes after it.
     pub(super) fn add_configured(&self, remnants: &mut Remnants) -> Result<()> {
-        for worker in self.configured_workers() {
+        let workers = self.held().workers().to_vec();
+        for worker in workers {
             match remnants.remove(worker.id.as_str()) {
                 Some(process) => self.add_with(process, worker)?,
-                None => self.add_worker(worker)?,
+                None => self.make_known(worker)?,
             }
         }
         Ok(())

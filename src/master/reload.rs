@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use super::checks::check_workers;
 use super::difference::{Plan, PlanAction, PlanStep, difference};
+use super::held::Held;
 use super::{Master, Shared, running};
 use crate::core::event::{Command, Done};
 use crate::error::{Error, ErrorCategory, Result};
@@ -39,7 +40,7 @@ enum Open {
     Done(Ticket<()>),
     Running(Ticket<u64>),
     /// It is added once the one of its name that is being removed is gone.
-    Removed(Box<WorkerConfig>),
+    Removed(Arc<WorkerConfig>),
 }
 
 impl Open {
@@ -47,7 +48,7 @@ impl Open {
         match self {
             Self::Done(ticket) => ticket.wait(),
             Self::Running(ticket) => ticket.wait().map(drop),
-            Self::Removed(worker) => master.add_after_removal(*worker),
+            Self::Removed(worker) => master.add_after_removal(worker),
         }
     }
 }
@@ -140,15 +141,13 @@ impl Master {
 
     /// The configuration that holds, without what was done by commands.
     pub fn configuration(&self) -> MasterConfig {
-        self.shared.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held().config()
     }
 
     /// What stands for the configuration that holds, and since when it does.
     #[cfg(target_os = "linux")]
     pub(crate) fn digest(&self) -> (Option<String>, SystemTime) {
-        let Shared { current, held_since, .. } = &*self.shared;
-        let digest = current.lock().unwrap_or_else(PoisonError::into_inner).digest.clone();
-        (digest, *held_since.lock().unwrap_or_else(PoisonError::into_inner))
+        self.held().digest()
     }
 
     /// As [`reload_again`](Self::reload_again), for those who do not wait: what comes of it is told
@@ -165,7 +164,8 @@ impl Master {
             if finished.is_err() {
                 // Nobody knows better what has become of them.
                 log::error!("what comes of the reload is not known of {}", open.join(", "));
-                master.shared.handle.send(Input::Tell(EventKind::ReloadFinished { failed: open }));
+                let told = Box::new(EventKind::ReloadFinished { failed: open });
+                master.shared.handle.send(Input::Tell(told));
             }
         };
         if let Err(error) = threads::spawn("reload-end", STACK, wait) {
@@ -201,6 +201,7 @@ impl Master {
         if let Some(applied) = &self.shared.applied {
             applied(&config);
         }
+        let held = Held::sharing(config, &self.shared.handle.board.known());
         let steps = std::mem::take(&mut plan.steps);
         let mut reloading = Reloading { plan, open: Vec::new() };
         reloading.plan.steps.clone_from(&steps);
@@ -212,7 +213,7 @@ impl Master {
             reloading.settle(index, gone.wait());
         }
         let workers: BTreeMap<_, _> =
-            config.workers.iter().map(|worker| (&worker.id, worker)).collect();
+            held.workers().iter().map(|worker| (&worker.id, worker)).collect();
         for (index, step) in steps.iter().enumerate() {
             let Some(worker) = workers.get(&step.worker) else { continue };
             match self.take_step(step, worker) {
@@ -220,16 +221,12 @@ impl Master {
                 Err(error) => reloading.fail(index, &error),
             }
         }
-        let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
-        // What needs a new master is still as this one began with it.
-        let MasterConfig { name, state_dir, log_dir, .. } = std::mem::take(&mut *current);
-        *current = MasterConfig { name, state_dir, log_dir, ..config };
-        *self.shared.held_since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
+        self.held().replace(held);
         Ok(reloading)
     }
 
     /// Sends what one step asks for, in order; the loop takes it in that order.
-    fn take_step(&self, step: &PlanStep, worker: &WorkerConfig) -> Result<Vec<Open>> {
+    fn take_step(&self, step: &PlanStep, worker: &Arc<WorkerConfig>) -> Result<Vec<Open>> {
         let id = &worker.id;
         Ok(match step.action {
             PlanAction::Remove => Vec::new(),
@@ -244,10 +241,10 @@ impl Master {
                 Open::Running(self.start_worker_nowait(id)),
             ],
             PlanAction::Add if self.is_being_removed(id) => {
-                vec![Open::Removed(Box::new(worker.clone()))]
+                vec![Open::Removed(Arc::clone(worker))]
             }
             PlanAction::Add => {
-                let mut open = vec![Open::Done(self.add_worker_nowait(worker.clone())?)];
+                let mut open = vec![Open::Done(self.make_known_nowait(Arc::clone(worker))?)];
                 if worker.enabled {
                     open.push(Open::Running(self.start_worker_nowait(id)));
                 }
@@ -263,28 +260,28 @@ impl Master {
 
     /// Adds a worker that the configuration has again while one of its name is being removed, as
     /// soon as that is gone: if the configuration has it still by then.
-    fn add_after_removal(&self, worker: WorkerConfig) -> Result<()> {
+    fn add_after_removal(&self, worker: Arc<WorkerConfig>) -> Result<()> {
         let board = &self.shared.handle.board;
         board.wait_for_removal(&worker.id);
         // No other reload comes between.
         let turn = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.configuration().workers.contains(&worker) {
+        if !self.held().workers().contains(&worker) {
             let message = "another configuration has taken the place of this one";
             return Err(Error::new(ErrorCategory::Cancelled, message).of_worker(&worker.id));
         }
         let (id, enabled) = (worker.id.clone(), worker.enabled);
         // Another reload with the same may have waited, too.
         if board.known().iter().all(|known| known.gone || known.config.id != id) {
-            self.add_worker_nowait(worker)?.wait()?;
+            self.make_known_nowait(worker)?.wait()?;
         }
         drop(turn);
         if enabled { self.start_worker_nowait(&id).wait().map(drop) } else { Ok(()) }
     }
 
-    fn update(&self, config: &WorkerConfig, restart: bool) -> Result<Ticket<()>> {
+    fn update(&self, config: &Arc<WorkerConfig>, restart: bool) -> Result<Ticket<()>> {
         let worker = WorkerId::new(&config.id)?;
         let (ticket, reply) = self.ticket(Some(&config.id), updated);
-        let config = Box::new(config.clone());
+        let config = Arc::clone(config);
         self.submit(reply, |reply| Input::Update { worker, config, restart, reply });
         Ok(ticket)
     }
@@ -303,7 +300,8 @@ impl Master {
             log::info!("reload: {} of {count} steps are done", count - failed.len());
         }
         let failed = failed.into_iter().map(|step| step.worker.clone()).collect();
-        self.shared.handle.send(Input::Tell(EventKind::ReloadFinished { failed }));
+        let finished = EventKind::ReloadFinished { failed };
+        self.shared.handle.send(Input::Tell(finished.into()));
         plan
     }
 
@@ -327,7 +325,7 @@ impl Master {
                 EventKind::ReloadFailed { message: error.to_string() }
             }
         };
-        self.shared.handle.send(Input::Tell(kind));
+        self.shared.handle.send(Input::Tell(kind.into()));
         begun
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::Clock;
 use super::directory::Line;
-use crate::core::event::{Goal, Status, Transition};
+use crate::core::event::{Goal, Status};
 use crate::error::{Error, ErrorCategory, Result};
 use crate::logs::WorkerLog;
 use crate::module::EndpointInfo;
@@ -98,6 +98,7 @@ struct Entry {
     config: Arc<WorkerConfig>,
     status: Status,
     facts: Facts,
+    past: History,
 }
 
 /// A worker as a change of the configuration finds it.
@@ -119,13 +120,13 @@ pub(crate) struct Board {
 
 #[derive(Default)]
 struct State {
-    workers: BTreeMap<WorkerId, Entry>,
+    // Boxed, since a map has room for more than it holds.
+    workers: BTreeMap<WorkerId, Box<Entry>>,
     added: u64,
     end: Option<End>,
     report: ShutdownReport,
     waiting: usize,
     watchers: Watchers,
-    past: BTreeMap<WorkerId, History>,
 }
 
 /// Everything there is to say about one worker.
@@ -170,13 +171,15 @@ impl Board {
         facts: &Facts,
     ) {
         let mut state = self.state();
-        let known = state.workers.get(worker).map(|entry| entry.order);
-        let order = known.unwrap_or_else(|| {
+        let (config, facts) = (Arc::clone(config), facts.clone());
+        if let Some(entry) = state.workers.get_mut(worker) {
+            (entry.config, entry.status, entry.facts) = (config, status, facts);
+        } else {
             state.added += 1;
-            state.added
-        });
-        let entry = Entry { order, config: Arc::clone(config), status, facts: facts.clone() };
-        state.workers.insert(worker.clone(), entry);
+            let (order, past) = (state.added, History::default());
+            let entry = Entry { order, config, status, facts, past };
+            state.workers.insert(worker.clone(), Box::new(entry));
+        }
         self.tell(&state, worker);
     }
 
@@ -191,7 +194,6 @@ impl Board {
     pub(super) fn forget(&self, worker: &WorkerId) {
         let mut state = self.state();
         state.workers.remove(worker);
-        state.past.remove(worker);
         self.tell(&state, worker);
     }
 
@@ -220,12 +222,6 @@ impl Board {
         if state.waiting > 0 {
             self.changed.notify_all();
         }
-    }
-
-    /// Remembers a change of a worker's state, and the status that it led to.
-    pub(super) fn note(&self, transition: &Transition, status: Option<&Status>) {
-        let mut state = self.state();
-        state.past.entry(transition.worker.clone()).or_default().note(transition, status);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -315,15 +311,6 @@ impl Board {
         }
     }
 
-    /// The last changes of a worker's state, the oldest first.
-    pub(crate) fn history(&self, worker: &str) -> Result<Vec<Past>> {
-        let state = self.state();
-        if !state.workers.contains_key(worker) {
-            return Err(self.unknown(worker, &state));
-        }
-        Ok(state.past.get(worker).map(History::all).unwrap_or_default())
-    }
-
     pub(crate) fn describe(&self, worker: &str) -> Result<Described> {
         let state = self.state();
         let Some((id, entry)) = state.workers.get_key_value(worker) else {
@@ -333,7 +320,7 @@ impl Board {
             diagnostics: self.diagnose(id, entry),
             config: Arc::clone(&entry.config),
             failures: entry.status.failures,
-            history: state.past.get(worker).map(History::all).unwrap_or_default(),
+            history: entry.past.all(),
         })
     }
 
@@ -376,7 +363,7 @@ impl Board {
             let (up, gone) = (entry.status.goal == Goal::Up, entry.status.goal == Goal::Gone);
             (entry.order, Known { config: Arc::clone(&entry.config), up, gone })
         };
-        let all: BTreeMap<_, _> = self.state().workers.values().map(known).collect();
+        let all: BTreeMap<_, _> = self.state().workers.values().map(|entry| known(entry)).collect();
         all.into_values().collect()
     }
 
@@ -440,7 +427,7 @@ impl Board {
     }
 
     fn diagnose(&self, id: &WorkerId, entry: &Entry) -> WorkerDiagnostics {
-        let Entry { order: _, config, status, facts } = entry;
+        let Entry { order: _, config, status, facts, past: _ } = entry;
         let running = status.state == WorkerState::Running;
         let (log_bytes, log_dropped) = facts.log.totals();
         WorkerDiagnostics {
@@ -479,7 +466,7 @@ impl Board {
                 .collect(),
             cause: status.cause.as_str().to_owned(),
             exit: status.exit.clone(),
-            last_error: status.last_failure.as_ref().map(|(failure, at)| LastError {
+            last_error: status.last_failure.as_deref().map(|(failure, at)| LastError {
                 category: failure.category,
                 message: failure.to_string(),
                 at: self.clock.wall(*at),

@@ -1,6 +1,8 @@
 //! What the loop does for the end of its master: taking over what a former one left, letting go of
 //! what outlives this one, and having written down what people want.
 
+use std::sync::Arc;
+
 use super::slot::reporter;
 use super::{Loop, ReplySender};
 use crate::core::event::{Command, Done, Goal, Refusal, Status};
@@ -35,7 +37,7 @@ impl Loop {
         &mut self,
         now: Moment,
         worker: WorkerId,
-        (config, left): (WorkerConfig, Left),
+        (config, left): (Arc<WorkerConfig>, Left),
         reply: ReplySender,
     ) {
         let Left { past, down, process } = left;
@@ -84,8 +86,8 @@ impl Loop {
 
     /// A worker that is what is left of it, and nothing else.
     fn take_left(&mut self, now: Moment, left: Adoption) {
-        let (worker, config, past) = (left.worker.clone(), left.as_leftover(), left.incarnation());
-        self.add(now, worker, (config, past), ReplySender::nobody());
+        let (worker, config) = (left.worker.clone(), Arc::new(left.as_leftover()));
+        self.add(now, worker, (config, left.incarnation()), ReplySender::nobody());
         self.adopt(now, left);
     }
 
@@ -123,7 +125,7 @@ impl Loop {
     pub(super) fn let_go(&mut self, worker: &WorkerId, incarnation: u64) {
         log::info!("{worker}#{incarnation} is left to the next master");
         if let Some(slot) = self.workers.get_mut(worker) {
-            slot.hosts.remove(&incarnation);
+            slot.hosts.remove(incarnation);
         }
     }
 

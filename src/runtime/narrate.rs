@@ -16,7 +16,7 @@ pub(super) fn transition(transition: &Transition, status: Option<&Status>, pid: 
         }
         (WorkerState::Failed, Cause::Cancelled) => log::info!("{life} is cancelled"),
         (WorkerState::Failed, _) => {
-            let failure = status.and_then(|status| status.last_failure.as_ref());
+            let failure = status.and_then(|status| status.last_failure.as_deref());
             let failure = failure.map_or_else(String::new, |(failure, _)| failure.to_string());
             log::warn!("{life} failed: {failure}");
         }

@@ -36,7 +36,7 @@ pub(super) fn listen_to_state(estate: &Estate, inbox: Sender<Input>) {
             StateNews::Degraded { message } => EventKind::StateDegraded { path, message },
             StateNews::Recovered => EventKind::StateRecovered { path },
         };
-        let _ = inbox.send(Input::Tell(kind));
+        let _ = inbox.send(Input::Tell(Box::new(kind)));
     });
 }
 
@@ -70,7 +70,7 @@ impl Loop {
             Report::Failed(failure) => core::Report::Failed(failure),
             Report::Presumed(failure) => core::Report::Presumed(failure),
             Report::Gone(exit) => {
-                slot.hosts.remove(&incarnation);
+                slot.hosts.remove(incarnation);
                 slot.facts.line.gone(incarnation);
                 if current {
                     slot.facts.pid = None;
@@ -122,7 +122,7 @@ impl Loop {
         endpoints: Vec<EndpointInfo>,
     ) {
         let Some(slot) = self.workers.get_mut(worker) else { return };
-        if slot.current != incarnation || !slot.hosts.contains_key(&incarnation) {
+        if slot.current != incarnation || !slot.hosts.contains(incarnation) {
             return;
         }
         let mut moved = endpoints;

@@ -54,7 +54,7 @@ impl Plan {
             (None, _, None, Some(execution)) => {
                 let mut plan = program(config, &execution.executable_path, host);
                 let none = ModuleSource::Native(String::new());
-                plan.link = config.is_integrated().then(|| link(config, none, false));
+                plan.link = config.is_integrated().then(|| link(config, none, false).into());
                 Self::Process(Arc::new(plan))
             }
             (None, _, None, None) => match config.unmanaged.clone() {
@@ -112,7 +112,7 @@ fn hosted(config: &WorkerConfig, module: &str, host: &Program) -> ProcessPlan {
     ProcessPlan {
         args: vec![HOST_ROLE.to_owned()],
         name: host.name.clone(),
-        link: Some(link(config, source(config, module), true)),
+        link: Some(link(config, source(config, module), true).into()),
         // Its log lines are the master's too, even where its log file is not wanted.
         output: LogMode::Capture,
         ..program(config, &host.path, Some(host))

@@ -1,7 +1,6 @@
 //! One worker in the loop's hands: its configuration, the hosts of its incarnations, and what they
 //! told beside the lifecycle.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +25,7 @@ pub(super) struct Slot {
     plan: Plan,
     /// The incarnation launched last.
     pub(super) current: u64,
-    /// By incarnation; older ones are on their way out or written off.
-    pub(super) hosts: BTreeMap<u64, Host>,
+    pub(super) hosts: Hosts,
     pub(super) facts: Facts,
     /// That it is to run was written down last.
     pub(super) noted_up: bool,
@@ -37,16 +35,16 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(
-        config: WorkerConfig,
+        config: Arc<WorkerConfig>,
         parts: &Parts,
         line: Arc<Line>,
         log: Arc<WorkerLog>,
     ) -> Self {
         Self {
             plan: Plan::new(&config, parts.host_program.as_ref()),
-            config: Arc::new(config),
+            config,
             current: 0,
-            hosts: BTreeMap::new(),
+            hosts: Hosts::default(),
             facts: Facts::new(line, log),
             noted_up: false,
             noted: false,
@@ -54,13 +52,13 @@ impl Slot {
     }
 
     /// What later incarnations are launched from.
-    pub(super) fn replace(&mut self, config: WorkerConfig, parts: &Parts) {
+    pub(super) fn replace(&mut self, config: Arc<WorkerConfig>, parts: &Parts) {
         self.plan = Plan::new(&config, parts.host_program.as_ref());
         self.noted_up = false;
         if config.logs.mode == self.config.logs.mode {
             self.facts.log.configure(config.logs);
         }
-        self.config = Arc::new(config);
+        self.config = config;
     }
 
     /// Begins an incarnation.
@@ -134,15 +132,50 @@ impl Slot {
 
     /// Hands an order to the host of an incarnation, if it is still there.
     pub(super) fn order(&mut self, incarnation: u64, order: Order) {
-        if let Some(host) = self.hosts.get_mut(&incarnation) {
+        if let Some(host) = self.hosts.get_mut(incarnation) {
             host.order(order);
         }
     }
 }
 
+/// What runs the incarnations of one worker: mostly one, and older ones that are on their way out
+/// or written off.
+#[derive(Default)]
+pub(super) struct Hosts(Vec<(u64, Host)>);
+
+impl Hosts {
+    pub(super) fn get(&self, incarnation: u64) -> Option<&Host> {
+        self.0.iter().find(|(number, _)| *number == incarnation).map(|(_, host)| host)
+    }
+
+    pub(super) fn contains(&self, incarnation: u64) -> bool {
+        self.get(incarnation).is_some()
+    }
+
+    fn get_mut(&mut self, incarnation: u64) -> Option<&mut Host> {
+        self.0.iter_mut().find(|(number, _)| *number == incarnation).map(|(_, host)| host)
+    }
+
+    /// Those of all incarnations that are left.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Host> {
+        self.0.iter_mut().map(|(_, host)| host)
+    }
+
+    fn insert(&mut self, incarnation: u64, host: Host) {
+        // There are thousands of these, and each has hardly ever a second one.
+        self.0.reserve_exact(1);
+        self.0.push((incarnation, host));
+    }
+
+    /// Lets go of the host of an incarnation that is gone, or that is not ours any more.
+    pub(super) fn remove(&mut self, incarnation: u64) {
+        self.0.retain(|(number, _)| *number != incarnation);
+    }
+}
+
 /// What runs one incarnation.
 pub(super) enum Host {
-    // Boxed, since a map has room for several hosts even where there is one, a small one.
+    // Boxed, since the others are small.
     Module(Box<ModuleRunner>, Reporter),
     Process(ProcessHost),
     Unmanaged(UnmanagedHost),

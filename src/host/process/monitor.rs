@@ -112,7 +112,7 @@ impl Monitor {
         let handover = Arc::clone(&monitor.0);
         let wait = move || {
             threads::fail_point("monitor-start");
-            if let Some(watched) = handover.wait() {
+            if let Some(watched) = Handover::wait(handover) {
                 watched.run();
             }
         };
@@ -152,7 +152,8 @@ impl Handover {
         self.decided.notify_one();
     }
 
-    fn wait(&self) -> Option<Watched> {
+    /// Takes itself, so that what has room for a process is there no longer than that takes.
+    fn wait(self: Arc<Self>) -> Option<Watched> {
         let decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
         let decision = self.decided.wait_while(decision, |decision| decision.is_none());
         decision.unwrap_or_else(PoisonError::into_inner).take().flatten()

@@ -141,7 +141,7 @@ impl WorkerLog {
 
     /// After a panic: what was being written is lost, as far as it is not stored.
     fn count_again(&self, queue: &Queue) {
-        let mut written = self.file.as_ref().map(lock);
+        let mut written = self.file.as_deref().map(lock);
         let mut state = queue.lock();
         let mut lost = 0;
         for (which, count) in self.counts.iter().enumerate() {
@@ -265,7 +265,7 @@ impl WorkerLog {
     /// For tests: the disk does not answer while this lives.
     #[cfg(test)]
     pub(in crate::logs) fn hold(&self) -> impl Sized {
-        self.file.as_ref().map(lock)
+        self.file.as_deref().map(lock)
     }
 
     /// For tests: how many bytes of a stream wait.

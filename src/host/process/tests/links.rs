@@ -22,7 +22,7 @@ fn linked(script: &str) -> ProcessPlan {
         probe_timeout: PATIENCE,
     };
     let script = format!("{HEAR}\n{TELL}\n{script}");
-    ProcessPlan { link: Some(link), ..shell(&script) }
+    ProcessPlan { link: Some(link.into()), ..shell(&script) }
 }
 
 /// Says hello and answers `initialize`, `start` and `info`, then does as `script` says.
@@ -141,8 +141,9 @@ fn a_process_that_ends_without_a_word_is_told_to_have_spoken_none() {
     let Exit::Failed(failure) = watched.gone() else { panic!("no failure") };
     let told = failure.message;
     assert!(told.starts_with("ended before it spoke the worker protocol: exit 3;"), "{told}");
-    let hosted = LinkPlan { hosted: true, ..linked("").link.unwrap() };
-    let mut watched = Watched::launch(ProcessPlan { link: Some(hosted), ..shell("exit 2") });
+    let hosted = LinkPlan { hosted: true, ..*linked("").link.unwrap() };
+    let plan = ProcessPlan { link: Some(hosted.into()), ..shell("exit 2") };
+    let mut watched = Watched::launch(plan);
     let Exit::Failed(failure) = watched.gone() else { panic!("no failure") };
     assert!(failure.message.contains("host_if_requested"), "{failure}");
 }
@@ -151,8 +152,8 @@ fn a_process_that_ends_without_a_word_is_told_to_have_spoken_none() {
 fn a_module_host_of_another_build_is_refused() {
     let hello =
         r#"echo '{"event":"hello","params":{"protocol":[1,0],"build":"old"}}' >&0; read -r x"#;
-    let link = LinkPlan { hosted: true, ..linked("").link.unwrap() };
-    let mut watched = Watched::launch(ProcessPlan { link: Some(link), ..shell(hello) });
+    let link = LinkPlan { hosted: true, ..*linked("").link.unwrap() };
+    let mut watched = Watched::launch(ProcessPlan { link: Some(link.into()), ..shell(hello) });
     let Report::Failed(failure) = watched.report() else { panic!("no failure") };
     assert!(failure.permanent && failure.message.contains("its build is \"old\""), "{failure}");
     watched.host.order(&ASK);
