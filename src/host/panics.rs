@@ -28,18 +28,23 @@ thread_local! {
 /// `guarded`.
 pub(crate) fn guarded<T>(callback: impl Display, call: impl FnOnce() -> T) -> Result<T, Failure> {
     let _ = PLACE.try_with(|place| place.take());
-    panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
-        let payload = match payload.downcast::<Failure>() {
-            Ok(passed_on) => return *passed_on,
-            Err(payload) => payload,
-        };
-        let text = message(&*payload);
-        let mut failure =
-            Failure::new(ErrorCategory::Panic, format!("panicked in {callback}: {text}"));
-        failure.place = PLACE.try_with(|place| place.take()).ok().flatten();
-        discard(payload);
-        failure
-    })
+    panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| caught(&callback, payload))
+}
+
+/// What was caught. Apart, so that threads which only wait, behind a guard or two, need no stack
+/// for it: a page of each counts.
+#[cold]
+#[inline(never)]
+fn caught(callback: &dyn Display, payload: Box<dyn Any + Send>) -> Failure {
+    let payload = match payload.downcast::<Failure>() {
+        Ok(passed_on) => return *passed_on,
+        Err(payload) => payload,
+    };
+    let text = message(&*payload);
+    let mut failure = Failure::new(ErrorCategory::Panic, format!("panicked in {callback}: {text}"));
+    failure.place = PLACE.try_with(|place| place.take()).ok().flatten();
+    discard(payload);
+    failure
 }
 
 /// Goes on with a panic that was caught elsewhere, in a plugin or to be said: the next `guarded`

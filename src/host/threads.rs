@@ -88,7 +88,7 @@ pub(crate) fn spawn(
 /// # Errors
 /// It has panicked. What it borrowed must be fit to be used all the same.
 pub(crate) fn ours<T>(what: impl Display, work: impl FnOnce() -> T) -> Result<T, Failure> {
-    guarded(what, work).map_err(fault_of).inspect_err(|fault| say(&fault.to_string()))
+    guarded(what, work).map_err(|panicked| said(panicked, ""))
 }
 
 /// As [`ours`], but should the work panic, it is done once more.
@@ -96,18 +96,21 @@ pub(crate) fn ours<T>(what: impl Display, work: impl FnOnce() -> T) -> Result<T,
 /// # Errors
 /// It has panicked for the second time.
 pub(crate) fn twice<T>(what: impl Display, mut work: impl FnMut() -> T) -> Result<T, Failure> {
-    let first = match guarded(&what, &mut work) {
-        Ok(done) => return Ok(done),
-        Err(first) => fault_of(first),
-    };
-    say(&format!("{first}; it is begun again"));
+    if let Ok(done) = guarded(&what, &mut work).map_err(|first| said(first, "; it is begun again"))
+    {
+        return Ok(done);
+    }
     ours(what, work)
 }
 
-/// What panicked is no module's.
-fn fault_of(panicked: Failure) -> Failure {
+/// Says what panicked, which is no module's, and that `then`.
+#[cold]
+#[inline(never)]
+fn said(panicked: Failure, then: &str) -> Failure {
     let message = format!("an internal fault: {}", panicked.message);
-    Failure { place: panicked.place, ..Failure::new(ErrorCategory::Internal, message) }
+    let fault = Failure { place: panicked.place, ..Failure::new(ErrorCategory::Internal, message) };
+    say(&format!("{fault}{then}"));
+    fault
 }
 
 /// Starts a thread that a master is not whole without. Should `work` panic, it is done once more;
@@ -130,6 +133,8 @@ pub(crate) fn vital(
 }
 
 /// The logger is the program's, and its panic must not be ours.
+#[cold]
+#[inline(never)]
 fn say(text: &str) {
     let _ = guarded("the logger", || log::error!("{text}"));
 }

@@ -145,7 +145,10 @@ fn s17_a_worker_whose_monitor_or_launcher_panics_is_restarted_and_never_doubled(
     }
     let bench = Bench::new();
     bench.master.start_worker("nap").unwrap();
-    for (place, times) in [("monitor", 2), ("monitor-start", 1), ("launcher", 1)] {
+    // How often watches have been begun by then: those of all before are behind all these places.
+    for (place, times, watches) in [("monitor", 2, 1), ("monitor-start", 1, 4), ("launcher", 1, 5)]
+    {
+        until(|| (), || passed("monitor") == watches);
         let (_, before) = bench.nap();
         arm_for(place, times);
         // It may have been seen to run for a moment.

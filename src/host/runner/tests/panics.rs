@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::host::alone;
-use crate::host::threads::fail_points::{arm, arm_for, is_armed};
+use crate::host::threads::fail_points::{arm, arm_for, is_armed, passed};
 
 /// A module that tells each of its callbacks, with a thread that goes on until the stop.
 fn busy() -> (Linked, Receiver<String>) {
@@ -37,6 +37,10 @@ fn s17_an_apartment_that_panics_has_failed_and_is_wound_down() {
     }
     let (link, told) = busy();
     link.launch_and_start();
+    // The start is told a moment before its turn is over.
+    while passed("module") == 0 {
+        std::thread::yield_now();
+    }
     arm("module");
     link.order(Order::Probe { probe: 1 });
     assert!(matches!(link.next(), Report::Probed { probe: 1, healthy: true, .. }));
