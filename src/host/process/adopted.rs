@@ -40,13 +40,30 @@ pub(super) fn watch_over(life: Life, process: Arc<Attached>) {
 }
 
 fn kill(life: &Life, error: &dyn Display) {
-    log::error!("{life}: cannot watch the process, so it is killed: {error}");
+    // First: the logger is the program's, and may panic.
     life.gate.force();
+    log::error!("{life}: cannot watch the process, so it is killed: {error}");
 }
 
 struct Adopted {
     process: Arc<Attached>,
     gone: Gone,
+}
+
+/// Should anything panic beside the watch, the process ends before it is told to be gone: nothing
+/// is ever started beside it.
+struct Sentinel<'a> {
+    life: &'a Life,
+    process: &'a Attached,
+}
+
+impl Drop for Sentinel<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.life.gate.force();
+            self.process.wait(None);
+        }
+    }
 }
 
 impl Adopted {
@@ -58,6 +75,7 @@ impl Adopted {
         // One that is only to end is neither held on to nor spared.
         let keeps = life.plan.afterwards.keep;
         let _hold = keeps.then(|| life.means.estate.hold());
+        let _sentinel = Sentinel { life: &life, process: &process };
         // It may be our child after all: then it is reaped here.
         let _claim = Claim::on(process.pid());
         if keeps {

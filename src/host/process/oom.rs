@@ -71,16 +71,18 @@ impl Kills {
     /// Why a process has been killed that somebody else has killed, and that is not reaped, in
     /// words; `None` where nothing speaks for want of memory.
     pub(super) fn reason(&self, pid: u32) -> Option<String> {
-        let (machine, cgroup) = (machine()?, cgroup_of(pid));
-        let counted = self.seen().judge(machine, cgroup.as_ref(), Now::get())?;
-        let told = match logged(pid) {
+        self.seen().look(pid)?;
+        let sure = match logged(pid) {
             // It was somebody else.
             Some(false) => return None,
-            Some(true) => format!("out of memory: so says the kernel's log; {counted}"),
-            None => format!("most likely out of memory: {counted}"),
+            Some(true) => "out of memory: so says the kernel's log;",
+            None => "most likely out of memory:",
         };
-        self.seen().claim(cgroup.as_ref());
-        Some(told)
+        // Again, for others may have looked meanwhile: no kill is put down to two.
+        let mut seen = self.seen();
+        let (counted, cgroup) = seen.look(pid)?;
+        seen.claim(cgroup.as_ref());
+        Some(format!("{sure} {counted}"))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -90,6 +92,12 @@ impl Kills {
 }
 
 impl Seen {
+    /// Judges by the counts of this moment, and tells which cgroup they are of.
+    fn look(&mut self, pid: u32) -> Option<(String, Option<(String, u64)>)> {
+        let (machine, cgroup) = (machine()?, cgroup_of(pid));
+        Some((self.judge(machine, cgroup.as_ref(), Now::get())?, cgroup))
+    }
+
     /// What speaks for a process's having been killed so. `cgroup`: the name and the count of the
     /// one that it was in, if these are known; then nothing else counts.
     fn judge(&mut self, machine: u64, cgroup: Option<&(String, u64)>, now: Now) -> Option<String> {

@@ -80,7 +80,8 @@ impl Listening {
     /// Hears the lines that were left when this was broken off in their midst: they are no news.
     pub(in crate::host::process) fn hear_again(&self) {
         let mut reader = self.link.try_reader();
-        if let Some(reader) = reader.as_deref_mut().and_then(Option::as_mut) {
+        let reading = reader.as_deref_mut().and_then(Option::as_mut);
+        if let Some(reader) = reading.filter(|reader| !reader.deaf) {
             reader.hear(&self.link);
         }
         drop(reader);
