@@ -156,6 +156,9 @@ impl Output {
                     read => left = left.saturating_sub(read),
                 }
             }
+            // If nobody else holds it, it ends here, and a line that was begun with it: whoever
+            // knows of the process's end is to find all of it.
+            self.read(which, true);
         }
     }
 
