@@ -336,8 +336,8 @@ fn the_end_of_the_main_worker_is_the_end_of_the_master() {
         (shell("main", "exit 0"), Exit::Code(0)),
         (shell("main", "exit 4").restart(quick().max_retries(1)), Exit::Code(4)),
         (
-            shell("main", "kill -INT $$").restart(never()),
-            Exit::Signal { signal: 2, core_dumped: false },
+            shell("main", "kill -USR1 $$").restart(never()),
+            Exit::Signal { signal: 10, core_dumped: false },
         ),
     ] {
         let bench = Bench::new(Master::builder().config(config([nap("side"), worker.main(true)])));

@@ -35,8 +35,8 @@ fn descriptors() -> usize {
     links.map(leads).filter(|to| !to.to_string_lossy().contains("/window")).count()
 }
 
-/// How often each monitor of a quiet worker has gone to sleep.
-fn sleeps() -> BTreeMap<String, u64> {
+/// How often each monitor of such a worker has gone to sleep.
+fn sleeps(of_worker: &str) -> BTreeMap<String, u64> {
     let mut sleeps = BTreeMap::new();
     for thread in fs::read_dir("/proc/self/task").unwrap().flatten() {
         let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
@@ -45,7 +45,7 @@ fn sleeps() -> BTreeMap<String, u64> {
             line.map(|line| line.trim().to_owned())
         };
         if let (Some(name), Some(count)) = (of("Name:"), of("voluntary_ctxt_switches:"))
-            && name.starts_with("quiet")
+            && name.starts_with(of_worker)
         {
             sleeps.insert(name, count.parse().unwrap());
         }
@@ -84,7 +84,7 @@ fn l20_quiet_workers_wake_nobody_and_hold_what_is_said() {
         master.remove_worker(&id).unwrap();
     };
     window(0);
-    until(|| sleeps().is_empty());
+    until(|| sleeps("window").is_empty());
     let before = descriptors();
     for start in master.start_all_nowait() {
         answer(&start).unwrap();
@@ -94,10 +94,10 @@ fn l20_quiet_workers_wake_nobody_and_hold_what_is_said() {
     // as another worker's whole life.
     let end = Instant::now() + PATIENCE;
     for life in 1.. {
-        let then = sleeps();
+        let then = sleeps("quiet");
         assert_eq!(then.len(), 2 * WORKERS);
         window(life);
-        if sleeps() == then {
+        if sleeps("quiet") == then {
             break;
         }
         assert!(Instant::now() < end, "they do not come to rest");
