@@ -127,6 +127,7 @@ impl ModuleRunner {
         let (called, told) = (name.clone(), Arc::clone(report));
         let work = move || {
             let lived = threads::ours(&called, || life.run(&called, config, &given));
+            given.leave();
             if let Err(fault) = lived {
                 told(Report::Gone(Exit::Failed(fault)));
             }
@@ -144,8 +145,9 @@ impl ModuleRunner {
 impl Drop for ModuleRunner {
     fn drop(&mut self) {
         if let Some(apartment) = &self.apartment {
-            apartment.backend.fire(None);
+            // First: what a stop wakes may fail, and the apartment is to hear of its end all the same.
             apartment.orders.close();
+            apartment.backend.fire(None);
         }
     }
 }

@@ -163,6 +163,7 @@ impl Hosts {
 
     fn insert(&mut self, incarnation: u64, host: Host) {
         // There are thousands of these, and each has hardly ever a second one.
+        debug_assert!(!self.contains(incarnation), "incarnation {incarnation} has a host");
         self.0.reserve_exact(1);
         self.0.push((incarnation, host));
     }

@@ -1,5 +1,5 @@
 //! The orders that an apartment has not taken yet. A channel would do the same, and keep more than
-//! two kilobytes for each module: it has room for many orders, and at most a few are ever there.
+//! a kilobyte for each module: it has room for many orders, and at most a few are ever there.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,13 +18,25 @@ pub(super) struct Orders {
 struct State {
     waiting: VecDeque<Order>,
     closed: bool,
+    left: bool,
 }
 
 impl Orders {
-    /// Never blocks.
+    /// Never blocks. Nothing is kept for a taker that has left.
     pub(super) fn give(&self, order: Order) {
-        self.state().waiting.push_back(order);
+        let mut state = self.state();
+        if !state.left {
+            state.waiting.push_back(order);
+        }
+        drop(state);
         self.told.notify_one();
+    }
+
+    /// None will be taken any more.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        state.left = true;
+        state.waiting = VecDeque::new();
     }
 
     /// There will be no more: nobody is left who could give one.
@@ -35,9 +47,11 @@ impl Orders {
 
     /// Waits for the next one. `None`: all were taken, and there will be no more.
     pub(super) fn take(&self) -> Option<Order> {
-        let nothing_new = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let state = self.told.wait_while(self.state(), nothing_new);
-        state.unwrap_or_else(PoisonError::into_inner).waiting.pop_front()
+        let mut state = self.state();
+        while state.waiting.is_empty() && !state.closed {
+            state = self.told.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting.pop_front()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,5 +83,9 @@ mod tests {
         assert_eq!(told.iter().collect::<Vec<_>>(), given);
         orders.give(Order::Info);
         assert_eq!((orders.take(), orders.take()), (Some(Order::Info), None));
+        orders.give(Order::Info);
+        orders.leave();
+        orders.give(Order::Info);
+        assert_eq!(orders.take(), None);
     }
 }
