@@ -247,6 +247,9 @@ pub(super) struct Source {
     /// It was said that there are lines that do not say which stream they are of.
     mixed: bool,
     at: u64,
+    /// Who does not follow is told what was there at the beginning: of a worker that never stops
+    /// writing, there would be no end.
+    until: u64,
     open: Option<Stretch>,
     /// A line that has begun.
     rest: Vec<u8>,
@@ -272,14 +275,14 @@ impl Source {
         query: &Query,
     ) -> Self {
         let filter = query.filter();
-        let start = start_of_last(&*log, query.lines, filter);
-        let (at, failed) = match start {
-            Ok(at) => (at, None),
-            Err(error) => (0, Some(error)),
+        let (at, end, failed) = match start_of_last(&*log, query.lines, filter) {
+            Ok((at, end)) => (at, end, None),
+            Err(error) => (0, 0, Some(error)),
         };
+        let until = if query.follow { u64::MAX } else { end };
         let (open, rest, said, ended) = (None, Vec::new(), None, false);
         let mixed = false;
-        Self { worker, log, mode, said, filter, mixed, at, open, rest, failed, ended }
+        Self { worker, log, mode, said, filter, mixed, at, until, open, rest, failed, ended }
     }
 
     /// Has it said first that a worker's output is not kept, where it is not.
@@ -317,8 +320,13 @@ impl Source {
     fn read(&mut self, follow: bool) -> io::Result<Option<Entry>> {
         let mut buffer = vec![0; BLOCK];
         loop {
+            if self.at >= self.until {
+                self.ended = true;
+                return Ok(self.rest_of(follow));
+            }
             if let Some(open) = &self.open {
-                let left = usize::try_from(open.most.saturating_sub(self.at)).unwrap_or(BLOCK);
+                let most = open.most.min(self.until);
+                let left = usize::try_from(most.saturating_sub(self.at)).unwrap_or(BLOCK);
                 let part = &mut buffer[..left.min(BLOCK)];
                 let read = sys::read_at(&open.file, part, self.at - open.start)?;
                 self.at += read as u64;
@@ -331,7 +339,7 @@ impl Source {
             }
             let before = self.open.as_ref().map(|open| open.start);
             let next = self.log.stretch(self.at)?;
-            let gone = next.start.saturating_sub(self.at);
+            let gone = next.start.min(self.until).saturating_sub(self.at);
             if gone > 0 || next.end.is_some_and(|end| self.at > end) {
                 // Rotated away, or removed or cut short by somebody.
                 self.at = next.end.map_or(next.start, |end| self.at.clamp(next.start, end));
@@ -399,8 +407,12 @@ impl Source {
     }
 }
 
-/// Where the last `lines` lines begin: looked for from the end, a block at a time.
-fn start_of_last(log: &(impl Recorded + ?Sized), lines: usize, filter: Filter) -> io::Result<u64> {
+/// Where the last `lines` lines begin, and end: looked for from the end, a block at a time.
+fn start_of_last(
+    log: &(impl Recorded + ?Sized),
+    lines: usize,
+    filter: Filter,
+) -> io::Result<(u64, u64)> {
     let (oldest, end) = log.span()?;
     let (mut left, mut place) = (lines, end);
     let (mut upto, mut bound) = (end, end);
@@ -455,18 +467,18 @@ fn start_of_last(log: &(impl Recorded + ?Sized), lines: usize, filter: Filter) -
         }
     }
     // All of it: also what is to be said of a part that is gone.
-    Ok(if left > 0 { oldest } else { place })
+    Ok((if left > 0 { oldest } else { place }, end))
 }
 
 /// The last `lines` lines of something, each without its newline.
 pub(super) fn last_lines(log: &impl Recorded, lines: usize) -> io::Result<Vec<Vec<u8>>> {
-    let mut at = start_of_last(log, lines, Filter::All)?;
-    let (_, end) = log.span()?;
+    let (mut at, end) = start_of_last(log, lines, Filter::All)?;
     let mut bytes = Vec::new();
     while at < end {
         let stretch = log.stretch(at)?;
         at = at.max(stretch.start);
-        let mut buffer = vec![0; BLOCK];
+        let left = usize::try_from(end.saturating_sub(at)).unwrap_or(BLOCK);
+        let mut buffer = vec![0; left.min(BLOCK)];
         let read = sys::read_at(&stretch.file, &mut buffer, at - stretch.start)?;
         if read == 0 {
             break;
