@@ -1,11 +1,14 @@
 //! `events`: what happened to the workers, a line for each, and what happens now.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::terminal::harmless;
+use super::words::address;
 use super::{Outcome, Stream};
-use crate::control::Client;
+use crate::control::{Client, EndpointReport};
 use crate::error::Result;
+use crate::module::EndpointType;
 use crate::worker::Exit;
 
 pub(super) fn events(client: &Client, follow: bool, json: bool) -> Result<Outcome> {
@@ -40,7 +43,10 @@ fn told(event: &Value) -> String {
         }
         "health" => format!("is {}{}", text("health"), detail("reason")),
         "gone" => format!("is gone{}", event.get("exit").map_or(String::new(), exit)),
-        "log_degraded" => format!("cannot write {}{}", text("path"), detail("message")),
+        "endpoint" => endpoint(event).unwrap_or_else(|| rest(event, kind)),
+        "log_degraded" => {
+            format!("cannot keep all of its log, {}{}", text("path"), detail("message"))
+        }
         "log_recovered" => {
             let dropped = event.get("dropped").and_then(Value::as_u64).unwrap_or(0);
             let unit = if worker.is_empty() { "events" } else { "bytes" };
@@ -64,6 +70,17 @@ fn told(event: &Value) -> String {
         _ => rest(event, kind),
     };
     harmless(&format!("{}  {who}  {what}", text("at"))).into_owned()
+}
+
+/// Where a worker can be reached by now.
+fn endpoint(event: &Value) -> Option<String> {
+    let known = EndpointReport::deserialize(event.get("endpoint")?).ok()?;
+    Some(match known.endpoint_type {
+        EndpointType::Function => format!("has the function {}", known.name),
+        EndpointType::Http | EndpointType::Grpc | EndpointType::Tcp | EndpointType::Unix => {
+            format!("has {} at {}", known.name, address(&known))
+        }
+    })
 }
 
 /// What a reload has begun.
@@ -128,9 +145,15 @@ mod tests {
         let event = json!({ "at": "T", "event": "gone", "worker": "a", "incarnation": 1,
             "exit": { "signal": 9, "core_dumped": false } });
         assert_eq!(told(&event), "T  a#1  is gone: signal SIGKILL (9)");
+        let event = json!({ "at": "T", "event": "endpoint", "worker": "a", "incarnation": 1,
+            "endpoint": { "name": "f", "type": "function", "kind": "function", "address": "f" } });
+        assert_eq!(told(&event), "T  a#1  has the function f");
+        let event = json!({ "at": "T", "event": "endpoint", "worker": "a", "incarnation": 1,
+            "endpoint": { "name": "api", "type": "http", "kind": "url", "address": "[::1]:80" } });
+        assert_eq!(told(&event), "T  a#1  has api at http://[::1]:80");
         let event = json!({ "at": "T", "event": "log_degraded", "worker": "a",
             "path": "/l/a.log", "message": "full" });
-        assert_eq!(told(&event), "T  a  cannot write /l/a.log: full");
+        assert_eq!(told(&event), "T  a  cannot keep all of its log, /l/a.log: full");
         let event = json!({ "at": "T", "event": "log_recovered", "path": "/l/e", "dropped": 7 });
         assert_eq!(told(&event), "T  master  writes /l/e again; 7 events are lost");
         let event = json!({ "at": "T", "event": "state_degraded", "path": "/s", "message": "no" });

@@ -38,7 +38,7 @@ pub(super) fn run(registry: &ModuleRegistry, program: &Program, arguments: &Run)
     };
     let outcome = match supervise(&master, &name, arguments) {
         Ok(report) => {
-            let outcome = conclude(&report);
+            let outcome = conclude(&master, &report);
             main_code(&master).map_or(outcome, Outcome::Main)
         }
         Err(error) => {
@@ -180,7 +180,7 @@ fn main_code(master: &Master) -> Option<u8> {
     Some(u8::try_from(code).unwrap_or(1))
 }
 
-fn conclude(report: &ShutdownReport) -> Outcome {
+fn conclude(master: &Master, report: &ShutdownReport) -> Outcome {
     if !report.killed.is_empty() {
         log::warn!("had to be killed: {}", report.killed.join(", "));
     }
@@ -188,7 +188,12 @@ fn conclude(report: &ShutdownReport) -> Outcome {
         log::error!("did not end: {}", report.stuck.join(", "));
     }
     if report.killed.is_empty() && report.stuck.is_empty() {
-        log::info!("all workers are stopped");
+        let known = master.all_worker_diagnostics();
+        let lives_on = known.iter().filter(|worker| worker.exit == Some(Exit::LetGo));
+        match lives_on.map(|worker| worker.id.as_str()).collect::<Vec<_>>().as_slice() {
+            [] => log::info!("all workers are stopped"),
+            kept => log::info!("workers that live on: {}; all others are stopped", kept.join(", ")),
+        }
         Outcome::Done
     } else {
         Outcome::Failed
