@@ -1,5 +1,5 @@
-//! What logs that never wait for the disk lose, and what they must not: at the ends of incarnations,
-//! beside other troubles, without a thread that writes (FAULTS L14).
+//! What logs that never wait for the disk lose, and what they must not (FAULTS L14): at the ends of
+//! incarnations, beside other troubles, and where there is no thread that writes.
 
 use std::fs;
 use std::thread;
