@@ -9,6 +9,9 @@ mod difference;
 mod faults;
 mod function;
 mod handle;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod handover;
 mod heirs;
 mod held;
 mod leftovers;

@@ -214,6 +214,8 @@ impl Loop {
         }
         self.board.close(false);
         self.feed.tell(&Event::of_master(EventKind::ShutDown));
+        // First: what is read after the end of the logs would be in none.
+        self.parts.processes.let_go();
         self.parts.logs.end();
     }
 
@@ -468,6 +470,7 @@ impl Drop for Loop {
             log::error!("the event loop died; every process that is not to outlive it is killed");
             self.board.close(true);
             self.feed.tell(&Event::of_master(EventKind::Died));
+            self.parts.processes.let_go();
             self.parts.logs.end();
         }
     }

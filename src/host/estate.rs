@@ -13,8 +13,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::guard::{Guardian, Ward};
 use super::proc::Marks;
@@ -72,6 +72,8 @@ pub(crate) struct Estate {
     /// How many processes are watched that would live on.
     held: Mutex<usize>,
     let_go: Condvar,
+    /// They are waited for until then, once somebody has begun to.
+    until: OnceLock<Instant>,
 }
 
 impl Estate {
@@ -125,7 +127,9 @@ impl Estate {
             }
         }
         let (left, held, let_go) = (Mutex::new(left), Mutex::default(), Condvar::new());
-        Ok((Self { nonce, boot_id, guardian, state, ledger, left, held, let_go }, inheritance))
+        let until = OnceLock::new();
+        let estate = Self { nonce, boot_id, guardian, state, ledger, left, held, let_go, until };
+        Ok((estate, inheritance))
     }
 
     /// Has `listener` told what becomes of the state directory, which it gets the path of, if there
@@ -284,18 +288,26 @@ impl Estate {
         Hold(Arc::clone(self))
     }
 
+    /// Waits until nobody reads any more what the next master will read, for a while that begins
+    /// with the first call. Not `orderly`: the guardian need not wait for that.
+    pub(crate) fn await_let_go(&self, orderly: bool) {
+        if !orderly {
+            self.guardian.act();
+        }
+        let until = *self.until.get_or_init(|| Instant::now() + PATIENCE);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until.saturating_duration_since(Instant::now());
+        drop(self.let_go.wait_timeout_while(held, left, |held| *held > 0));
+    }
+
     /// The master ends. `orderly`: all its processes have ended but those that are to live on, and
-    /// the guardian is let go; otherwise it ends what is left. Waits until nobody reads any more
-    /// what the next master will read.
+    /// the guardian is let go; otherwise it ends what is left. Waits as
+    /// [`await_let_go`](Self::await_let_go) does.
     pub(crate) fn close(&self, orderly: bool) {
         if orderly {
             self.guardian.done();
-        } else {
-            self.guardian.act();
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.let_go.wait_timeout_while(held, PATIENCE, |held| *held > 0);
-        drop(waited);
+        self.await_let_go(orderly);
         let (Some(state), Some(ledger)) = (&self.state, &self.ledger) else { return };
         state.leave();
         let leaves_nothing = ledger.close();

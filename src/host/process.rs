@@ -156,8 +156,8 @@ pub(crate) fn uid_of(user: &str) -> Option<u32> {
 pub(crate) struct ProcessShared {
     means: Arc<Means>,
     launchers: Launchers,
-    /// Closed by the drop, which `Means::master_ended` shows to all at once.
-    master_lives: Option<PipeWriter>,
+    /// Closed when the master ends, which `Means::master_ended` shows to all at once.
+    master_lives: Mutex<Option<PipeWriter>>,
 }
 
 impl ProcessShared {
@@ -183,7 +183,8 @@ impl ProcessShared {
         };
         let means = Arc::new(means);
         let launchers = Launchers::new();
-        Ok(Arc::new(Self { means, launchers, master_lives: Some(master_lives) }))
+        let master_lives = Mutex::new(Some(master_lives));
+        Ok(Arc::new(Self { means, launchers, master_lives }))
     }
 
     /// Hands on what workers have written that have ended while no master ran. May block for as
@@ -191,6 +192,14 @@ impl ProcessShared {
     #[cfg(target_os = "linux")]
     pub(crate) fn hand_on_left(&self) {
         left::hand_on(&self.means);
+    }
+
+    /// The master ends: whoever watches what lives on lets go of it, which is waited for, for a
+    /// while. What it writes from then on is the next master's.
+    pub(crate) fn let_go(&self) {
+        drop(self.master_lives.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // A panic of the loop is no orderly end.
+        self.means.estate.await_let_go(!std::thread::panicking());
     }
 
     /// The master's arrangements for its end.
@@ -201,8 +210,7 @@ impl ProcessShared {
 
 impl Drop for ProcessShared {
     fn drop(&mut self) {
-        self.master_lives = None;
-        // A panic of the loop is no orderly end.
+        self.let_go();
         self.means.estate.close(!std::thread::panicking());
     }
 }

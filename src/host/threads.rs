@@ -36,6 +36,19 @@ pub(crate) fn be_prompt() {
     IS_PROMPT.set(sys::set_slice(PROMPT).is_ok());
 }
 
+/// For tests that run alone: no thread is to be had while this lives.
+#[cfg(test)]
+pub(crate) fn refuse_all() -> impl Sized {
+    struct Refused;
+    impl Drop for Refused {
+        fn drop(&mut self) {
+            RUNNING.fetch_sub(MAX_THREADS, Ordering::Relaxed);
+        }
+    }
+    RUNNING.fetch_add(MAX_THREADS, Ordering::Relaxed);
+    Refused
+}
+
 /// Counts a thread for as long as it lives.
 struct Counted;
 

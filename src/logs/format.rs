@@ -213,6 +213,12 @@ impl Lines {
     pub(super) fn forget(&mut self, stream: Stream) -> u64 {
         std::mem::take(&mut self.begun[index(stream)]).bytes.len() as u64
     }
+
+    /// As [`forget`](Self::forget), if the line is this incarnation's.
+    pub(super) fn forget_of(&mut self, stream: Stream, incarnation: u64) -> u64 {
+        let is_its = self.begun[index(stream)].incarnation == incarnation;
+        if is_its { self.forget(stream) } else { 0 }
+    }
 }
 
 fn plain_tag(stream: Stream) -> u8 {

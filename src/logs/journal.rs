@@ -102,8 +102,8 @@ impl Scribe {
         let file = Arc::new(JournalFile { file, reopen, limits });
         let scribe = Self { sender, waiting: Arc::default() };
         let (waiting, written) = (Arc::clone(&scribe.waiting), Arc::clone(&file));
-        let (text, lines, trouble) = (Vec::new(), 0, None);
-        let mut journal = Journal { file: written, text, lines, trouble, told };
+        let (text, lines, trouble, end) = (Vec::new(), 0, None, None);
+        let mut journal = Journal { file: written, text, lines, trouble, told, end };
         threads::vital("journal", STACK, move || journal.run(&receiver, &waiting))?;
         Ok((scribe, file))
     }
@@ -142,6 +142,8 @@ impl Scribe {
     /// Ends the thread once all is written, which is waited for, for a while.
     pub(super) fn end(&self) {
         let (done, wait) = bounded(1);
+        // However many wait.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.sender.send(Message::End(done)).is_ok() {
             let _ = wait.recv_timeout(LAST);
         }
@@ -155,6 +157,17 @@ struct Journal {
     lines: u64,
     trouble: Option<Trouble>,
     told: Arc<Told>,
+    /// It is to end, and who is told when it has.
+    end: Option<Sender<()>>,
+}
+
+/// A message that is being seen to, which then waits no longer, whatever comes of it.
+struct Taken<'w>(&'w AtomicUsize);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The file cannot be written.
@@ -168,8 +181,13 @@ struct Trouble {
 
 impl Journal {
     fn run(&mut self, messages: &Receiver<Message>, waiting: &AtomicUsize) {
-        for message in messages {
-            let mut end = None;
+        while self.end.is_none()
+            && let Ok(message) = messages.recv()
+        {
+            let _taken = Taken(waiting);
+            if let Message::End(done) = &message {
+                self.end = Some(done.clone());
+            }
             threads::fail_point("journal");
             match message {
                 Message::Line(jot) => self.add(&jot()),
@@ -186,18 +204,16 @@ impl Journal {
                     self.write();
                     let _ = done.send(());
                 }
-                Message::End(done) => end = Some(done),
+                Message::End(_) => {}
             }
-            if messages.is_empty() || self.text.len() >= BATCH || end.is_some() {
+            if messages.is_empty() || self.text.len() >= BATCH {
                 self.write();
             }
-            if let Some(done) = end {
-                let _ = done.send(());
-                return;
-            }
-            waiting.fetch_sub(1, Ordering::Relaxed);
         }
         self.write();
+        if let Some(done) = &self.end {
+            let _ = done.send(());
+        }
     }
 
     fn add(&mut self, line: &str) {

@@ -2,6 +2,7 @@
 
 mod home;
 mod journal;
+mod losing;
 mod overflow;
 mod reading;
 mod rotation;

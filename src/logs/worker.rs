@@ -22,7 +22,7 @@ use super::rotating::{Limits, Rotating};
 use crate::host::Outlet;
 use crate::host::sys::find_last_byte;
 use crate::worker::{LogMode, LogOverflow, LogTrouble, LogsConfig, WorkerId};
-use losing::{RETRY, Trouble, loss};
+use losing::{RETRY, Shown, Trouble, loss};
 use queue::{Message, Piece, Queue};
 
 /// The target of the log lines that the master writes into a worker's log.
@@ -39,8 +39,8 @@ pub(crate) struct WorkerLog {
     /// The incarnation that was launched last.
     launched: AtomicU64,
     counts: [Count; 3],
-    /// What last went wrong with the file, for those who must not wait for it.
-    shown: Mutex<Option<LogTrouble>>,
+    /// What last went wrong, for those who must not wait for the file.
+    shown: Mutex<Shown>,
     /// The file is to be opened again before it is used.
     reopen: AtomicBool,
     /// `None`: there is no directory for logs. Boxed, since it is large.
@@ -48,6 +48,8 @@ pub(crate) struct WorkerLog {
     path: Option<PathBuf>,
     /// Where what comes waits while its worker is not to wait; see `overflow`.
     queue: OnceLock<Box<Queue>>,
+    /// Whether who writes what waits stays for what may come.
+    stays: Mutex<bool>,
 }
 
 /// Bytes of one stream: what was taken is what was stored, what was dropped, and a line that has
@@ -117,6 +119,7 @@ impl WorkerLog {
             file: home.map(written),
             path: home.map(|home| home.path().join(&name)),
             queue: OnceLock::new(),
+            stays: Mutex::default(),
         }
     }
 
@@ -155,7 +158,13 @@ impl WorkerLog {
 
     /// What last went wrong with its file, if anything did. Never waits for it.
     pub(crate) fn last_trouble(&self) -> Option<LogTrouble> {
-        lock(&self.shown).clone()
+        lock(&self.shown).first().cloned()
+    }
+
+    /// For tests: whether the file, and the speed, are in trouble.
+    #[cfg(test)]
+    pub(super) fn troubles(&self) -> [bool; 2] {
+        lock(&self.shown).now()
     }
 
     /// For tests: what was taken, stored and dropped of one stream.
@@ -382,7 +391,8 @@ impl WorkerLog {
             return false;
         }
         let Some((lost, before, why)) = lost else { return true };
-        let told = self.write_mark(written, &loss(lost, &why), (limits, settings));
+        let now = Stamp::now();
+        let told = self.write_mark(written, &loss(lost, &why), &now, (limits, settings));
         if told {
             written.trouble = None;
             written.mending = Some((before + lost, why));
@@ -449,10 +459,11 @@ impl WorkerLog {
         &self,
         written: &mut Written,
         text: &str,
+        stamp: &Stamp,
         (limits, settings): (Limits, LogsConfig),
     ) -> bool {
         if settings.timestamps {
-            return self.write_own(written, (Level::Warn, text), &Stamp::now(), limits);
+            return self.write_own(written, (Level::Warn, text), stamp, limits);
         }
         let before = if written.file.is_at_a_line() { "" } else { "\n" };
         match written.file.write(format!("{before}({text})\n").as_bytes(), limits, true) {

@@ -95,5 +95,7 @@ impl Estate {
 
     pub(crate) fn forget(&self, _worker: &WorkerId) {}
 
+    pub(crate) fn await_let_go(&self, _orderly: bool) {}
+
     pub(crate) fn close(&self, _orderly: bool) {}
 }

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Room;
+use crate::host::alone;
 use crate::host::sys;
+use crate::host::threads::fail_points;
 use crate::logs::home::Home;
 use crate::logs::journal::{MOST, Scribe};
 use crate::logs::reader::last_lines;
@@ -180,7 +182,7 @@ fn that_events_cannot_be_written_is_told_and_so_is_the_end_of_it() {
 fn events_that_are_written_in_part_are_not_counted_as_lost() {
     let shell = ["sh", "-c", r#"ulimit -f 8; exec "$@""#, "sh"];
     let here = events_that_are_written_in_part_are_not_counted_as_lost;
-    if !crate::host::alone::here(&shell, here) {
+    if !alone::here(&shell, here) {
         return;
     }
     sys::survive_file_size_limit().unwrap();
@@ -245,4 +247,45 @@ fn events_that_are_written_in_part_are_not_counted_as_lost() {
     lost += missed;
     assert_eq!(kept + one + lost, told);
     assert_eq!(dropped, lost);
+}
+
+#[test]
+fn a_panic_costs_neither_the_room_of_a_message_nor_the_end() {
+    if !alone::here(&[], a_panic_costs_neither_the_room_of_a_message_nor_the_end) {
+        return;
+    }
+    let arm = || {
+        fail_points::arm("journal");
+        "{\"event\":\"last\"}".to_owned()
+    };
+    let room = Room::new(LogsConfig::default());
+    let scribe = room.logs.scribe().unwrap();
+    scribe.line(Box::new(arm));
+    scribe.line(Box::new(|| "{\"event\":\"lost\"}".to_owned()));
+    scribe.flush();
+    assert!(!fail_points::is_armed("journal"));
+    let (release, released) = channel::<()>();
+    let (begun, begins) = channel();
+    scribe.line(Box::new(move || {
+        begun.send(()).unwrap();
+        let _ = released.recv();
+        "{}".to_owned()
+    }));
+    begins.recv_timeout(PATIENCE).unwrap();
+    let told = (0..MOST + 10).filter(|_| scribe.line(Box::new(|| "{}".to_owned()))).count();
+    assert_eq!(told, MOST - 1, "one is being written");
+    drop(release);
+    room.logs.end();
+
+    let room = Room::new(LogsConfig::default());
+    let scribe = room.logs.scribe().unwrap();
+    scribe.line(Box::new(arm));
+    room.logs.end();
+    assert!(!fail_points::is_armed("journal"));
+    assert_eq!(events(&room)[0]["event"], "last");
+    let end = Instant::now() + PATIENCE;
+    while scribe.line(Box::new(|| "{}".to_owned())) {
+        assert!(Instant::now() < end, "it has not ended");
+        thread::yield_now();
+    }
 }

@@ -81,9 +81,10 @@ impl WorkerLog {
 
     /// Closes the file once all that came is written; it is opened again when there is something to
     /// be written. Waits for who writes now, unless that is a thread of its own.
-    pub(crate) fn close(&self) {
-        let is_served = self.queue.get().is_some_and(|queue| queue.close());
-        if !is_served {
+    pub(crate) fn close(self: &Arc<Self>) {
+        let queue = self.queue.get();
+        queue.iter().for_each(|queue| self.see_written(queue));
+        if !queue.is_some_and(|queue| queue.close()) {
             self.close_file();
         }
     }

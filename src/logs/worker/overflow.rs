@@ -3,18 +3,17 @@
 
 use std::iter;
 use std::sync::{Arc, MutexGuard};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use log::Level;
 
-use super::losing::loss;
+use super::losing::{Part, loss};
 use super::queue::{Gap, Message, Next, Queue, State, Waiting};
 use super::{LOGGED, WorkerLog, add, lock, record_bytes};
 use crate::host::panics::guarded;
 use crate::host::{Outlet, Stream, threads};
 use crate::logs::format::{Stamp, index};
-use crate::logs::trouble::LogNews;
-use crate::worker::{LogOverflow, LogTrouble, LogsConfig};
+use crate::worker::{LogOverflow, LogsConfig};
 
 /// It writes as a monitor does.
 const STACK: usize = 128 << 10;
@@ -26,14 +25,36 @@ impl WorkerLog {
     /// Where what comes is to wait, if its worker is not to wait until it is written.
     pub(super) fn queue(self: &Arc<Self>, settings: LogsConfig) -> Option<&Queue> {
         match settings.overflow {
-            LogOverflow::Drop => Some(self.queue.get_or_init(Box::default)),
+            LogOverflow::Drop => {
+                if self.queue.get().is_none() {
+                    let stays = lock(&self.stays);
+                    self.queue.get_or_init(|| Box::new(Queue::new(*stays)));
+                }
+                self.queue.get().map(|queue| &**queue)
+            }
             LogOverflow::Block => {
                 if let Some(queue) = self.queue.get() {
                     // It was the other one before: what came then is before what comes now.
+                    self.see_written(queue);
                     queue.await_written(None);
                 }
                 None
             }
+        }
+    }
+
+    /// Sees to it that somebody writes what is queued: where the system refuses the thread, this
+    /// one does, until nothing is left.
+    pub(super) fn see_written(self: &Arc<Self>, queue: &Queue) {
+        let mut state = queue.lock();
+        if state.is_served || state.is_idle() {
+            return;
+        }
+        self.serve(&mut state);
+        if !state.is_served {
+            state.serve_once();
+            drop(state);
+            self.keep_writing();
         }
     }
 
@@ -109,33 +130,22 @@ impl WorkerLog {
 
     /// What the thread does.
     fn keep_writing(&self) {
-        struct Served<'q>(&'q Queue);
-        impl Drop for Served<'_> {
-            fn drop(&mut self) {
-                if std::thread::panicking() {
-                    self.0.unserved();
-                }
-            }
-        }
         let Some(queue) = self.queue.get() else { return };
-        let _served = Served(queue);
         let name = format!("{}-log", self.worker);
-        while let Err(failure) = guarded(&name, || self.write_queue(queue, &name)) {
+        while let Err(failure) = guarded(&name, || self.write_queue(queue)) {
             let text = format!("a fault of the master's own: {failure}; it is begun again");
             self.means.notice(Level::Error, text);
-            self.count_again(queue);
+            let _ = guarded(&name, || self.count_again(queue));
         }
         // Whoever writes next opens it again.
-        self.close_file();
+        let _ = guarded(&name, || self.close_file());
     }
 
-    fn write_queue(&self, queue: &Queue, name: &str) {
+    fn write_queue(&self, queue: &Queue) {
         while let Next::Write(waiting, more) = queue.next(|lost| self.keeps_up(lost)) {
-            threads::fail_point(name);
+            threads::fail_point("log-writer");
             let torn = self.perform(waiting, &more);
-            if torn > 0 {
-                queue.lock().lost_since(torn, None);
-            }
+            queue.lock().loses_more(torn);
         }
     }
 
@@ -156,7 +166,7 @@ impl WorkerLog {
                 written.lines.forget(stream);
             }
         }
-        state.lost_since(lost, Some(PANICKED));
+        state.loses_in_hand(lost, PANICKED);
     }
 
     /// Writes what waited, and `more` of the same. How much is lost beside what a gap says.
@@ -179,26 +189,26 @@ impl WorkerLog {
             Message::Own { text, begins } => {
                 self.write_line(settings, (incarnation, begins), &text, &stamp);
             }
-            Message::Gap(gap) => return self.write_gap(settings, &gap),
+            Message::Gap(gap) => return self.write_gap(settings, &gap, &stamp),
             Message::Rests => self.write_rests(settings),
         }
         0
     }
 
     /// Says in the log what is lost here. How much else is lost with it: begins of lines.
-    fn write_gap(&self, settings: LogsConfig, gap: &Gap) -> u64 {
+    fn write_gap(&self, settings: LogsConfig, gap: &Gap, stamp: &Stamp) -> u64 {
         let Some((mut written, limits)) = self.lock_written(settings) else { return 0 };
         let mut torn = 0;
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if gap.torn[index(stream)] {
-                let begun = written.lines.forget(stream);
+            if let Some(incarnation) = gap.torn[index(stream)] {
+                let begun = written.lines.forget_of(stream, incarnation);
                 add(&self.counts[index(stream)].dropped, begun);
                 torn += begun;
             }
         }
         let lost = gap.lost + torn;
         let told = self.is_ready(&mut written, limits, settings, false)
-            && self.write_mark(&mut written, &loss(lost, gap.why), (limits, settings));
+            && self.write_mark(&mut written, &loss(lost, gap.why), stamp, (limits, settings));
         if !told && let Some(trouble) = &mut written.trouble {
             // It is said with what else is lost.
             trouble.lost += lost;
@@ -211,29 +221,24 @@ impl WorkerLog {
     /// Something is lost for the first time since the disk last kept up.
     fn falls_behind(&self) {
         let Some(path) = &self.path else { return };
-        let (at, message) = (SystemTime::now(), SLOW.to_owned());
-        *lock(&self.shown) = Some(LogTrouble { message: message.clone(), at, since: Some(at) });
         let notice = format!("{}: a part of its log is lost: {SLOW}", self.worker);
         self.means.notice(Level::Error, notice);
-        let news = LogNews::Degraded { path: path.clone(), message };
-        self.means.told.tell(Some(&self.worker), news);
+        self.begins(Part::Speed, path, SLOW, true);
     }
 
     /// The disk keeps up again.
     fn keeps_up(&self, dropped: u64) {
         let Some(path) = &self.path else { return };
-        // What went wrong with the file itself meanwhile goes on.
-        if let Some(shown) = lock(&self.shown).as_mut().filter(|shown| shown.message == SLOW) {
-            shown.since = None;
-        }
         let notice = format!("{}: its log is whole again; {}", self.worker, loss(dropped, SLOW));
         self.means.notice(Level::Warn, notice);
-        let news = LogNews::Recovered { path: path.clone(), dropped };
-        self.means.told.tell(Some(&self.worker), news);
+        self.ends(Part::Speed, path);
     }
 
     /// Whether the thread that writes is to stay when there is nothing to write.
     pub(in crate::logs) fn stay(&self, stays: bool) {
+        // Held on to, so that a queue that is just being made hears of it too.
+        let mut now = lock(&self.stays);
+        *now = stays;
         if let Some(queue) = self.queue.get() {
             queue.stay(stays);
         }
@@ -264,8 +269,14 @@ impl WorkerLog {
 
     /// For tests: the disk does not answer while this lives.
     #[cfg(test)]
-    pub(in crate::logs) fn hold(&self) -> impl Sized {
+    pub(crate) fn hold(&self) -> impl Sized {
         self.file.as_deref().map(lock)
+    }
+
+    /// For tests: it is known, and not done yet, that the master ends.
+    #[cfg(test)]
+    pub(crate) fn rests(&self) -> bool {
+        self.queue.get().is_some_and(|queue| queue.lock().rests())
     }
 
     /// For tests: how many bytes of a stream wait.

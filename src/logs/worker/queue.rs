@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::host::Outlet;
 use crate::host::sys::{find_byte, find_last_byte};
 use crate::logs::format::{MAX_LINE, Stamp, index};
+use message::WAITING;
 pub(super) use message::{Gap, Message, Piece, Waiting};
 
 /// So much memory may be taken by what waits and what is being written. When it is full, all that
@@ -33,21 +34,19 @@ pub(super) enum Next {
     End,
 }
 
-#[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     /// There is something for who writes, or for who waits for that.
     changed: Condvar,
 }
 
+#[derive(Default)]
 pub(super) struct State {
     waiting: VecDeque<Waiting>,
     /// The memory of what waits and of what is being written.
     cost: usize,
     /// Of that, what is being written.
     in_hand: InHand,
-    /// So many gaps are not written yet.
-    gaps: usize,
     /// Of each stream so many bytes wait.
     bytes: [u64; 3],
     lines: [Line; 2],
@@ -73,12 +72,11 @@ pub(super) struct State {
     given_up: bool,
 }
 
-/// What is being written: so many messages, of which so many are gaps.
+/// What is being written: so many messages.
 #[derive(Default)]
 struct InHand {
     cost: usize,
     messages: u64,
-    gaps: usize,
 }
 
 /// Where a stream is.
@@ -97,31 +95,13 @@ struct Losing {
     last: Instant,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            cost: 0,
-            in_hand: InHand::default(),
-            gaps: 0,
-            bytes: [0; 3],
-            lines: Default::default(),
-            full: false,
-            gap: None,
-            losing: None,
-            pushed: 0,
-            done: 0,
-            is_served: false,
-            refused: false,
-            asleep: false,
-            closing: false,
-            stays: true,
-            given_up: false,
-        }
-    }
-}
-
 impl Queue {
+    /// `stays`: so does who writes.
+    pub(super) fn new(stays: bool) -> Self {
+        let state = State { stays, ..State::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,7 +124,7 @@ impl Queue {
             let taken = state.take();
             let is_empty = taken.is_none();
             let ends = is_empty && (state.closing || !state.stays || state.given_up);
-            if let Some(lost) = state.calmed(ends) {
+            if let Some(lost) = state.calmed(taken.as_ref(), ends) {
                 calm(lost);
             }
             if let Some(waiting) = taken {
@@ -174,6 +154,9 @@ impl Queue {
     /// Waits until all that came before is written. False: it was not in time, or nobody writes.
     pub(super) fn await_written(&self, until: Option<Instant>) -> bool {
         let mut state = self.lock();
+        // What is lost is said then, too.
+        state.put_gap(Stamp::now());
+        self.wake(&state);
         let wanted = state.pushed;
         while state.done < wanted && state.is_served && !state.given_up {
             state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
@@ -206,12 +189,6 @@ impl Queue {
         mem::take(&mut state.bytes)
     }
 
-    /// The thread that writes has ended where it was not to.
-    pub(super) fn unserved(&self) {
-        self.lock().is_served = false;
-        self.changed.notify_all();
-    }
-
     /// Whether the thread that writes is to stay when there is nothing to write.
     pub(super) fn stay(&self, stays: bool) {
         let mut state = self.lock();
@@ -229,7 +206,7 @@ impl State {
             self.lines[which] = Line { incarnation: from.incarnation, ..Line::default() };
         }
         let Range { start, end } = self.fitting(which, bytes);
-        let before = self.lose_output(which, &bytes[..start]);
+        let before = self.lose_output(from, &bytes[..start]);
         let kept = &bytes[start..end];
         if !kept.is_empty() {
             let line = &mut self.lines[which];
@@ -239,7 +216,7 @@ impl State {
             self.push(Waiting { incarnation: from.incarnation, stamp, message });
         }
         self.full |= end < bytes.len();
-        before + self.lose_output(which, &bytes[end..])
+        before + self.lose_output(from, &bytes[end..])
     }
 
     /// Which part of what came there is room for.
@@ -256,7 +233,7 @@ impl State {
             // A line without an end is not lost for ever.
             (_, None) => 0,
         };
-        let room = MOST.saturating_sub(self.cost + size_of::<Waiting>());
+        let room = MOST.saturating_sub(self.cost + WAITING);
         let rest = &bytes[start..];
         if rest.len() <= room {
             return start..bytes.len();
@@ -265,7 +242,8 @@ impl State {
         start..start + lines
     }
 
-    fn lose_output(&mut self, which: usize, part: &[u8]) -> u64 {
+    fn lose_output(&mut self, from: Outlet<'_>, part: &[u8]) -> u64 {
+        let which = index(from.stream);
         if part.is_empty() {
             return 0;
         }
@@ -275,30 +253,40 @@ impl State {
             Some(end) => line.lost = part.len() - end - 1,
             None => line.lost += part.len(),
         }
-        let (begin, torn) = if has_begun { self.lose_begin(which) } else { (0, false) };
+        let (begin, torn) =
+            if has_begun { self.lose_begin(which, from.incarnation) } else { (0, false) };
         let lost = begin + part.len() as u64;
         let gap = self.gap();
-        gap.torn[which] |= torn;
+        if torn {
+            gap.torn[which] = Some(from.incarnation);
+        }
         gap.lost += lost;
         lost
     }
 
     /// The line of a stream that has begun goes on in what is lost, and is lost with it, as far as
     /// it still waits. How much that is, and whether some of it may not wait any more.
-    fn lose_begin(&mut self, which: usize) -> (u64, bool) {
+    fn lose_begin(&mut self, which: usize, incarnation: u64) -> (u64, bool) {
         let (mut lost, mut torn) = (0, true);
-        for waiting in self.waiting.iter_mut().rev() {
-            if let Message::Output { stream, bytes, .. } = &mut waiting.message
-                && index(*stream) == which
-            {
-                let whole = find_last_byte(b'\n', bytes).map_or(0, |end| end + 1);
-                lost += bytes.len() - whole;
-                bytes.truncate(whole);
-                bytes.shrink_to_fit();
-                if whole > 0 {
-                    torn = false;
-                    break;
+        let of_stream = |waiting: &&mut Waiting| waiting.message.stream() == Some(which);
+        for waiting in self.waiting.iter_mut().rev().filter(of_stream) {
+            let is_its = waiting.incarnation == incarnation;
+            match &mut waiting.message {
+                Message::Output { bytes, .. } if is_its => {
+                    let whole = find_last_byte(b'\n', bytes).map_or(0, |end| end + 1);
+                    lost += bytes.len() - whole;
+                    bytes.truncate(whole);
+                    bytes.shrink_to_fit();
+                    torn = whole == 0;
                 }
+                // With these the line of another incarnation ends, too.
+                Message::Output { .. } => torn = false,
+                Message::End { .. } => torn = !is_its,
+                Message::Record { .. } | Message::Own { .. } => {}
+                Message::Gap(_) | Message::Rests => {}
+            }
+            if !torn {
+                break;
             }
         }
         self.cost -= lost;
@@ -307,49 +295,88 @@ impl State {
     }
 
     fn gap(&mut self) -> &mut Gap {
-        let new = || Gap { lost: 0, torn: [false; 2], why: super::overflow::SLOW };
+        let new = || Gap { lost: 0, torn: [None; 2], why: super::overflow::SLOW };
         self.gap.get_or_insert_with(new)
     }
 
-    /// Takes what a module's thread logged, if there is room. How much is lost.
+    /// Takes what a module's thread logged, if there is room, which there is for one of any length
+    /// that is the only one. How much is lost.
     pub(super) fn take_record(&mut self, record: Waiting) -> u64 {
-        if !self.full && !self.given_up && self.cost + record.cost() <= MOST {
+        let fits = self.waiting.is_empty() || self.cost + record.cost() <= MOST;
+        if fits && !self.full && !self.given_up {
             self.push(record);
             return 0;
         }
         self.full = true;
         let lost = record.message.counted().map_or(0, |(_, bytes)| bytes);
-        self.gap().lost += lost;
+        if lost > 0 {
+            self.gap().lost += lost;
+        }
         lost
     }
 
-    /// Takes what is no output, if there is room.
-    pub(super) fn take_other(&mut self, other: Waiting) {
-        if !self.given_up && self.cost + other.cost() <= MOST + RESERVE {
+    /// Takes what is no output. Where there is no room, an end ends all lines that have begun: what
+    /// comes after it does not fit either.
+    pub(super) fn take_other(&mut self, mut other: Waiting) {
+        let is_over = self.cost + other.cost() > MOST + RESERVE;
+        let is_end = |message: &Message| matches!(message, Message::Rests);
+        if is_over {
+            let is_own = matches!(other.message, Message::Own { .. });
+            if is_own || self.waiting.back().is_some_and(|last| is_end(&last.message)) {
+                return;
+            }
+            other.message = Message::Rests;
+        }
+        if !self.given_up {
             self.push(other);
         }
     }
 
-    /// So much that was taken is lost after all. `why`: it is to be said first.
-    pub(super) fn lost_since(&mut self, lost: u64, why: Option<&'static str>) {
+    /// So much more is lost than was said.
+    pub(super) fn loses_more(&mut self, lost: u64) {
         if let Some(losing) = &mut self.losing {
             losing.lost += lost;
         }
-        if let Some(why) = why.filter(|_| lost > 0) {
-            let message = Message::Gap(Gap { lost, torn: [false; 2], why });
-            let gap = Waiting { incarnation: 0, stamp: Stamp::now(), message };
+    }
+
+    /// So much of what was being written is lost, which is to be said in its place.
+    pub(super) fn loses_in_hand(&mut self, lost: u64, why: &'static str) {
+        self.loses_more(lost);
+        if lost > 0 {
+            let message = Message::Gap(Gap { lost, torn: [None; 2], why });
+            let stamp = self.waiting.front().map_or_else(Stamp::now, |next| next.stamp);
+            let gap = Waiting { incarnation: 0, stamp, message };
             self.cost += gap.cost();
-            self.pushed += 1;
-            self.gaps += 1;
+            self.in_hand.messages = self.in_hand.messages.saturating_sub(1);
             self.waiting.push_front(gap);
         }
     }
 
-    fn push(&mut self, waiting: Waiting) {
-        if let Some(gap) = self.gap.take() {
-            let (incarnation, message) = (waiting.incarnation, Message::Gap(gap));
-            self.append(Waiting { incarnation, stamp: waiting.stamp, message });
+    /// Nothing waits to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.gap.is_none()
+    }
+
+    /// Who asks for it writes what waits, and no longer.
+    pub(super) fn serve_once(&mut self) {
+        (self.is_served, self.closing) = (true, true);
+    }
+
+    /// What was lost last is to be said before what comes now.
+    fn put_gap(&mut self, stamp: Stamp) {
+        let Some(gap) = self.gap.take() else { return };
+        if let Some(Waiting { message: Message::Gap(last), .. }) = self.waiting.back_mut()
+            && last.why == gap.why
+        {
+            last.lost += gap.lost;
+            last.torn = [0, 1].map(|which| last.torn[which].or(gap.torn[which]));
+            return;
         }
+        self.append(Waiting { incarnation: 0, stamp, message: Message::Gap(gap) });
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.put_gap(waiting.stamp);
         self.append(waiting);
     }
 
@@ -359,16 +386,14 @@ impl State {
         }
         self.cost += waiting.cost();
         self.pushed += 1;
-        self.gaps += usize::from(matches!(waiting.message, Message::Gap(_)));
         self.waiting.push_back(waiting);
     }
 
     /// What was being written is.
     fn finish(&mut self) {
-        let InHand { cost, messages, gaps } = mem::take(&mut self.in_hand);
+        let InHand { cost, messages } = mem::take(&mut self.in_hand);
         self.cost -= cost;
         self.done += messages;
-        self.gaps -= gaps;
         self.full &= self.cost > MOST / 2;
     }
 
@@ -379,10 +404,7 @@ impl State {
         if self.waiting.is_empty() {
             // Who is silent keeps no memory; and what it has lost is said although nothing comes.
             self.waiting = VecDeque::new();
-            if let Some(gap) = self.gap.take() {
-                let message = Message::Gap(gap);
-                self.append(Waiting { incarnation: 0, stamp: Stamp::now(), message });
-            }
+            self.put_gap(Stamp::now());
         }
         self.take_one()
     }
@@ -394,7 +416,6 @@ impl State {
         }
         self.in_hand.cost += waiting.cost();
         self.in_hand.messages += 1;
-        self.in_hand.gaps += usize::from(matches!(waiting.message, Message::Gap(_)));
         Some(waiting)
     }
 
@@ -426,11 +447,20 @@ impl State {
     }
 
     /// How much was lost until the disk kept up again, if it does now.
-    fn calmed(&mut self, ends: bool) -> Option<u64> {
+    fn calmed(&mut self, taken: Option<&Waiting>, ends: bool) -> Option<u64> {
         let is_over = |losing: &Losing| ends || losing.last.elapsed() >= CALM;
-        let is_said = self.gap.is_none() && self.gaps == 0;
-        let is_calm = !self.full && is_said && self.losing.as_ref().is_some_and(is_over);
+        let is_gap = |waiting: &Waiting| matches!(waiting.message, Message::Gap(_));
+        let is_calm = self.losing.as_ref().is_some_and(is_over)
+            && !self.full
+            && self.gap.is_none()
+            && !taken.into_iter().chain(&self.waiting).any(is_gap);
         if is_calm { self.losing.take().map(|losing| losing.lost) } else { None }
+    }
+
+    /// For tests: the end of all lines waits.
+    #[cfg(test)]
+    pub(super) fn rests(&self) -> bool {
+        self.waiting.back().is_some_and(|last| matches!(last.message, Message::Rests))
     }
 
     /// For tests: how much memory is taken.

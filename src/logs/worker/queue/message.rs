@@ -46,6 +46,14 @@ impl Message {
         }
     }
 
+    /// Which stream it is of, by its number, if it is of one.
+    pub(super) fn stream(&self) -> Option<usize> {
+        match self {
+            Self::Output { stream, .. } | Self::End { stream, .. } => Some(index(*stream)),
+            Self::Record { .. } | Self::Own { .. } | Self::Gap(_) | Self::Rests => None,
+        }
+    }
+
     /// Whose bytes it has, and how many.
     pub(super) fn counted(&self) -> Option<(usize, u64)> {
         match self {
@@ -59,10 +67,14 @@ impl Message {
 /// What is lost in one place.
 pub(in crate::logs::worker) struct Gap {
     pub(in crate::logs::worker) lost: u64,
-    /// Of which streams the begin of a line was taken that goes on in the gap.
-    pub(in crate::logs::worker) torn: [bool; 2],
+    /// Of which streams the begin of a line was taken that goes on in the gap, and whose it is.
+    pub(in crate::logs::worker) torn: [Option<u64>; 2],
     pub(in crate::logs::worker) why: &'static str,
 }
+
+/// The memory of a message beside what it holds: a queue may have room for twice as many as wait,
+/// and each piece of memory has a head.
+pub(super) const WAITING: usize = 2 * size_of::<Waiting>() + 16;
 
 /// A message on its way.
 pub(in crate::logs::worker) struct Waiting {
@@ -73,7 +85,7 @@ pub(in crate::logs::worker) struct Waiting {
 
 impl Waiting {
     pub(super) fn cost(&self) -> usize {
-        size_of::<Self>() + self.message.heap()
+        WAITING + self.message.heap()
     }
 
     /// If it is output, when it came and what it is.
