@@ -45,6 +45,8 @@ fn what_a_kept_worker_writes_while_the_logs_end_is_the_next_masters() {
     let log = master.shared.logs.worker(&WorkerId::new("w").unwrap());
     let held = log.hold();
     master.start_worker("w").unwrap();
+    // That it was started waits to be written.
+    until(|| log.queue_now().0 > 0);
     master.shutdown_keeping().unwrap();
     until(|| log.rests());
     fs::write(path.join("asked"), "").unwrap();

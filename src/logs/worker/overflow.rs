@@ -287,7 +287,7 @@ impl WorkerLog {
 
     /// For tests: how much memory the queue takes, and whether there is a thread that writes.
     #[cfg(test)]
-    pub(in crate::logs) fn queue_now(&self) -> (usize, bool) {
+    pub(crate) fn queue_now(&self) -> (usize, bool) {
         let state = self.queue.get().map(|queue| queue.lock());
         state.map_or((0, false), |state| (state.cost(), state.is_served))
     }
