@@ -229,7 +229,8 @@ impl WorkerLog {
     /// The disk keeps up again.
     fn keeps_up(&self, dropped: u64) {
         let Some(path) = &self.path else { return };
-        let notice = format!("{}: its log is whole again; {}", self.worker, loss(dropped, SLOW));
+        let notice =
+            format!("{}: its log is written in full again; {}", self.worker, loss(dropped, SLOW));
         self.means.notice(Level::Warn, notice);
         self.ends(Part::Speed, path);
     }
