@@ -145,7 +145,7 @@ impl ModuleRunner {
 impl Drop for ModuleRunner {
     fn drop(&mut self) {
         if let Some(apartment) = &self.apartment {
-            // First: what a stop wakes may fail, and the apartment is to hear of its end all the same.
+            // First: what a stop wakes may fail, and the apartment hears of its end all the same.
             apartment.orders.close();
             apartment.backend.fire(None);
         }

@@ -3,6 +3,7 @@
 mod home;
 mod journal;
 mod losing;
+mod moving;
 mod overflow;
 mod reading;
 mod rotation;

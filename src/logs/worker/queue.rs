@@ -23,7 +23,8 @@ pub(in crate::logs) const RESERVE: usize = 64 << 10;
 /// So much output is written at once, as far as it is of one stream: on a disk that is slow each
 /// write may take its time.
 const AT_ONCE: usize = 256 << 10;
-/// So much output is written at once, as far as it is of one stream: on a disk that is slow each
+/// Nothing was lost for so long: the disk keeps up again. A steady flood loses something every few
+/// seconds, which is one trouble.
 const CALM: Duration = Duration::from_secs(10);
 
 /// What the thread that writes is to do.
