@@ -157,7 +157,6 @@ pub(crate) fn start(parts: Parts) -> io::Result<(Handle, JoinHandle<()>)> {
     });
     let thread = threads::spawn(&name, STACK, move || {
         let _on_fault = on_fault;
-        threads::be_prompt();
         identity::assume(Identity { realm, role: Role::Loop, requests: Arc::default() });
         state.run();
     })?;

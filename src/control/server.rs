@@ -306,7 +306,6 @@ impl Shared {
         let shared = Arc::clone(self);
         let work = move || {
             let connection = format!("the connection of pid {}", peer.pid);
-            threads::be_prompt();
             let serve = || {
                 threads::fail_point("connection");
                 Connection::new(&shared, peer, mailbox, brief).serve();

@@ -2,7 +2,6 @@
 //! that has no more threads to give is an error, not a panic. None of them ends unheard: see
 //! [`ours`], [`twice`] and [`vital`].
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
@@ -19,35 +18,6 @@ use crate::error::{ErrorCategory, Failure};
 pub(crate) const MAX_THREADS: usize = 12_000;
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
-
-/// The turns of a prompt thread, in nanoseconds: the shortest that Linux grants.
-const PROMPT: u64 = 100_000;
-
-thread_local! {
-    static IS_PROMPT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The calling thread has little to do each time it is woken, and others wait for it. On a busy
-/// processor it would wait for the turn of whoever runs to end, a program that is just being loaded
-/// for example. From now on it asks for short turns, for which the scheduler interrupts others; of
-/// the processor it gets no more than before. The threads that it spawns do not.
-pub(crate) fn be_prompt() {
-    // Where it is refused, it waits.
-    IS_PROMPT.set(sys::set_slice(PROMPT).is_ok());
-}
-
-/// For tests that run alone: no thread is to be had while this lives.
-#[cfg(test)]
-pub(crate) fn refuse_all() -> impl Sized {
-    struct Refused;
-    impl Drop for Refused {
-        fn drop(&mut self) {
-            RUNNING.fetch_sub(MAX_THREADS, Ordering::Relaxed);
-        }
-    }
-    RUNNING.fetch_add(MAX_THREADS, Ordering::Relaxed);
-    Refused
-}
 
 /// Counts a thread for as long as it lives.
 struct Counted;
@@ -78,13 +48,8 @@ pub(crate) fn spawn(
         let message = format!("{MAX_THREADS} threads run already");
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
     }
-    // Threads have the turns of who spawns them, and processes those of the thread.
-    let inherits = IS_PROMPT.get();
     Builder::new().name(name.to_owned()).stack_size(stack_size).spawn(move || {
         let _counted = counted;
-        if inherits {
-            let _ = sys::set_slice(0);
-        }
         let this = thread::current();
         let name = this.name().unwrap_or_default();
         sys::named(name, || {
@@ -245,29 +210,6 @@ pub(crate) mod fail_points {
 mod tests {
     use super::*;
     use crate::host::alone;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_prompt_thread_has_short_turns_and_those_it_spawns_have_not() {
-        let (tell, told) = crossbeam_channel::unbounded();
-        let usual = sys::slice().unwrap();
-        let work = move || {
-            let slice = || sys::slice().unwrap();
-            be_prompt();
-            let child = tell.clone();
-            tell.send(slice()).unwrap();
-            let child = spawn("child", 64 << 10, move || child.send(slice()).unwrap());
-            child.unwrap().join().unwrap();
-        };
-        spawn("prompt", 64 << 10, work).unwrap().join().unwrap();
-        let [prompt, child]: [u64; 2] = told.iter().collect::<Vec<_>>().try_into().unwrap();
-        assert_eq!(child, usual);
-        // Before 6.12, and where system calls are filtered, all have the same.
-        assert!(prompt == PROMPT || prompt == usual, "{prompt} beside {usual}");
-        let filtered = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-        let is_told = usual != 0 && filtered.lines().any(|line| line == "Seccomp:\t0");
-        assert!(prompt == PROMPT || !is_told, "{prompt} beside {usual}");
-    }
 
     #[test]
     fn s17_a_vital_thread_that_panics_is_begun_again_once_and_then_everybody_hears_of_it() {

@@ -189,7 +189,10 @@ fn a_log_that_is_lost_is_told_by_every_command_and_as_an_event() {
     };
     assert!(events.contains(r#""event":"log_degraded""#), "{events}");
     let told = place.run("events").expect(0).out;
-    assert!(told.contains("w  cannot write ") && told.contains("/w.log again; "), "{told}");
+    assert!(
+        told.contains("w  cannot keep all of its log, ") && told.contains("/w.log again; "),
+        "{told}"
+    );
     let known = place.run("describe w --json").expect(0).json();
     assert!(known["log_trouble"]["since"].is_null(), "{known}");
     assert!(place.run("explain w").expect(0).out.contains("bytes dropped, written again"));

@@ -14,7 +14,6 @@ mod orphans;
 mod others;
 mod own;
 mod poller;
-mod slice;
 mod sockets;
 #[cfg(feature = "cli")]
 mod terminal;
@@ -47,7 +46,6 @@ pub(crate) use orphans::*;
 pub(crate) use others::*;
 pub(crate) use own::*;
 pub(crate) use poller::*;
-pub(crate) use slice::*;
 pub(crate) use sockets::*;
 #[cfg(feature = "cli")]
 pub(crate) use terminal::*;

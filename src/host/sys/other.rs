@@ -70,10 +70,6 @@ pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-pub(crate) fn set_slice(_nanos: u64) -> io::Result<()> {
-    Err(unsupported())
-}
-
 pub(crate) fn named<T>(_name: &str, work: impl FnOnce() -> T) -> T {
     work()
 }
