@@ -19,6 +19,19 @@ pub(crate) const MAX_THREADS: usize = 12_000;
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
+/// For tests that run alone: no thread is to be had while this lives.
+#[cfg(test)]
+pub(crate) fn refuse_all() -> impl Sized {
+    struct Refused;
+    impl Drop for Refused {
+        fn drop(&mut self) {
+            RUNNING.fetch_sub(MAX_THREADS, Ordering::Relaxed);
+        }
+    }
+    RUNNING.fetch_add(MAX_THREADS, Ordering::Relaxed);
+    Refused
+}
+
 /// Counts a thread for as long as it lives.
 struct Counted;
 
