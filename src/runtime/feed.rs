@@ -94,15 +94,15 @@ pub enum EventKind {
         /// What was wrong with the new one.
         message: String,
     },
-    /// A file of logs cannot be written, and what comes is lost: a worker's log, or, for the master
-    /// itself, the file of events.
+    /// Something of a log is lost, since its file cannot be written, or, with `overflow: drop`, not
+    /// as fast as its worker writes: a worker's log, or, for the master itself, the file of events.
     LogDegraded {
         /// The file.
         path: String,
-        /// What the system says.
+        /// What the system says, or that the worker is faster.
         message: String,
     },
-    /// It is written again.
+    /// It is written in full again.
     LogRecovered {
         /// The file.
         path: String,

@@ -227,15 +227,15 @@ pub struct WorkerDiagnostics {
     pub capabilities: WorkerCapabilities,
 }
 
-/// What keeps, or kept, a worker's log from being written.
+/// What keeps, or kept, a worker's log from being written in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogTrouble {
-    /// What the system said last.
+    /// What the system said last, or that the worker writes faster than the disk takes it.
     pub message: String,
-    /// When it said so, by the wall clock.
+    /// When that was, by the wall clock.
     pub at: SystemTime,
-    /// Since when what comes is lost; `None`: the log is written again.
+    /// Since when something is lost; `None`: the log is written in full again.
     pub since: Option<SystemTime>,
 }
 
